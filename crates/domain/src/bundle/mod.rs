@@ -1,0 +1,249 @@
+//! A trust bundle whose tables passed every check: who is believed, what they may do, for how
+//! long, and who answers for it. Made by `tables` (the text as written) through `check`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use time::Date;
+
+use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
+
+/// An action of a target, `[a-z0-9][a-z0-9:._-]{0,63}`.
+pub type Action = Arc<str>;
+
+/// SHA-256 over the bundle's sorted list of path and content hash.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The whole bundle. Everything named exists; `disabled` already includes a disabled owner.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    pub trust_domain: String,
+    pub fingerprint: Fingerprint,
+    pub owners: BTreeMap<Name, Owner>,
+    /// The built-in profiles and the bundle's own.
+    pub profiles: BTreeMap<Name, Profile>,
+    pub issuers: BTreeMap<Name, Issuer>,
+    /// With the built-in target `broker`.
+    pub targets: BTreeMap<Name, Target>,
+    pub templates: BTreeMap<Name, Template>,
+    pub tests: Vec<BundleTest>,
+    pub cedar: Vec<CedarFile>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Owner {
+    pub contact: Option<String>,
+    pub escalation: Option<String>,
+    pub disabled: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssuerKind {
+    Workload,
+    Verifier,
+}
+
+/// Where an issuer's public keys come from. File contents are read with the bundle and count in
+/// its fingerprint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// `{url}/.well-known/openid-configuration`, then its `jwks_uri`; https only.
+    Discovery { ca_pem: Option<Arc<[u8]>>, allow_private: bool },
+    /// A pinned JWK Set.
+    Pinned { jwks: Arc<[u8]> },
+}
+
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    pub name: Name,
+    pub profile: Name,
+    pub owner: Name,
+    pub kind: IssuerKind,
+    /// Byte-equal to the token's `iss`.
+    pub url: Arc<str>,
+    pub keys: KeySource,
+    /// Byte-equal to the token's one `aud`.
+    pub audience: Arc<str>,
+    /// Claims that make a shared issuer's token ours.
+    pub pin: BTreeMap<String, ClaimValue>,
+    /// Accepted `typ` headers; `""` is an absent one.
+    pub typ: Vec<String>,
+    /// JWS algorithms, e.g. `RS256`.
+    pub algs: Vec<String>,
+    /// The profile's claims and the issuer's own.
+    pub claims: BTreeMap<String, ClaimRule>,
+    pub disabled: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub name: Name,
+    /// The `aud`: absolute, no fragment, compared byte by byte.
+    pub uri: Arc<str>,
+    pub environment: Name,
+    pub owner: Name,
+    pub binding: BindingKind,
+    pub verifies: Verifies,
+    pub actions: BTreeSet<Action>,
+    pub max_ttl: Span,
+    pub cache: Span,
+    pub leeway: Span,
+    pub accept_unrevocable: Option<String>,
+    pub verifiers: Vec<VerifierRow>,
+    pub disabled: bool,
+    /// The broker itself.
+    pub builtin: bool,
+}
+
+/// Who may introspect for a target (used from part 2).
+#[derive(Debug, Clone)]
+pub struct VerifierRow {
+    pub issuer: Name,
+    pub claims: BTreeMap<String, Vec<ClaimValue>>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Template {
+    pub name: Name,
+    pub purpose: String,
+    pub owner: Name,
+    /// By target; all in one environment.
+    pub grants: BTreeMap<Name, BTreeSet<Action>>,
+    pub environment: Name,
+    /// Default and longest life of a credential.
+    pub ttl: Span,
+    /// How long the task may go on getting credentials.
+    pub deadline: Span,
+    pub review_by: Date,
+    /// Live tasks of this template in one job.
+    pub per_job: u32,
+    pub rows: Vec<Row>,
+    pub disabled: bool,
+}
+
+/// One entitlement. `id` is unique in the whole bundle, with the ids of the Cedar policies.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub id: Name,
+    pub issuer: Name,
+    /// Each claim equals one of its values (a set claim: contains one of them).
+    pub claims: BTreeMap<String, Vec<ClaimValue>>,
+    /// At most the template's.
+    pub ttl: Span,
+    pub owner: Name,
+    pub review_by: Date,
+    pub untrusted: bool,
+    pub disabled: bool,
+}
+
+/// How a platform's tokens are read. A provider is data, never code.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    pub name: Name,
+    pub builtin: bool,
+    pub url: Option<String>,
+    pub algs: Vec<String>,
+    pub typ: Vec<String>,
+    /// Many customers behind one issuer URL: an issuer must pin one of `pin`.
+    pub shared: bool,
+    pub pin: Vec<String>,
+    /// From `iat`.
+    pub max_age: Span,
+    pub principal: Vec<String>,
+    pub job: Vec<String>,
+    pub untrusted: Vec<ClaimMatch>,
+    pub refuse: Vec<Refusal>,
+    pub claims: BTreeMap<String, ClaimRule>,
+}
+
+/// All of these claims have one of their values.
+pub type ClaimMatch = BTreeMap<String, Vec<ClaimValue>>;
+
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub when: ClaimMatch,
+    /// A code of the table of reasons, e.g. `E-EVENT`.
+    pub code: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClaimRule {
+    /// RFC 6901 JSON pointer into the payload.
+    pub at: String,
+    pub kind: ClaimType,
+    pub required: bool,
+    pub revocable: bool,
+    pub segment: Option<Segment>,
+}
+
+/// How a claim becomes a segment of a principal when its characters do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    /// First 16 bytes of SHA-256, hex.
+    Hash128,
+    StripBraces,
+}
+
+#[derive(Debug, Clone)]
+pub struct BundleTest {
+    pub name: String,
+    pub issuer: Name,
+    /// Raw JSON values by the *profile's* names for the claims.
+    pub claims: BTreeMap<String, ClaimValue>,
+    pub task: Name,
+    pub target: Option<Name>,
+    pub ttl: Option<Span>,
+    pub binding: Option<BindingKind>,
+    pub untrusted: Option<bool>,
+    pub expect: Expect,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    Permit { row: Option<Name> },
+    Deny { reason: Option<String> },
+}
+
+#[derive(Debug, Clone)]
+pub struct CedarFile {
+    pub path: String,
+    pub text: String,
+}
+
+impl Bundle {
+    /// A target by its URI, byte by byte.
+    pub fn target_by_uri(&self, uri: &str) -> Option<&Target> {
+        self.targets.values().find(|target| &*target.uri == uri)
+    }
+
+    /// The longest time anything this bundle allows can live: template deadlines and TTLs.
+    pub fn longest_life(&self) -> Span {
+        let longest = |template: &Template| template.deadline.max(template.ttl);
+        self.templates.values().map(longest).max().unwrap_or_default()
+    }
+
+    /// Rows and templates past their review date at `now`.
+    pub fn overdue(&self, now: UnixMs) -> impl Iterator<Item = (&Template, &Row)> {
+        let today = time::OffsetDateTime::from_unix_timestamp(now.as_s()).map(|at| at.date());
+        self.templates
+            .values()
+            .flat_map(|template| template.rows.iter().map(move |row| (template, row)))
+            .filter(move |(_, row)| today.is_ok_and(|today| row.review_by < today))
+    }
+}

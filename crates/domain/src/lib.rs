@@ -1,0 +1,23 @@
+//! Dayfly's words.
+//!
+//! Value types, the tables of a trust bundle and the rules over them. Nothing here does I/O,
+//! reads a clock or draws randomness: what a rule needs to know is an argument.
+
+pub mod bundle;
+mod claims;
+mod id;
+mod name;
+mod reason;
+mod secret;
+mod span;
+mod time;
+mod words;
+
+pub use claims::{ClaimType, ClaimValue, Claims, Workload};
+pub use id::{EventId, IdError, LeaseId, TaskId};
+pub use name::{Name, NameError};
+pub use reason::{REASONS, Reason, ReasonRow};
+pub use secret::Secret;
+pub use span::{Span, SpanError};
+pub use time::UnixMs;
+pub use words::{BindingKind, Bound, Cause, Channel, Kind, State, Verifies};

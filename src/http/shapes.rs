@@ -1,0 +1,237 @@
+//! The JSON shapes of the wire, in one place: written by the server, read by the command line
+//! and the load generator. Unknown members are ignored when an answer is read.
+
+use std::collections::BTreeMap;
+
+use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
+use serde::{Deserialize, Serialize};
+
+/// Where an event stands: a stream (32 hex digits) and a sequence number from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerPoint {
+    pub stream: String,
+    pub seq: u64,
+}
+
+/// How a verifier of the target learns of an end: usually within, at worst within (seconds).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    pub channel: Channel,
+    pub usual_s: u64,
+    pub bound_s: u64,
+}
+
+/// What a channel knows after an end (law L12).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    pub channel: Channel,
+    /// The channel already answers `inactive`.
+    pub known: bool,
+    /// When the last verifier on this channel stops honouring the credential, at worst.
+    pub worst_case_at: UnixMs,
+}
+
+/// One object of RFC 9396, as granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthorizationDetail {
+    /// `dayfly_task`
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub template: String,
+    /// Exactly one: the target's URI.
+    pub locations: Vec<String>,
+    pub actions: Vec<String>,
+    pub purpose: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+/// Answer of `/oauth2/token` (RFC 8693 section 2.2.1, and ours).
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TokenAnswer {
+    /// The task token; or, for a task without a credential, the task id (no secret).
+    pub access_token: String,
+    pub issued_token_type: String,
+    /// `Bearer`, `DPoP` or `N_A`.
+    pub token_type: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_details: Option<Vec<AuthorizationDetail>>,
+    pub task_id: TaskId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<LeaseId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UnixMs>,
+    pub task_deadline: UnixMs,
+    /// Only when the broker made the handle; shown once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_control: Option<String>,
+    pub ledger: LedgerPoint,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<Vec<Revocation>>,
+}
+
+/// OAuth error (RFC 6749 section 5.2), with our members.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OAuthError {
+    pub error: String,
+    pub error_description: String,
+    /// `E-...`
+    pub reason: String,
+    pub request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<EventId>,
+}
+
+/// RFC 9457 problem, with our members.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Problem {
+    /// `{iss}/problems/e-...`
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    pub reason: String,
+    pub request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision_id: Option<EventId>,
+    /// With `E-NOT-DURABLE`: the end is in force in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<bool>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseCount {
+    pub active: u64,
+    pub ended: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    pub id: TaskId,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    pub template: String,
+    pub purpose: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    pub owner: String,
+    pub workload: String,
+    pub issuer: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    pub opened_at: UnixMs,
+    pub deadline: UnixMs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixMs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<TaskId>,
+    pub grants: BTreeMap<String, Vec<String>>,
+    pub bound: Bound,
+    pub leases: LeaseCount,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub id: LeaseId,
+    pub task: TaskId,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    pub kind: Kind,
+    pub workload: String,
+    pub owner: String,
+    pub target: String,
+    pub actions: Vec<String>,
+    pub template: String,
+    pub row: String,
+    pub bound: Bound,
+    pub issued_at: UnixMs,
+    pub expires_at: UnixMs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixMs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub ledger: LedgerPoint,
+}
+
+/// Answer to an end. `id` is the task's or the lease's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub id: String,
+    pub state: State,
+    /// Absent when it had expired by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixMs>,
+    pub leases_ended: u64,
+    pub revocation: Vec<Known>,
+}
+
+/// What of an event may be erased, or the word `erased`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Details {
+    Open(serde_json::Map<String, serde_json::Value>),
+    Erased(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: EventId,
+    pub seq: u64,
+    pub at: UnixMs,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actions: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row: Option<String>,
+    /// Fingerprint of the bundle, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List<T> {
+    pub items: Vec<T>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,111 @@
+//! Files: read whole trees, write whole files, keep private what is private.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+/// One file of a tree, by its path below the top, with `/` between the parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    pub path: String,
+    pub bytes: Vec<u8>,
+}
+
+const FILE_MAX_BYTES: u64 = 4 << 20;
+const TREE_MAX_FILES: usize = 10_000;
+
+/// Every file below `top` whose name ends in one of `extensions`, sorted by path. Names that
+/// begin with `.` are passed over (editors, `..data` of Kubernetes); links are followed.
+pub fn read_tree(top: &Path, extensions: &[&str]) -> io::Result<Vec<SourceFile>> {
+    let mut found = Vec::new();
+    collect(top, "", extensions, 0, &mut found)?;
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(found)
+}
+
+fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
+    if depth > 16 {
+        return Err(io::Error::other(format!("`{}` is nested too deeply", dir.display())));
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().ok_or_else(|| io::Error::other("a file name is not UTF-8"))?;
+        if name.starts_with('.') {
+            continue;
+        }
+        let path = entry.path();
+        let below = format!("{prefix}{name}");
+        if fs::metadata(&path)?.is_dir() {
+            collect(&path, &format!("{below}/"), extensions, depth + 1, found)?;
+        } else if extensions.iter().any(|extension| name.ends_with(extension)) {
+            if found.len() >= TREE_MAX_FILES {
+                return Err(io::Error::other("too many files"));
+            }
+            found.push(SourceFile { path: below, bytes: read_capped(&path)? });
+        }
+    }
+    Ok(())
+}
+
+/// A whole file of at most 4 MiB.
+pub fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(io::Error::other(format!("`{}` is larger than 4 MiB", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Writes a file whole or not at all: temporary file beside it, mode before content, fsync,
+/// rename, fsync of the folder.
+pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(parent)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    File::open(parent)?.sync_all()
+}
+
+/// Makes a folder of mode 0700 with its parents; an existing one is left as it is.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Refuses a file that anyone but its owner may read or write.
+pub fn require_private(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let text = format!("`{}` has mode {mode:04o}, but holds secrets: chmod 0600 it", path.display());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// Held while a process owns a state folder. The lock goes with the process, however it ends.
+#[derive(Debug)]
+pub struct StateLock {
+    _file: File,
+    pub path: PathBuf,
+}
+
+/// Takes `dir/lock`; `WouldBlock` when another process holds it.
+pub fn lock_state(dir: &Path) -> io::Result<StateLock> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(StateLock { _file: file, path }),
+        Err(error) => Err(error.into()),
+    }
+}
