@@ -1,1 +1,178 @@
-//! intake
+//! Stage 1: who is it? Secret text becomes `Verified` claims, and those become [`Proven`].
+//!
+//! Garbage (bad signature, unknown issuer) and strangers (genuine, but nobody's here) end in this
+//! stage; only known workloads go on to policy, the store and the ledger.
+
+mod claims;
+mod keys;
+
+use std::sync::Arc;
+
+use dayfly_domain::{
+    Reason, UnixMs, Workload,
+    bundle::{Bundle, Issuer, IssuerKind},
+};
+use dayfly_verifier::{Jws, Refusal, Rules, Verified, verify};
+use ring::digest;
+use serde_json::{Map, Value};
+
+pub use claims::{ClaimRefusal, read};
+pub use keys::{IssuerKeys, KeysError};
+
+/// Leeway for `nbf` and `iat`; `exp` has none.
+pub const LEEWAY_S: u32 = 30;
+/// Evidence that lives longer than this is refused.
+const MAX_AHEAD_S: u32 = 24 * 3600;
+
+/// A workload that proved itself, and the evidence it used. Made only here, from a
+/// `Verified<Claims>` and its issuer.
+#[derive(Debug)]
+pub struct Proven {
+    workload: Workload,
+    evidence_key: [u8; 32],
+    issued_at: UnixMs,
+    expires: UnixMs,
+}
+
+impl Proven {
+    pub fn workload(&self) -> &Workload {
+        &self.workload
+    }
+
+    /// Unique per piece of evidence: what is used up when a task opens (law L9).
+    pub fn evidence_key(&self) -> [u8; 32] {
+        self.evidence_key
+    }
+
+    pub fn issued_at(&self) -> UnixMs {
+        self.issued_at
+    }
+
+    pub fn expires(&self) -> UnixMs {
+        self.expires
+    }
+}
+
+/// Why evidence was refused before policy saw it.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    #[error("the token was refused: {0}")]
+    Token(#[from] Refusal),
+    #[error("the issuer is not in the bundle")]
+    UnknownIssuer,
+    #[error("Dayfly issued this itself")]
+    Own,
+    #[error("the token is genuine, but the issuer's pins do not match")]
+    Stranger,
+    #[error("a claim was refused: {0}")]
+    Claim(String),
+    #[error("the issuer's keys are not available: {0}")]
+    Keys(#[from] KeysError),
+    /// A known workload, refused by its profile: recorded.
+    #[error("the profile refuses this kind of run")]
+    Refused { reason: Reason, workload: Box<Workload> },
+}
+
+impl IntakeError {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Token(refusal) => refusal.reason(),
+            Self::UnknownIssuer => Reason::Issuer,
+            Self::Own => Reason::Own,
+            Self::Stranger => Reason::Stranger,
+            Self::Claim(_) => Reason::Claim,
+            Self::Keys(_) => Reason::IssuerDown,
+            Self::Refused { reason, .. } => *reason,
+        }
+    }
+}
+
+/// Proves a presented token. `own_issuer`: nothing of ours is evidence (law L13).
+// SECURITY: `our_own_tokens_are_no_evidence`, `t_027_another_issuers_key_is_refused`.
+pub async fn prove(
+    token: &str,
+    bundle: &Bundle,
+    own_issuer: &str,
+    keys: &IssuerKeys,
+    now: UnixMs,
+) -> Result<Proven, IntakeError> {
+    let jws = Jws::parse(token)?;
+    let issuer = route(&jws, bundle, own_issuer)?;
+    let set = keys.of(issuer, jws.kid(), jws.alg(), now).await?;
+    let profile = bundle.profiles.get(&issuer.profile).ok_or(IntakeError::UnknownIssuer)?;
+    let rules = Rules {
+        issuer: issuer.url.clone(),
+        audience: issuer.audience.clone(),
+        algs: issuer.algs.clone(),
+        typ: issuer.typ.clone(),
+        max_age_s: Some(profile.max_age.as_s()),
+        leeway_s: LEEWAY_S,
+        max_ahead_s: MAX_AHEAD_S,
+    };
+    let verified = verify(&jws, &set, &rules, now)?;
+    let evidence_key = evidence_key(&issuer.url, &jws, verified.claims());
+    settle(verified, issuer, bundle, evidence_key)
+}
+
+/// The issuer is known from the bundle, never learnt from the token: `iss` only picks a row.
+fn route<'a>(jws: &Jws, bundle: &'a Bundle, own_issuer: &str) -> Result<&'a Issuer, IntakeError> {
+    let url = jws.unverified_issuer().ok_or(Refusal::Issuer)?;
+    if url == own_issuer {
+        return Err(IntakeError::Own);
+    }
+    let fits = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && !issuer.disabled && &*issuer.url == url;
+    let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
+    let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
+        Value::Array(members) => members.first().and_then(Value::as_str),
+        other => other.as_str(),
+    });
+    let by_audience = candidates.iter().find(|issuer| audience.flatten() == Some(&*issuer.audience));
+    by_audience.or(candidates.first()).copied().ok_or(IntakeError::UnknownIssuer)
+}
+
+fn settle(
+    verified: Verified<Map<String, Value>>,
+    issuer: &Issuer,
+    bundle: &Bundle,
+    evidence_key: [u8; 32],
+) -> Result<Proven, IntakeError> {
+    let issued_at = UnixMs::from_s(verified.issued_at_s());
+    let expires = UnixMs::from_s(verified.expires_at_s());
+    let profile = bundle.profiles.get(&issuer.profile).ok_or(IntakeError::UnknownIssuer)?;
+    match read(issuer, profile, verified.claims()) {
+        Ok(workload) => Ok(Proven { workload, evidence_key, issued_at, expires }),
+        Err(ClaimRefusal::Stranger) => Err(IntakeError::Stranger),
+        Err(ClaimRefusal::Claim(what)) => Err(IntakeError::Claim(what)),
+        Err(ClaimRefusal::Refused { reason, workload }) => Err(IntakeError::Refused { reason, workload }),
+    }
+}
+
+/// SHA-256(issuer URL, 0, "jti", jti), or without `jti` over the signing input: the bytes before
+/// the second dot, never the signature (an ECDSA signature has a twin).
+// SECURITY: `t_043_a_signature_twin_is_the_same_evidence`.
+fn evidence_key(issuer: &str, jws: &Jws, claims: &Map<String, Value>) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(issuer.as_bytes());
+    context.update(&[0]);
+    match claims.get("jti").and_then(Value::as_str) {
+        Some(jti) => {
+            context.update(b"jti");
+            context.update(jti.as_bytes());
+        }
+        None => {
+            context.update(b"in");
+            context.update(jws.signing_input().as_bytes());
+        }
+    }
+    let mut key = [0; 32];
+    key.copy_from_slice(context.finish().as_ref());
+    key
+}
+
+/// What a doorkeeper may know of a refused token without trusting it.
+pub fn is_own(token: &str, own_issuer: &str) -> bool {
+    Jws::parse(token).is_ok_and(|jws| jws.unverified_issuer() == Some(own_issuer))
+}
+
+/// Keys of all issuers, shared by all requests.
+pub type SharedKeys = Arc<IssuerKeys>;

@@ -1,1 +1,11 @@
-//! lease
+//! Stage 5: what is live. The table is the fold of what was committed, plus the marks of ends
+//! that were asked and are not yet durable.
+
+mod calendar;
+mod fence;
+mod table;
+mod time;
+
+pub use fence::{Fence, Overtaken};
+pub use table::{Block, Counts, End, Label, Lease, Table, Task};
+pub use time::{Now, TOLERANCE_MS, Time};

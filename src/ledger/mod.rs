@@ -1,1 +1,15 @@
-//! ledger
+//! Stage 4: the provable sequence of events. Committing to the ledger *is* committing to the
+//! store; here the bodies are written, hashed and read back.
+
+mod body;
+mod event;
+mod tree;
+mod verify;
+
+pub use body::{Body, Context, DETAILS_ERASED};
+pub use event::{
+    Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, Outcome, Stamp, Start, bundle_swapped, denied, issued,
+    key_rotated, lease_ended, operator, start, task_ended, task_opened,
+};
+pub use tree::{Tree, leaf_hash};
+pub use verify::{Report, Verification};

@@ -1,1 +1,12 @@
-//! mint
+//! Stage 3: what exactly. A `Grant` becomes a [`Plan`], the plan becomes a signed token.
+//!
+//! The window is capped in [`window`] and nowhere else. A plan is spent once: it moves. What was
+//! signed is parsed again by the verifier's gate and compared with the plan field by field.
+
+mod keyring;
+mod name;
+mod plan;
+
+pub use keyring::{KeyState, Keyring, KeyringError, KeyView, Rotation};
+pub use name::subject;
+pub use plan::{MintError, Plan, Signed, Terms, Window, window};

@@ -1,1 +1,107 @@
-//! revoke
+//! Stage 6: the end of a lease, and who knows of it when (law L12).
+
+use dayfly_domain::{Channel, UnixMs, Verifies, bundle::Target};
+
+/// How the verifiers of a target learn of an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    pub channel: Channel,
+    /// Usually within, in seconds.
+    pub usual_s: u64,
+    /// At worst within, in seconds.
+    pub bound_s: u64,
+}
+
+/// What a channel knows once a lease has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    pub channel: Channel,
+    /// The channel itself already answers `inactive`.
+    pub known: bool,
+    pub worst_case_at: UnixMs,
+}
+
+/// How a verifier really checks, as its target's table says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checking {
+    pub verifies: Verifies,
+    pub cache_s: u32,
+    pub leeway_s: u32,
+}
+
+impl From<&Target> for Checking {
+    fn from(target: &Target) -> Self {
+        Self { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() }
+    }
+}
+
+/// What is promised when a credential of `ttl_s` is issued. Introspection: the server's cache and
+/// leeway. Otherwise nothing tells the server, and the credential lives to its `exp`.
+pub fn reach(checking: Checking, ttl_s: u64) -> Vec<Reach> {
+    let leeway_s = u64::from(checking.leeway_s);
+    vec![match checking.verifies {
+        Verifies::Introspect => Reach {
+            channel: Channel::Introspection,
+            usual_s: u64::from(checking.cache_s),
+            bound_s: u64::from(checking.cache_s) + leeway_s,
+        },
+        // Lists (part 4) and CRLs (part 5) are not published yet: say what is true today.
+        Verifies::ExpOnly | Verifies::List | Verifies::Crl => {
+            Reach { channel: Channel::Expiry, usual_s: ttl_s, bound_s: ttl_s + leeway_s }
+        }
+    }]
+}
+
+/// What is true after an end at `ended_at` of credentials that would have lived until `expires`.
+/// No worst case lies beyond the credential's own `exp` and the server's leeway.
+pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs) -> Known {
+    let dead = expires.plus_s(i64::from(checking.leeway_s));
+    match checking.verifies {
+        Verifies::Introspect => {
+            let bound_s = i64::from(checking.cache_s) + i64::from(checking.leeway_s);
+            Known { channel: Channel::Introspection, known: true, worst_case_at: ended_at.plus_s(bound_s).min(dead) }
+        }
+        Verifies::ExpOnly | Verifies::List | Verifies::Crl => {
+            Known { channel: Channel::Expiry, known: false, worst_case_at: dead }
+        }
+    }
+}
+
+/// One line for each channel: the latest worst case counts.
+pub fn merged(all: impl IntoIterator<Item = Known>) -> Vec<Known> {
+    let mut merged: Vec<Known> = Vec::new();
+    for known in all {
+        match merged.iter_mut().find(|other| other.channel == known.channel) {
+            Some(other) => other.worst_case_at = other.worst_case_at.max(known.worst_case_at),
+            None => merged.push(known),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: UnixMs = UnixMs::from_s(1_000);
+
+    #[test]
+    fn t_108_the_bound_is_that_of_the_targets_own_way() {
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
+        assert_eq!(reach(introspect, 900)[0].bound_s, 40);
+        assert_eq!(known(introspect, AT, AT.plus_s(900)).worst_case_at, AT.plus_s(40));
+        assert_eq!(known(introspect, AT, AT.plus_s(5)).worst_case_at, AT.plus_s(35), "never past its own end");
+        let exp_only = Checking { verifies: Verifies::ExpOnly, ..introspect };
+        assert_eq!(reach(exp_only, 900)[0].bound_s, 930);
+        let after = known(exp_only, AT, AT.plus_s(900));
+        assert!(!after.known && after.worst_case_at == AT.plus_s(930));
+    }
+
+    #[test]
+    fn each_channel_is_told_once() {
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
+        let all = merged([known(introspect, AT, AT.plus_s(900)), known(introspect, AT.plus_s(1), AT.plus_s(900))]);
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].worst_case_at, AT.plus_s(41));
+    }
+}

@@ -1,0 +1,162 @@
+//! From a token's JSON to a typed workload, as its profile says. Pure: also run by the tests in
+//! a bundle.
+
+use std::sync::Arc;
+
+use dayfly_domain::{
+    ClaimType, ClaimValue, Claims, Reason, Workload,
+    bundle::{ClaimMatch, ClaimRule, Issuer, Profile, Segment},
+};
+use ring::digest;
+use serde_json::{Map, Value};
+
+/// Why claims were refused. A claim's value is never quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimRefusal {
+    Stranger,
+    /// Missing, empty or of another type: the claim's name and what is wrong with it.
+    Claim(String),
+    Refused { reason: Reason, workload: Box<Workload> },
+}
+
+/// Pins first (a stranger learns nothing more), then types, principal, and what the profile
+/// refuses outright.
+pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) -> Result<Workload, ClaimRefusal> {
+    let payload = Value::Object(payload.clone());
+    pins(issuer, &payload)?;
+    let claims = typed(issuer, &payload)?;
+    let workload = Workload {
+        issuer: issuer.name.clone(),
+        profile: issuer.profile.clone(),
+        principal: principal(issuer, profile, &claims)?,
+        untrusted: profile.untrusted.iter().any(|when| matches(when, &claims)),
+        job: job(profile, &claims),
+        claims,
+    };
+    match profile.refuse.iter().find(|refusal| matches(&refusal.when, &workload.claims)) {
+        Some(refusal) => {
+            let reason = Reason::from_code(&refusal.code).unwrap_or(Reason::Event);
+            Err(ClaimRefusal::Refused { reason, workload: Box::new(workload) })
+        }
+        None => Ok(workload),
+    }
+}
+
+fn pins(issuer: &Issuer, payload: &Value) -> Result<(), ClaimRefusal> {
+    let held = issuer.pin.iter().all(|(name, wanted)| {
+        let seen = issuer.claims.get(name).and_then(|rule| value(name, rule, payload).ok().flatten());
+        seen.as_ref() == Some(wanted)
+    });
+    if held { Ok(()) } else { Err(ClaimRefusal::Stranger) }
+}
+
+fn typed(issuer: &Issuer, payload: &Value) -> Result<Claims, ClaimRefusal> {
+    let mut claims = Claims::new();
+    for (name, rule) in &issuer.claims {
+        match value(name, rule, payload)? {
+            Some(value) => {
+                claims.insert(name.clone(), value);
+            }
+            None if rule.required => return Err(refused(name, "is missing")),
+            None => {}
+        }
+    }
+    Ok(claims)
+}
+
+/// One claim. Absent is `None`; null, empty, blank or of another type is a refusal (law L4).
+// SECURITY: `t_039_blank_claims_are_refused`, `t_040_types_are_not_coerced`.
+fn value(name: &str, rule: &ClaimRule, payload: &Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
+    let Some(raw) = payload.pointer(&rule.at) else { return Ok(None) };
+    let wrong = || refused(name, "is of another type than its profile declares");
+    let typed = match (rule.kind, raw) {
+        (ClaimType::String, Value::String(text)) => ClaimValue::String(filled(name, text)?.to_owned()),
+        (ClaimType::Long, Value::Number(number)) => ClaimValue::Long(number.as_i64().ok_or_else(wrong)?),
+        (ClaimType::Bool, Value::Bool(value)) => ClaimValue::Bool(*value),
+        (ClaimType::Set, Value::Array(members)) => ClaimValue::Set(set(name, members)?),
+        (ClaimType::StringBool, Value::String(text)) => match text.as_str() {
+            "true" => ClaimValue::Bool(true),
+            "false" => ClaimValue::Bool(false),
+            _ => return Err(wrong()),
+        },
+        (ClaimType::StringLong, Value::String(text)) => ClaimValue::Long(canonical_long(text).ok_or_else(wrong)?),
+        _ => return Err(wrong()),
+    };
+    Ok(Some(typed))
+}
+
+fn canonical_long(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok().filter(|number| number.to_string() == text)
+}
+
+fn set(name: &str, members: &[Value]) -> Result<Vec<String>, ClaimRefusal> {
+    let text = |member: &Value| match member {
+        Value::String(text) => filled(name, text).map(str::to_owned),
+        _ => Err(refused(name, "has a member that is no string")),
+    };
+    let mut set = members.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    set.sort_unstable();
+    set.dedup();
+    Ok(set)
+}
+
+fn filled<'a>(name: &str, text: &'a str) -> Result<&'a str, ClaimRefusal> {
+    let blank = text.chars().all(|letter| letter.is_whitespace() || letter.is_control());
+    if blank { Err(refused(name, "is empty or blank")) } else { Ok(text) }
+}
+
+fn refused(name: &str, what: &str) -> ClaimRefusal {
+    ClaimRefusal::Claim(format!("`{name}` {what}"))
+}
+
+fn matches(when: &ClaimMatch, claims: &Claims) -> bool {
+    when.iter().all(|(name, wanted)| claims.get(name).is_some_and(|seen| holds(seen, wanted)))
+}
+
+fn holds(seen: &ClaimValue, wanted: &[ClaimValue]) -> bool {
+    match seen {
+        ClaimValue::Set(members) => members
+            .iter()
+            .any(|member| wanted.iter().any(|wanted| matches!(wanted, ClaimValue::String(text) if text == member))),
+        other => wanted.contains(other),
+    }
+}
+
+fn principal(issuer: &Issuer, profile: &Profile, claims: &Claims) -> Result<Arc<str>, ClaimRefusal> {
+    let mut name = issuer.name.to_string();
+    for claim in &profile.principal {
+        let seen = claims.get(claim).ok_or_else(|| refused(claim, "is missing"))?;
+        let how = issuer.claims.get(claim).and_then(|rule| rule.segment);
+        name.push('/');
+        name.push_str(&segment(claim, &seen.to_string(), how)?);
+    }
+    Ok(name.into())
+}
+
+/// A segment outside `[A-Za-z0-9._-]` refuses the token: it is never escaped (T-125).
+fn segment(claim: &str, text: &str, how: Option<Segment>) -> Result<String, ClaimRefusal> {
+    let text = match how {
+        Some(Segment::Hash128) => return Ok(hash128(text)),
+        Some(Segment::StripBraces) => text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text),
+        None => text,
+    };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text == "." || text == ".." || !text.bytes().all(letter) {
+        return Err(refused(claim, "cannot stand in a principal"));
+    }
+    Ok(text.to_owned())
+}
+
+fn hash128(text: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The job label: all its claims, or none. Joined by a character that no claim keeps.
+fn job(profile: &Profile, claims: &Claims) -> Option<Arc<str>> {
+    if profile.job.is_empty() {
+        return None;
+    }
+    let parts: Option<Vec<String>> = profile.job.iter().map(|name| claims.get(name).map(ToString::to_string)).collect();
+    parts.map(|parts| parts.join("/").into())
+}

@@ -1,0 +1,357 @@
+//! The live tasks and leases, in memory: compact records with shared strings.
+//!
+//! Changes come in through [`Table::apply`], in the order of the commit, and through the marks of
+//! ends, which count from the moment they are asked. No guard of a map is held across an await or
+//! another insert.
+
+use std::sync::{Arc, Mutex};
+
+use dashmap::{DashMap, DashSet};
+use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
+
+use super::{calendar::Calendar, time::Now};
+use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
+
+/// How something ended. `seq` is known once it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    pub at: UnixMs,
+    pub cause: Cause,
+    pub seq: Option<u64>,
+}
+
+/// A task, as long as its record matters in memory.
+#[derive(Debug, Clone)]
+pub struct Task {
+    pub parent: Option<TaskId>,
+    pub template: Arc<str>,
+    pub owner: Arc<str>,
+    pub environment: Arc<str>,
+    pub issuer: Arc<str>,
+    pub row: Arc<str>,
+    pub workload: Arc<str>,
+    pub job: Option<Arc<str>>,
+    pub opened_at: UnixMs,
+    pub deadline: UnixMs,
+    pub evidence_key: [u8; 32],
+    /// When the evidence can no longer be presented (its `exp` and leeway).
+    pub evidence_until: UnixMs,
+    pub handle_hash: [u8; 32],
+    pub end: Option<End>,
+    pub leases: Vec<LeaseId>,
+}
+
+/// One credential.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub task: TaskId,
+    pub seq: u64,
+    pub target: Arc<str>,
+    pub issued_at: UnixMs,
+    pub expires: UnixMs,
+    pub credential_hash: [u8; 32],
+    pub end: Option<End>,
+}
+
+/// What may not be issued until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    pub until: UnixMs,
+}
+
+/// Who a block or a limit speaks of: a job's label, or without one the workload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Label {
+    template: Arc<str>,
+    job: Option<Arc<str>>,
+    workload: Option<Arc<str>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub active: u64,
+    pub ended: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Table {
+    pub(super) tasks: DashMap<TaskId, Task>,
+    leases: DashMap<LeaseId, Lease>,
+    pub(super) evidence: DashMap<[u8; 32], TaskId>,
+    pub(super) handles: DashMap<[u8; 32], TaskId>,
+    pub(super) jobs: DashMap<Label, Vec<TaskId>>,
+    pub(super) blocks: DashMap<Label, Block>,
+    words: DashSet<Arc<str>>,
+    lease_calendar: Mutex<Calendar<LeaseId>>,
+    task_calendar: Mutex<Calendar<TaskId>>,
+}
+
+impl Label {
+    pub fn new(template: Arc<str>, job: Option<Arc<str>>, workload: Arc<str>) -> Self {
+        match job {
+            Some(job) => Self { template, job: Some(job), workload: None },
+            None => Self { template, job: None, workload: Some(workload) },
+        }
+    }
+}
+
+impl Task {
+    pub fn state(&self, now: Now) -> State {
+        match self.end {
+            Some(end) if end.at <= now.at => State::Ended,
+            _ if now.expired(self.opened_at, self.deadline) => State::Expired,
+            _ => State::Active,
+        }
+    }
+
+    pub(super) fn label(&self) -> Label {
+        Label::new(self.template.clone(), self.job.clone(), self.workload.clone())
+    }
+}
+
+impl Lease {
+    /// Of the lease alone; its task and ancestors are asked by [`Table::lease_state`].
+    fn own_state(&self, now: Now) -> State {
+        match self.end {
+            Some(end) if end.at <= now.at && end.at < self.expires => State::Ended,
+            _ if now.expired(self.issued_at, self.expires) => State::Expired,
+            _ => State::Active,
+        }
+    }
+}
+
+impl Table {
+    pub fn task(&self, id: TaskId) -> Option<Task> {
+        self.tasks.get(&id).map(|task| task.clone())
+    }
+
+    pub fn lease(&self, id: LeaseId) -> Option<Lease> {
+        self.leases.get(&id).map(|lease| lease.clone())
+    }
+
+    pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
+        self.handles.get(hash).map(|id| *id)
+    }
+
+    /// The state of a task with its ancestors: what ended above has ended below.
+    pub fn task_state(&self, id: TaskId, now: Now) -> Option<State> {
+        let task = self.task(id)?;
+        let own = task.state(now);
+        match (own, self.ancestor_end(&task, now)) {
+            (State::Active, Some(_)) => Some(State::Ended),
+            _ => Some(own),
+        }
+    }
+
+    /// The state of a lease and the end that made it so, whoever's it was.
+    pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
+        match lease.own_state(now) {
+            State::Active => {}
+            State::Ended => return (State::Ended, lease.end),
+            State::Expired => {
+                let earlier = self.end_above(lease, now).filter(|end| end.at < lease.expires);
+                return earlier.map_or((State::Expired, None), |end| (State::Ended, Some(end)));
+            }
+        }
+        match self.end_above(lease, now) {
+            Some(end) => (State::Ended, Some(end)),
+            None => (State::Active, None),
+        }
+    }
+
+    fn end_above(&self, lease: &Lease, now: Now) -> Option<End> {
+        let task = self.task(lease.task)?;
+        task.end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(&task, now))
+    }
+
+    fn ancestor_end(&self, task: &Task, now: Now) -> Option<End> {
+        let mut parent = task.parent;
+        while let Some(above) = parent.and_then(|id| self.task(id)) {
+            if let Some(end) = above.end.filter(|end| end.at <= now.at) {
+                return Some(End { cause: Cause::ParentEnded, ..end });
+            }
+            parent = above.parent;
+        }
+        None
+    }
+
+    /// How many leases of a task are live, and how many it had that ended before their time.
+    pub fn counts(&self, task: &Task, now: Now) -> Counts {
+        let mut counts = Counts::default();
+        for lease in task.leases.iter().filter_map(|id| self.lease(*id)) {
+            match self.lease_state(&lease, now).0 {
+                State::Active => counts.active += 1,
+                State::Ended => counts.ended += 1,
+                State::Expired => {}
+            }
+        }
+        counts
+    }
+
+    /// Live leases of a task, of one target or all.
+    pub fn live_leases(&self, task: &Task, target: Option<&str>, now: Now) -> Vec<LeaseId> {
+        let live = |id: &LeaseId| {
+            self.lease(*id).is_some_and(|lease| {
+                target.is_none_or(|target| &*lease.target == target)
+                    && self.lease_state(&lease, now).0 == State::Active
+            })
+        };
+        task.leases.iter().copied().filter(live).collect()
+    }
+
+    /// All live tasks, for ending what a new bundle no longer carries.
+    pub fn live_tasks(&self, now: Now) -> Vec<(TaskId, Task)> {
+        let live = self.tasks.iter().filter(|entry| entry.value().state(now) == State::Active);
+        live.map(|entry| (*entry.key(), entry.value().clone())).collect()
+    }
+
+    /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
+    pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
+        let mut task = self.tasks.get_mut(&id)?;
+        Some(*task.end.get_or_insert(end))
+    }
+
+    /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
+    pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
+        let mut lease = self.leases.get_mut(&id)?;
+        match lease.end {
+            Some(first) if first.at <= end.at => Some(first),
+            _ => Some(*lease.end.insert(end)),
+        }
+    }
+
+    /// How many leases are live in memory; for the gauge.
+    pub fn lease_count(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Folds one committed change in. Called in the order of the commit, and at start with what
+    /// the store kept.
+    pub fn apply(&self, change: &Change) {
+        match change {
+            Change::OpenTask(row) => self.add_task(row),
+            Change::AddLease(row) => self.add_lease(row),
+            Change::EndTask(id, end) => {
+                if let Some(mut task) = self.tasks.get_mut(id) {
+                    task.end = Some(End::from(*end));
+                }
+            }
+            Change::EndLease(id, end) => {
+                if let Some(mut lease) = self.leases.get_mut(id) {
+                    lease.end = Some(End::from(*end));
+                }
+            }
+            Change::AddBlock(row) => self.add_block(row),
+            Change::Event(_) => {}
+        }
+    }
+
+    fn add_task(&self, row: &TaskRow) {
+        let task = Task {
+            parent: row.parent,
+            template: self.word(&row.template),
+            owner: self.word(&row.owner),
+            environment: self.word(&row.environment),
+            issuer: self.word(&row.issuer),
+            row: self.word(&row.row),
+            workload: self.word(&row.workload),
+            job: row.job.as_deref().map(|job| self.word(job)),
+            opened_at: row.opened_at,
+            deadline: row.deadline,
+            evidence_key: row.evidence_key,
+            evidence_until: UnixMs::from_s(row.evidence_exp_s).plus_s(EVIDENCE_LEEWAY_S),
+            handle_hash: row.handle_hash,
+            end: row.end.map(End::from),
+            leases: Vec::new(),
+        };
+        self.evidence.insert(row.evidence_key, row.id);
+        self.handles.insert(row.handle_hash, row.id);
+        self.jobs.entry(task.label()).or_default().push(row.id);
+        lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        self.tasks.insert(row.id, task);
+    }
+
+    fn add_lease(&self, row: &LeaseRow) {
+        let lease = Lease {
+            task: row.task,
+            seq: row.seq,
+            target: self.word(&row.target),
+            issued_at: row.issued_at,
+            expires: row.expires,
+            credential_hash: row.credential_hash,
+            end: row.end.map(End::from),
+        };
+        self.leases.insert(row.id, lease);
+        if let Some(mut task) = self.tasks.get_mut(&row.task) {
+            task.leases.push(row.id);
+        }
+        lock(&self.lease_calendar).insert(row.expires, row.id);
+    }
+
+    fn add_block(&self, row: &BlockRow) {
+        let label = Label {
+            template: self.word(&row.template),
+            job: row.job.as_deref().map(|job| self.word(job)),
+            workload: row.workload.as_deref().map(|workload| self.word(workload)),
+        };
+        self.blocks.insert(label, Block { until: row.until });
+    }
+
+    /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
+    /// forgotten here is still in the store while its row is kept.
+    pub fn forget_expired(&self, now: Now, max: usize) -> usize {
+        let leases = lock(&self.lease_calendar).drain(now.at, max);
+        for id in &leases {
+            self.forget_lease(*id);
+        }
+        let tasks = lock(&self.task_calendar).drain(now.at, max);
+        for id in &tasks {
+            self.forget_task(*id);
+        }
+        self.blocks.retain(|_, block| block.until > now.at);
+        if leases.len() + tasks.len() > 0 {
+            self.words.retain(|word| Arc::strong_count(word) > 1);
+        }
+        leases.len() + tasks.len()
+    }
+
+    fn forget_lease(&self, id: LeaseId) {
+        let Some((_, lease)) = self.leases.remove(&id) else { return };
+        if let Some(mut task) = self.tasks.get_mut(&lease.task) {
+            task.leases.retain(|other| *other != id);
+        }
+    }
+
+    fn forget_task(&self, id: TaskId) {
+        let Some((_, task)) = self.tasks.remove(&id) else { return };
+        self.evidence.remove(&task.evidence_key);
+        self.handles.remove(&task.handle_hash);
+        let label = task.label();
+        if let Some(mut tasks) = self.jobs.get_mut(&label) {
+            tasks.retain(|other| *other != id);
+        }
+        self.jobs.remove_if(&label, |_, tasks| tasks.is_empty());
+    }
+
+    fn word(&self, text: &str) -> Arc<str> {
+        if let Some(word) = self.words.get(text) {
+            return word.clone();
+        }
+        let word: Arc<str> = text.into();
+        self.words.insert(word.clone());
+        word
+    }
+}
+
+/// Evidence can be presented until `exp`; its key is kept this much longer.
+const EVIDENCE_LEEWAY_S: i64 = 30;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl From<EndRow> for End {
+    fn from(row: EndRow) -> Self {
+        Self { at: row.at, cause: row.cause, seq: Some(row.seq) }
+    }
+}

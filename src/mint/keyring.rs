@@ -1,0 +1,288 @@
+//! The keys that sign task tokens: next (in the JWKS a day ahead), active (a day), retired (until
+//! the last `exp` they signed). They rotate by themselves.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use dayfly_domain::{Secret, UnixMs};
+use dayfly_verifier::crypto::SigningKey;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::sys::files;
+
+const ACTIVE_S: i64 = 24 * 3600;
+const FILE: &str = "token-keys.json";
+
+/// Why the keys cannot be used. Never quotes key material.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    #[error("`{path}` cannot be used: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("`{0}` does not hold a keyring")]
+    Form(PathBuf),
+    #[error("a key is not usable: {0}")]
+    Key(#[from] dayfly_verifier::crypto::KeyError),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    Next,
+    Active,
+    Retired,
+}
+
+/// What happened at a rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    pub from: String,
+    pub to: String,
+}
+
+/// A key as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyView {
+    pub kid: String,
+    pub state: KeyState,
+    pub since: UnixMs,
+    /// Of an active key, when it retires; of a retired one, when it leaves the JWKS.
+    pub until: UnixMs,
+}
+
+#[derive(Debug)]
+pub struct Keyring {
+    file: Option<PathBuf>,
+    keys: ArcSwap<Keys>,
+    /// The last `exp` that the active key signed.
+    last_exp_s: AtomicI64,
+}
+
+#[derive(Debug)]
+struct Keys {
+    next: Held,
+    active: Held,
+    retired: Vec<Held>,
+}
+
+#[derive(Debug, Clone)]
+struct Held {
+    key: SigningKey,
+    pkcs8: Arc<Secret<Vec<u8>>>,
+    /// When it took its state.
+    since: UnixMs,
+    /// Of a retired key: the last `exp` it signed.
+    until: UnixMs,
+}
+
+/// A key in the file.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    state: KeyState,
+    since_s: i64,
+    until_s: i64,
+    pkcs8: Zeroizing<String>,
+}
+
+impl Keyring {
+    /// Opens `dir/token-keys.json`, or makes it with a first pair of keys. Every key proves
+    /// itself by signing and verifying when it is loaded.
+    pub fn open(dir: &Path, now: UnixMs) -> Result<Self, KeyringError> {
+        let file = dir.join(FILE);
+        if !file.exists() {
+            let ring = Self::with(Some(file), Keys::fresh(now)?);
+            ring.save(&ring.keys.load())?;
+            return Ok(ring);
+        }
+        let failed = |source| KeyringError::File { path: file.clone(), source };
+        files::require_private(&file).map_err(failed)?;
+        let bytes = Zeroizing::new(files::read_capped(&file).map_err(failed)?);
+        let stored: Vec<Stored> = serde_json::from_slice(&bytes).map_err(|_| KeyringError::Form(file.clone()))?;
+        let keys = Keys::from_stored(&stored)?.ok_or_else(|| KeyringError::Form(file.clone()))?;
+        Ok(Self::with(Some(file), keys))
+    }
+
+    /// Keys that live and die with the process.
+    pub fn in_memory(now: UnixMs) -> Result<Self, KeyringError> {
+        Ok(Self::with(None, Keys::fresh(now)?))
+    }
+
+    fn with(file: Option<PathBuf>, keys: Keys) -> Self {
+        Self { file, keys: ArcSwap::from_pointee(keys), last_exp_s: AtomicI64::new(0) }
+    }
+
+    /// The key that signs now. `exp_s`: of what it is about to sign.
+    pub fn active(&self, exp_s: i64) -> SigningKey {
+        self.last_exp_s.fetch_max(exp_s, Ordering::SeqCst);
+        self.keys.load().active.key.clone()
+    }
+
+    pub fn active_kid(&self) -> String {
+        self.keys.load().active.key.kid().to_owned()
+    }
+
+    /// After a restart: what live leases say the active key may have signed.
+    pub fn note_exp(&self, exp: UnixMs) {
+        self.last_exp_s.fetch_max(exp.as_s() + 1, Ordering::SeqCst);
+    }
+
+    /// The public key set: next, active, and retired keys whose tokens may still live.
+    pub fn jwks(&self) -> serde_json::Value {
+        let keys = self.keys.load();
+        let all = [&keys.active, &keys.next].into_iter().chain(&keys.retired);
+        serde_json::json!({ "keys": all.map(|held| held.key.jwk()).collect::<Vec<_>>() })
+    }
+
+    pub fn view(&self) -> Vec<KeyView> {
+        let keys = self.keys.load();
+        let view = |held: &Held, state, until| KeyView {
+            kid: held.key.kid().to_owned(),
+            state,
+            since: held.since,
+            until,
+        };
+        let mut all = vec![
+            view(&keys.active, KeyState::Active, keys.active.since.plus_s(ACTIVE_S)),
+            view(&keys.next, KeyState::Next, keys.active.since.plus_s(ACTIVE_S)),
+        ];
+        all.extend(keys.retired.iter().map(|held| view(held, KeyState::Retired, held.until)));
+        all
+    }
+
+    /// Rotates when the active key has served its day, and drops retired keys whose last token
+    /// has expired. On a failure the old keys stay.
+    pub fn rotate(&self, now: UnixMs) -> Result<Option<Rotation>, KeyringError> {
+        let old = self.keys.load_full();
+        let kept: Vec<Held> = old.retired.iter().filter(|held| held.until > now).cloned().collect();
+        if now < old.active.since.plus_s(ACTIVE_S) {
+            if kept.len() < old.retired.len() {
+                self.replace(Keys { next: old.next.clone(), active: old.active.clone(), retired: kept })?;
+            }
+            return Ok(None);
+        }
+        let rotation =
+            Rotation { from: old.active.key.kid().to_owned(), to: old.next.key.kid().to_owned() };
+        let until = UnixMs::from_s(self.last_exp_s.load(Ordering::SeqCst)).max(now);
+        let retired = Held { since: now, until, ..old.active.clone() };
+        let active = Held { since: now, ..old.next.clone() };
+        let retired = kept.into_iter().chain([retired]).collect();
+        self.replace(Keys { next: Held::generate(now)?, active, retired })?;
+        Ok(Some(rotation))
+    }
+
+    fn replace(&self, keys: Keys) -> Result<(), KeyringError> {
+        self.save(&keys)?;
+        self.keys.store(Arc::new(keys));
+        Ok(())
+    }
+
+    fn save(&self, keys: &Keys) -> Result<(), KeyringError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let stored: Vec<Stored> = keys.stored();
+        let bytes = serde_json::to_vec(&stored).map(Zeroizing::new).map_err(|_| KeyringError::Form(file.clone()))?;
+        files::write_atomic(file, &bytes, 0o600).map_err(|source| KeyringError::File { path: file.clone(), source })
+    }
+}
+
+impl Held {
+    fn generate(now: UnixMs) -> Result<Self, KeyringError> {
+        Self::load(SigningKey::generate_pkcs8()?, now, UnixMs::default())
+    }
+
+    fn load(pkcs8: Secret<Vec<u8>>, since: UnixMs, until: UnixMs) -> Result<Self, KeyringError> {
+        let key = SigningKey::from_pkcs8(pkcs8.expose())?;
+        Ok(Self { key, pkcs8: Arc::new(pkcs8), since, until })
+    }
+
+    fn stored(&self, state: KeyState) -> Stored {
+        Stored {
+            state,
+            since_s: self.since.as_s(),
+            until_s: self.until.as_s(),
+            pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())),
+        }
+    }
+}
+
+impl Keys {
+    fn fresh(now: UnixMs) -> Result<Self, KeyringError> {
+        Ok(Self { next: Held::generate(now)?, active: Held::generate(now)?, retired: Vec::new() })
+    }
+
+    fn stored(&self) -> Vec<Stored> {
+        let mut all = vec![self.active.stored(KeyState::Active), self.next.stored(KeyState::Next)];
+        all.extend(self.retired.iter().map(|held| held.stored(KeyState::Retired)));
+        all
+    }
+
+    fn from_stored(stored: &[Stored]) -> Result<Option<Self>, KeyringError> {
+        let (mut next, mut active, mut retired) = (None, None, Vec::new());
+        for key in stored {
+            let Ok(pkcs8) = STANDARD.decode(key.pkcs8.as_bytes()) else { return Ok(None) };
+            let held = Held::load(Secret::new(pkcs8), UnixMs::from_s(key.since_s), UnixMs::from_s(key.until_s))?;
+            match key.state {
+                KeyState::Next => next = Some(held),
+                KeyState::Active => active = Some(held),
+                KeyState::Retired => retired.push(held),
+            }
+        }
+        Ok(next.zip(active).map(|(next, active)| Self { next, active, retired }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: UnixMs = UnixMs::from_s(1_800_000_000);
+
+    fn kids(ring: &Keyring) -> Vec<String> {
+        let jwks = ring.jwks();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn keys_are_published_a_day_ahead_and_leave_with_their_last_token() {
+        dayfly_verifier::crypto::init().unwrap();
+        let ring = Keyring::in_memory(START).unwrap();
+        let first = kids(&ring);
+        assert_eq!(ring.rotate(START.plus_s(ACTIVE_S - 1)).unwrap(), None);
+        let at = START.plus_s(ACTIVE_S);
+        ring.active(at.as_s() + 900);
+        let rotation = ring.rotate(at).unwrap().unwrap();
+        assert_eq!((rotation.from, rotation.to), (first[0].clone(), first[1].clone()));
+        assert_eq!(ring.active_kid(), first[1]);
+        assert!(kids(&ring).contains(&first[0]), "tokens it signed still live");
+        ring.rotate(at.plus_s(901)).unwrap();
+        assert!(!kids(&ring).contains(&first[0]));
+    }
+
+    #[test]
+    fn the_file_is_private_and_survives() {
+        dayfly_verifier::crypto::init().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let before = kids(&Keyring::open(dir.path(), START).unwrap());
+        let file = dir.path().join(FILE);
+        files::require_private(&file).unwrap();
+        assert_eq!(kids(&Keyring::open(dir.path(), START).unwrap()), before);
+        std::fs::write(&file, b"[]").unwrap();
+        assert!(matches!(Keyring::open(dir.path(), START), Err(KeyringError::Form(_))));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        dayfly_verifier::crypto::init().unwrap();
+        let ring = Keyring::in_memory(START).unwrap();
+        let shown = format!("{ring:?}");
+        let secret = STANDARD.encode(ring.keys.load().active.pkcs8.expose());
+        assert!(!shown.contains(&secret) && shown.contains("[redacted]"));
+    }
+}
