@@ -1,0 +1,216 @@
+//! The one gate: signature first, claims only afterwards, and every claim typed.
+//!
+//! In come a [`Jws`], the keys of the issuer it is said to be of, and [`Rules`]; out goes
+//! [`Verified`], which nothing else can make. `jsonwebtoken` checks the signature and validates;
+//! because it accepts what we must not (`iss` as an array, several audiences, floats), the checks
+//! here run beside it and both must agree.
+
+use std::{fmt, sync::Arc};
+
+use dayfly_domain::UnixMs;
+use jsonwebtoken::{Validation, errors::ErrorKind};
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
+use crate::{Jws, KeySet, Refusal, crypto};
+
+/// What one issuer's tokens must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// `iss`, byte for byte.
+    pub issuer: Arc<str>,
+    /// `aud`, byte for byte: a string, or an array with this one member.
+    pub audience: Arc<str>,
+    /// Names of RFC 7518; what we do not verify never matches, whatever is listed.
+    pub algs: Vec<String>,
+    /// Accepted `typ`, compared without ASCII case; `""` stands for an absent header. A prefix
+    /// `application/` is not stripped.
+    pub typ: Vec<String>,
+    /// Refuse what was issued longer ago than this, whatever its `exp`.
+    pub max_age_s: Option<u32>,
+    /// For `nbf` and `iat`. `exp` has none: an expired token is expired.
+    pub leeway_s: u32,
+    /// Refuse an `exp` further ahead than this.
+    pub max_ahead_s: u32,
+}
+
+impl Rules {
+    /// ES256 and RS256, `typ` absent or `JWT`, 30 s of leeway, `exp` at most 24 h ahead.
+    pub fn new(issuer: impl Into<Arc<str>>, audience: impl Into<Arc<str>>) -> Self {
+        Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            algs: vec!["RS256".to_owned(), "ES256".to_owned()],
+            typ: vec![String::new(), "JWT".to_owned()],
+            max_age_s: None,
+            leeway_s: 30,
+            max_ahead_s: 24 * 3600,
+        }
+    }
+
+    fn accepts_typ(&self, typ: Option<&str>) -> bool {
+        self.typ.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ.unwrap_or_default()))
+            && typ.is_none_or(|typ| !typ.is_empty())
+    }
+}
+
+/// Claims whose signature and times were checked. Only [`verify`] makes one, and nothing turns
+/// other claims into one.
+pub struct Verified<C> {
+    claims: C,
+    issued_at_s: i64,
+    expires_at_s: i64,
+}
+
+impl<C> Verified<C> {
+    pub fn claims(&self) -> &C {
+        &self.claims
+    }
+
+    pub fn into_claims(self) -> C {
+        self.claims
+    }
+
+    /// `iat`, in Unix seconds.
+    pub fn issued_at_s(&self) -> i64 {
+        self.issued_at_s
+    }
+
+    /// `exp`, in Unix seconds: from this second on the token is dead.
+    pub fn expires_at_s(&self) -> i64 {
+        self.expires_at_s
+    }
+}
+
+impl Verified<Map<String, Value>> {
+    /// The same claims read as a type; inside this crate only.
+    pub(crate) fn read<C>(
+        self,
+        read: impl FnOnce(Map<String, Value>) -> Result<C, Refusal>,
+    ) -> Result<Verified<C>, Refusal> {
+        let Self { claims, issued_at_s, expires_at_s } = self;
+        Ok(Verified { claims: read(claims)?, issued_at_s, expires_at_s })
+    }
+}
+
+/// Without the claims: raw claims belong in no log.
+impl<C> fmt::Debug for Verified<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("issued_at_s", &self.issued_at_s)
+            .field("expires_at_s", &self.expires_at_s)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Checks header against rules, then the signature, then the claims, in this order.
+// SECURITY: t_023_the_signature_comes_before_the_claims
+pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Verified<Map<String, Value>>, Refusal> {
+    if !rules.algs.iter().any(|alg| alg == jws.alg()) {
+        return Err(Refusal::Algorithm);
+    }
+    if !rules.accepts_typ(jws.typ()) {
+        return Err(Refusal::Type);
+    }
+    let key = keys.find(jws.kid(), jws.algorithm()).ok_or(Refusal::UnknownKey)?;
+    // Another provider of the process's own verifies as well; a failing one refuses.
+    let _ = crypto::init();
+    // `IgnoredAny`: the claims that count are those the strict reader took from the same bytes.
+    let library = jsonwebtoken::decode::<IgnoredAny>(jws.token(), key, &validation(jws, rules));
+    if let Err(error) = &library
+        && let Some(refusal) = before_claims(error.kind())
+    {
+        return Err(refusal);
+    }
+    let claims = jws.unverified_claims();
+    let (issued_at_s, expires_at_s) = check_claims(claims, rules, now)?;
+    library.map_err(|_| Refusal::Claim("claims"))?;
+    Ok(Verified { claims: claims.clone(), issued_at_s, expires_at_s })
+}
+
+/// The times are left out: they are compared with the caller's clock, in [`check_times`].
+fn validation(jws: &Jws, rules: &Rules) -> Validation {
+    let mut validation = Validation::new(jws.algorithm());
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    validation.set_issuer(&[&rules.issuer]);
+    validation.set_audience(&[&rules.audience]);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation
+}
+
+/// What `jsonwebtoken` refused, unless it got as far as the claims: those we name ourselves.
+fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
+    match kind {
+        ErrorKind::MissingRequiredClaim(_)
+        | ErrorKind::InvalidClaimFormat(_)
+        | ErrorKind::ExpiredSignature
+        | ErrorKind::InvalidIssuer
+        | ErrorKind::InvalidAudience
+        | ErrorKind::InvalidSubject
+        | ErrorKind::ImmatureSignature => None,
+        ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Some(Refusal::Algorithm),
+        ErrorKind::Json(_) => Some(Refusal::Header),
+        _ => Some(Refusal::Signature),
+    }
+}
+
+fn check_claims(claims: &Map<String, Value>, rules: &Rules, now: UnixMs) -> Result<(i64, i64), Refusal> {
+    // SECURITY: t_034_an_issuer_is_equal_byte_for_byte
+    if claims.get("iss").and_then(Value::as_str) != Some(&*rules.issuer) {
+        return Err(Refusal::Issuer);
+    }
+    if only_audience(claims) != Some(&*rules.audience) {
+        return Err(Refusal::Audience);
+    }
+    for name in ["sub", "jti"] {
+        if claims.get(name).is_some_and(|value| !is_text(value)) {
+            return Err(Refusal::Claim(name));
+        }
+    }
+    check_times(claims, rules, now.as_s())
+}
+
+// SECURITY: t_033_an_audience_of_another_shape_is_refused
+fn only_audience(claims: &Map<String, Value>) -> Option<&str> {
+    match claims.get("aud")? {
+        Value::String(audience) => Some(audience),
+        Value::Array(audiences) => match audiences.as_slice() {
+            [only] => only.as_str(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn is_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.trim().is_empty())
+}
+
+fn check_times(claims: &Map<String, Value>, rules: &Rules, now_s: i64) -> Result<(i64, i64), Refusal> {
+    let required = |name| seconds(claims, name)?.ok_or(Refusal::Claim(name));
+    let (exp, iat, nbf) = (required("exp")?, required("iat")?, seconds(claims, "nbf")?);
+    let soonest_s = now_s.saturating_add(rules.leeway_s.into());
+    if now_s >= exp {
+        return Err(Refusal::Expired);
+    }
+    if exp > now_s.saturating_add(rules.max_ahead_s.into()) {
+        return Err(Refusal::Claim("exp"));
+    }
+    if iat > soonest_s || nbf.is_some_and(|nbf| nbf > soonest_s) {
+        return Err(Refusal::NotYetValid);
+    }
+    if rules.max_age_s.is_some_and(|max_age_s| now_s.saturating_sub(iat) > max_age_s.into()) {
+        return Err(Refusal::TooOld);
+    }
+    Ok((iat, exp))
+}
+
+/// A NumericDate (RFC 7519 section 2), as an integer from 0 only.
+// SECURITY: t_029_wrong_typed_times_are_refused
+fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64>, Refusal> {
+    match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_i64().filter(|&s| s >= 0).map(Some).ok_or(Refusal::Claim(name)),
+    }
+}

@@ -1,0 +1,194 @@
+//! An issuer's public keys (RFC 7517), each bound to what it may verify.
+//!
+//! Why not the JWK reader of `jsonwebtoken`: it drops a key's `alg`, `use` and `key_ops`, and
+//! turns an `oct` key into an HMAC secret. In comes a JWK Set; out go only the keys that can
+//! verify, and the number of those that were dropped.
+
+use std::collections::BTreeSet;
+
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use serde_json::{Map, Value};
+
+use crate::{json, jws};
+
+/// Longest JWK Set that is read, in bytes.
+pub const KEY_SET_MAX_BYTES: usize = 256 * 1024;
+
+/// Most keys in a set, the dropped included.
+pub const KEYS_MAX: usize = 100;
+
+const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+/// Why a key set as a whole is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetError {
+    #[error("the key set is larger than 256 KiB")]
+    TooLarge,
+    #[error("the key set has more than 100 keys")]
+    TooMany,
+    #[error("the key set is not a JSON object with an array `keys`")]
+    Malformed,
+    /// Which of two keys is meant cannot be known.
+    #[error("two keys of the set have one `kid`")]
+    DuplicateKid,
+}
+
+/// The keys of one issuer. Keep one set per issuer: a key must never verify for another.
+#[derive(Debug, Clone)]
+pub struct KeySet {
+    keys: Vec<Key>,
+    dropped: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Key {
+    kid: Option<String>,
+    /// All that it may verify; one only when the JWK has `alg`.
+    algorithms: Vec<Algorithm>,
+    decoding: DecodingKey,
+}
+
+impl KeySet {
+    /// Reads a JWK Set. Keys that cannot verify, or are weak or ambiguous, are dropped and counted.
+    pub fn parse(jwks: &[u8]) -> Result<Self, KeySetError> {
+        if jwks.len() > KEY_SET_MAX_BYTES {
+            return Err(KeySetError::TooLarge);
+        }
+        let mut set = json::object(jwks).ok_or(KeySetError::Malformed)?;
+        let Some(Value::Array(jwks)) = set.remove("keys") else { return Err(KeySetError::Malformed) };
+        if jwks.len() > KEYS_MAX {
+            return Err(KeySetError::TooMany);
+        }
+        if has_duplicate_kid(&jwks) {
+            return Err(KeySetError::DuplicateKid);
+        }
+        let keys: Vec<Key> = jwks.iter().filter_map(|jwk| Key::read(jwk.as_object()?)).collect();
+        Ok(Self { dropped: jwks.len() - keys.len(), keys })
+    }
+
+    /// How many keys of the set are not used.
+    pub fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether a token with this header has its key here.
+    pub fn contains(&self, kid: Option<&str>, alg: &str) -> bool {
+        jws::algorithm(alg).is_some_and(|(_, alg)| self.find(kid, alg).is_some())
+    }
+
+    /// The key named by `kid`; without `kid`, the only key that fits the algorithm.
+    pub(crate) fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<&DecodingKey> {
+        let named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
+        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&alg)).filter(named);
+        let key = fitting.next()?;
+        fitting.next().is_none().then_some(&key.decoding)
+    }
+}
+
+/// Dropped keys count too: the publisher does not know which we drop.
+fn has_duplicate_kid(jwks: &[Value]) -> bool {
+    let mut seen = BTreeSet::new();
+    jwks.iter().filter_map(|jwk| jwk.get("kid")?.as_str()).any(|kid| !seen.insert(kid))
+}
+
+impl Key {
+    fn read(jwk: &Map<String, Value>) -> Option<Self> {
+        if !may_verify(jwk) || jwk.contains_key("d") {
+            return None;
+        }
+        let decoding = match text(jwk, "kty")? {
+            "RSA" => rsa(jwk)?,
+            "EC" => ec(jwk)?,
+            "OKP" => okp(jwk)?,
+            _ => return None,
+        };
+        Some(Self { kid: kid(jwk)?, algorithms: algorithms(jwk, &decoding)?, decoding })
+    }
+}
+
+fn text<'a>(jwk: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    jwk.get(name)?.as_str()
+}
+
+fn bytes(jwk: &Map<String, Value>, name: &str) -> Option<Vec<u8>> {
+    json::base64url(text(jwk, name)?)
+}
+
+/// The outer `None` drops the key.
+fn kid(jwk: &Map<String, Value>) -> Option<Option<String>> {
+    match jwk.get("kid") {
+        None => Some(None),
+        Some(Value::String(kid)) if (1..=jws::KID_MAX_BYTES).contains(&kid.len()) => Some(Some(kid.clone())),
+        Some(_) => None,
+    }
+}
+
+// SECURITY: t_017_a_key_not_meant_to_verify_is_dropped
+fn may_verify(jwk: &Map<String, Value>) -> bool {
+    let by_use = jwk.get("use").is_none_or(|value| value == "sig");
+    let by_ops = match jwk.get("key_ops") {
+        None => true,
+        Some(Value::Array(ops)) => ops.iter().any(|op| op == "verify"),
+        Some(_) => false,
+    };
+    by_use && by_ops
+}
+
+/// What the key may verify: its own `alg`, if it has one and fits, otherwise all that fit.
+// SECURITY: t_016_a_key_is_bound_to_its_alg, t_028_a_key_is_bound_to_its_curve
+fn algorithms(jwk: &Map<String, Value>, key: &DecodingKey) -> Option<Vec<Algorithm>> {
+    let fitting: Vec<Algorithm> = match (key.family(), text(jwk, "crv")) {
+        (AlgorithmFamily::Rsa, _) => AlgorithmFamily::Rsa.algorithms().to_vec(),
+        (AlgorithmFamily::Ec, Some("P-256")) => vec![Algorithm::ES256],
+        (AlgorithmFamily::Ec, Some("P-384")) => vec![Algorithm::ES384],
+        (AlgorithmFamily::Ed, Some("Ed25519")) => vec![Algorithm::EdDSA],
+        _ => return None,
+    };
+    match jwk.get("alg") {
+        None => Some(fitting),
+        Some(alg) => {
+            let (_, alg) = jws::algorithm(alg.as_str()?)?;
+            fitting.contains(&alg).then(|| vec![alg])
+        }
+    }
+}
+
+/// Leading zero octets are refused, as RFC 7518 section 2 has it.
+// SECURITY: t_018_weak_and_ambiguous_keys_are_dropped
+fn rsa(jwk: &Map<String, Value>) -> Option<DecodingKey> {
+    let (n, e) = (bytes(jwk, "n")?, bytes(jwk, "e")?);
+    let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    let big_enough = e.len() > 1 || e.first().is_some_and(|&byte| byte >= 3);
+    let good = RSA_BITS.contains(&bits(&n)?) && odd(&n) && bits(&e)? <= 33 && odd(&e) && big_enough;
+    good.then(|| DecodingKey::from_rsa_raw_components(&n, &e))
+}
+
+/// Bits of a big-endian number in its shortest form.
+fn bits(number: &[u8]) -> Option<usize> {
+    let first = *number.first()?;
+    (first != 0).then(|| number.len() * 8 - first.leading_zeros() as usize)
+}
+
+fn ec(jwk: &Map<String, Value>) -> Option<DecodingKey> {
+    let size = match text(jwk, "crv")? {
+        "P-256" => 32,
+        "P-384" => 48,
+        _ => return None,
+    };
+    let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
+    // SEC 1 section 2.3.3: an uncompressed point. That it lies on the curve, ring checks on use.
+    (x.len() == size && y.len() == size).then(|| DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
+}
+
+fn okp(jwk: &Map<String, Value>) -> Option<DecodingKey> {
+    let x = bytes(jwk, "x")?;
+    (text(jwk, "crv")? == "Ed25519" && x.len() == 32).then(|| DecodingKey::from_ed_der(&x))
+}

@@ -1,0 +1,54 @@
+//! Why a token was refused: what its holder may know, never a piece of the token.
+
+use dayfly_domain::Reason;
+
+/// Why a token is not accepted. Says which check failed; never quotes the token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Too long, not three canonical base64url parts, or not JSON objects (RFC 7515 section 7.1).
+    #[error("the token is not a compact JWS")]
+    Malformed,
+    /// A header member that changes how a token is read, or one of the wrong type.
+    #[error("the token's header has a member that is not accepted")]
+    Header,
+    /// Unsigned, symmetric, unknown, or not one that these rules or this key allow.
+    #[error("the token's `alg` is not accepted")]
+    Algorithm,
+    /// Another kind of token (RFC 8725 section 3.11).
+    #[error("the token's `typ` is not accepted")]
+    Type,
+    #[error("no key of the issuer fits the token")]
+    UnknownKey,
+    #[error("the token's signature is wrong")]
+    Signature,
+    #[error("the token's `iss` is another")]
+    Issuer,
+    /// `aud` is a string, or an array of exactly one.
+    #[error("the token's `aud` is not exactly the expected one")]
+    Audience,
+    #[error("the token is expired")]
+    Expired,
+    #[error("the token is not valid yet")]
+    NotYetValid,
+    /// Issued longer ago than these rules allow, whatever its `exp`.
+    #[error("the token was issued too long ago")]
+    TooOld,
+    /// Missing, empty, of the wrong type, out of range; or (`cnf`) a demand that cannot be met.
+    #[error("the token's `{0}` is missing, wrong, or cannot be honoured here")]
+    Claim(&'static str),
+}
+
+impl Refusal {
+    /// The row of the table of reasons that the outside sees.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Malformed | Self::Header | Self::Algorithm | Self::Type | Self::UnknownKey | Self::Signature => {
+                Reason::Signature
+            }
+            Self::Issuer => Reason::Issuer,
+            Self::Audience => Reason::Audience,
+            Self::Expired | Self::NotYetValid | Self::TooOld => Reason::Expired,
+            Self::Claim(_) => Reason::Claim,
+        }
+    }
+}

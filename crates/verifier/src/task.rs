@@ -1,0 +1,118 @@
+//! The task token: an RFC 9068 access token whose claims say which task it is for and what it may
+//! do there. The broker signs [`TaskClaims`]; a resource server reads them back through
+//! [`read_task_token`].
+
+use dayfly_domain::{LeaseId, TaskId, UnixMs};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+use crate::{Jws, KeySet, Refusal, Rules, Verified, verify};
+
+/// `typ` of a task token (RFC 9068 section 2.1).
+pub const TASK_TOKEN_TYP: &str = "at+jwt";
+
+/// The `type` of our details.
+pub const DETAIL_TYPE: &str = "dayfly_task";
+
+/// Claims of a task token. Times are Unix seconds; members that are not listed are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskClaims {
+    /// The broker's issuer URL.
+    pub iss: String,
+    pub iat: i64,
+    pub nbf: i64,
+    /// `iat` plus the granted TTL, exactly.
+    pub exp: i64,
+    /// The lease: one lease is one credential.
+    pub jti: LeaseId,
+    /// The workload's name, at most 127 bytes.
+    pub sub: String,
+    /// The same as `sub` (RFC 9068 section 2.2 wants it).
+    pub client_id: String,
+    /// The target's URI.
+    pub aud: String,
+    /// What was granted (RFC 9396).
+    pub authorization_details: Vec<Detail>,
+    /// The task.
+    pub txn: TaskId,
+    /// Owner of the task.
+    pub owner: String,
+    /// The key the token is bound to (RFC 7800); a token with it is refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Value>,
+}
+
+/// One object of `authorization_details` (RFC 9396 section 2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detail {
+    /// [`DETAIL_TYPE`]
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub template: String,
+    /// Exactly one: the target's URI.
+    pub locations: Vec<String>,
+    pub actions: Vec<String>,
+    pub purpose: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+impl TaskClaims {
+    /// Whether the token grants this action on its own target. Compared byte for byte.
+    pub fn allows(&self, action: &str) -> bool {
+        self.authorization_details.iter().any(|detail| {
+            detail.kind == DETAIL_TYPE
+                && detail.locations.contains(&self.aud)
+                && detail.actions.iter().any(|granted| granted == action)
+        })
+    }
+}
+
+/// Accepts a task token of this issuer for this audience: `typ` `at+jwt`, ES256, and no `cnf`,
+/// whose proof this version cannot check (it answers [`Refusal::Claim`] of `cnf`).
+pub fn read_task_token(
+    token: &str,
+    keys: &KeySet,
+    issuer: &str,
+    audience: &str,
+    now: UnixMs,
+) -> Result<Verified<TaskClaims>, Refusal> {
+    verify(&Jws::parse(token)?, keys, &task_rules(issuer, audience), now)?.read(task_claims)
+}
+
+pub(crate) fn task_rules(issuer: &str, audience: &str) -> Rules {
+    Rules {
+        algs: vec!["ES256".to_owned()],
+        // SECURITY: t_025_another_kind_of_token_is_refused
+        typ: vec![TASK_TOKEN_TYP.to_owned()],
+        ..Rules::new(issuer, audience)
+    }
+}
+
+/// Member by member, so that a refusal can say which one is wrong.
+fn task_claims(mut claims: Map<String, Value>) -> Result<TaskClaims, Refusal> {
+    // SECURITY: a_bound_token_is_refused_until_its_proof_can_be_checked
+    if claims.contains_key("cnf") {
+        return Err(Refusal::Claim("cnf"));
+    }
+    let read = TaskClaims {
+        iss: take(&mut claims, "iss")?,
+        iat: take(&mut claims, "iat")?,
+        nbf: take(&mut claims, "nbf")?,
+        exp: take(&mut claims, "exp")?,
+        jti: take(&mut claims, "jti")?,
+        sub: take(&mut claims, "sub")?,
+        client_id: take(&mut claims, "client_id")?,
+        aud: take(&mut claims, "aud")?,
+        authorization_details: take(&mut claims, "authorization_details")?,
+        txn: take(&mut claims, "txn")?,
+        owner: take(&mut claims, "owner")?,
+        cnf: None,
+    };
+    if read.authorization_details.is_empty() { Err(Refusal::Claim("authorization_details")) } else { Ok(read) }
+}
+
+fn take<T: DeserializeOwned>(claims: &mut Map<String, Value>, name: &'static str) -> Result<T, Refusal> {
+    let value = claims.remove(name).ok_or(Refusal::Claim(name))?;
+    serde_json::from_value(value).map_err(|_| Refusal::Claim(name))
+}
