@@ -69,7 +69,7 @@ impl<'a> Fence<'a> {
             return Err(Overtaken::Ended);
         }
         let task = self.table.task(id).ok_or(Overtaken::Ended)?;
-        self.not_blocked(&task.label())
+        self.not_blocked(&Label::of(&task))
     }
 
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {

@@ -95,6 +95,18 @@ impl Label {
     }
 }
 
+impl Label {
+    /// Under which a task is counted and blocked.
+    pub fn of(task: &Task) -> Self {
+        Self::new(task.template.clone(), task.job.clone(), task.workload.clone())
+    }
+
+    /// Template, job, workload: one of the last two is there.
+    pub fn into_parts(self) -> (Arc<str>, Option<Arc<str>>, Option<Arc<str>>) {
+        (self.template, self.job, self.workload)
+    }
+}
+
 impl Task {
     pub fn state(&self, now: Now) -> State {
         match self.end {
@@ -104,9 +116,6 @@ impl Task {
         }
     }
 
-    pub(super) fn label(&self) -> Label {
-        Label::new(self.template.clone(), self.job.clone(), self.workload.clone())
-    }
 }
 
 impl Lease {
@@ -199,6 +208,12 @@ impl Table {
         task.leases.iter().copied().filter(live).collect()
     }
 
+    /// The leases that an end of their task at `at` ended: not those that were over before.
+    pub fn ended_with(&self, task: &Task, at: UnixMs) -> Vec<Lease> {
+        let ended = |lease: &Lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at);
+        task.leases.iter().filter_map(|id| self.lease(*id)).filter(ended).collect()
+    }
+
     /// All live tasks, for ending what a new bundle no longer carries.
     pub fn live_tasks(&self, now: Now) -> Vec<(TaskId, Task)> {
         let live = self.tasks.iter().filter(|entry| entry.value().state(now) == State::Active);
@@ -266,7 +281,7 @@ impl Table {
         };
         self.evidence.insert(row.evidence_key, row.id);
         self.handles.insert(row.handle_hash, row.id);
-        self.jobs.entry(task.label()).or_default().push(row.id);
+        self.jobs.entry(Label::of(&task)).or_default().push(row.id);
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
         self.tasks.insert(row.id, task);
     }
@@ -326,7 +341,7 @@ impl Table {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
-        let label = task.label();
+        let label = Label::of(&task);
         if let Some(mut tasks) = self.jobs.get_mut(&label) {
             tasks.retain(|other| *other != id);
         }

@@ -227,12 +227,15 @@ pub fn lease_ended(
     entry(stamp, body, &json!({ "actor": actor, "reason": reason }))
 }
 
+/// `leases`: how many credentials ended with it.
+#[expect(clippy::too_many_arguments, reason = "facts of one event, each of its own type")]
 pub fn task_ended(
     stamp: Stamp,
     task: TaskId,
     cause: Cause,
     ended_at: UnixMs,
     blocked_until: Option<UnixMs>,
+    leases: u64,
     actor: &str,
     reason: Option<&str>,
 ) -> Entry {
@@ -241,6 +244,7 @@ pub fn task_ended(
         cause: Some(cause),
         ended_at: Some(ended_at.as_ms()),
         blocked_until: blocked_until.map(UnixMs::as_ms),
+        count: Some(leases),
         ..Body::new("task_ended", Outcome::Success)
     };
     entry(stamp, body, &json!({ "actor": actor, "reason": reason }))
@@ -332,7 +336,7 @@ mod tests {
     fn the_body_commits_to_the_detail() {
         let stamp = Stamp::draw(UnixMs::from_s(1_800_000_000)).unwrap();
         let task = TaskId::from_parts(1, [1; 10]);
-        let entry = task_ended(stamp, task, Cause::Revoked, UnixMs::from_s(5), None, "local:0", Some("vendor left"));
+        let entry = task_ended(stamp, task, Cause::Revoked, UnixMs::from_s(5), None, 2, "local:0", Some("vendor left"));
         let row = entry.at_seq(7);
         let body: Body = serde_json::from_slice(&row.body).unwrap();
         let detail = row.detail.unwrap();

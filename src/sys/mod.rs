@@ -3,5 +3,5 @@
 pub mod clock;
 pub mod entropy;
 pub mod files;
-
 pub mod net;
+pub mod offload;

@@ -1,0 +1,429 @@
+//! The one writer: it owns the order. For each batch it checks the fence, writes, applies the
+//! changes to the lease table in order, and only then acknowledges (laws L1, L2, L6).
+//!
+//! In: groups of one request each, all or nothing. Out: acknowledgements. `run` gives it a thread.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use dayfly_domain::{Cause, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, swap::Swap};
+use crate::{
+    lease::{End, Fence, Label, Now, Overtaken, Table},
+    ledger::{self, Entry, Stamp},
+    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError, TaskRow},
+};
+
+/// Groups in one commit.
+const BATCH_MAX: usize = 256;
+/// How long an end that is not yet durable waits before it is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// Groups that may wait.
+pub(super) const QUEUE_MAX: usize = 4096;
+
+/// What a request wants committed.
+#[derive(Debug)]
+pub(super) enum Group {
+    Issue(Box<IssueGroup>),
+    End(EndGroup),
+    /// Refusals and the like are waiting in [`Shared::records`].
+    Records,
+    Swap(Box<Swap>),
+    /// Written and acknowledged like any other; for events without rows.
+    Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
+    Prune,
+    Stop,
+}
+
+/// A task to open, or one to feed, with the credential and the events of the decision.
+#[derive(Debug)]
+pub(super) struct IssueGroup {
+    pub decided_under: Fingerprint,
+    pub task: Subject,
+    pub lease: Option<LeaseRow>,
+    /// In order; the last one is where the answer points.
+    pub events: Vec<Entry>,
+    /// End this task's earlier leases of the target so many seconds from now.
+    pub supersede_s: Option<u8>,
+    pub ack: oneshot::Sender<Result<u64, NotCommitted>>,
+}
+
+#[derive(Debug)]
+pub(super) enum Subject {
+    Open { row: Box<TaskRow>, per_job: u32 },
+    Feed(TaskId),
+}
+
+/// An end that already counts in memory.
+#[derive(Debug)]
+pub(super) struct EndGroup {
+    pub what: What,
+    pub cause: Cause,
+    pub actor: String,
+    pub reason: Option<String>,
+    /// With a task: also refuse the same work until its deadline.
+    pub block: bool,
+    /// Gone once it was answered; the group itself stays until it is durable.
+    pub ack: Option<oneshot::Sender<Result<End, NotCommitted>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum What {
+    Task(TaskId),
+    Lease(LeaseId),
+}
+
+/// Why a group is not on the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotCommitted {
+    #[error("overtaken: {0}")]
+    Overtaken(#[from] Overtaken),
+    #[error("decided under a bundle that is no longer the current one")]
+    OtherBundle,
+    #[error("the store cannot be written")]
+    Store,
+    #[error("there is no such thing in memory")]
+    Gone,
+}
+
+/// The writer's side.
+pub struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Store,
+    queue: mpsc::Receiver<Group>,
+    /// Groups that wait for the next batch, because this one already touches their task.
+    carried: VecDeque<Group>,
+    /// Ends that count in memory but could not be written.
+    retry: Vec<EndGroup>,
+}
+
+/// A group that passed the fence, with what it changes.
+struct Ready {
+    changes: Vec<Change>,
+    reply: Reply,
+}
+
+enum Reply {
+    Issue(oneshot::Sender<Result<u64, NotCommitted>>, u64),
+    End(EndGroup, End),
+    Note(oneshot::Sender<Result<(), NotCommitted>>),
+    Nothing,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, store: Store, queue: mpsc::Receiver<Group>) -> Self {
+        Self { shared, store, queue, carried: VecDeque::new(), retry: Vec::new() }
+    }
+
+    /// Works until it is told to stop; everything queued before that is written first.
+    pub fn run(mut self) {
+        while let Some(groups) = self.gather() {
+            self.batch(groups);
+        }
+        self.batch(Vec::new());
+    }
+
+    /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
+    fn gather(&mut self) -> Option<Vec<Group>> {
+        let mut groups: Vec<Group> = self.carried.drain(..).collect();
+        if groups.is_empty() {
+            groups.extend(self.wait()?);
+        }
+        while groups.len() < BATCH_MAX {
+            match self.queue.try_recv() {
+                Ok(Group::Stop) => {
+                    self.batch(groups);
+                    return None;
+                }
+                Ok(group) => groups.push(group),
+                Err(_) => break,
+            }
+        }
+        Some(groups)
+    }
+
+    /// The outer `None`: stop. The inner: nothing came, but there are ends to try again.
+    fn wait(&mut self) -> Option<Option<Group>> {
+        if self.retry.is_empty() {
+            return self.queue.blocking_recv().filter(|group| !matches!(group, Group::Stop)).map(Some);
+        }
+        // The queue has no blocking receive with a deadline; a failing disk is no hot path.
+        std::thread::sleep(RETRY);
+        match self.queue.try_recv() {
+            Ok(Group::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => None,
+            Ok(group) => Some(Some(group)),
+            Err(mpsc::error::TryRecvError::Empty) => Some(None),
+        }
+    }
+
+    /// One commit. A swap of the bundle closes the batch and is done alone.
+    fn batch(&mut self, groups: Vec<Group>) {
+        let mut groups: VecDeque<Group> = self.retry.drain(..).map(Group::End).chain(groups).collect();
+        loop {
+            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune));
+            let rest = swap.map(|at| groups.split_off(at));
+            self.write(groups);
+            let Some(mut rest) = rest else { return };
+            match rest.pop_front() {
+                Some(Group::Swap(swap)) => self.swap(*swap),
+                Some(Group::Prune) => self.prune(),
+                _ => {}
+            }
+            groups = rest;
+        }
+    }
+
+    fn write(&mut self, groups: VecDeque<Group>) {
+        let now = self.shared.time.now();
+        let shared = self.shared.clone();
+        let mut fence = Fence::new(&shared.table, now);
+        let mut seq = self.store.next_seq();
+        let mut touched = HashSet::new();
+        let mut ready = Vec::new();
+        let records = self.shared.take_records();
+        if !records.is_empty() {
+            let changes = numbered(records, &mut seq);
+            ready.push(Ready { changes, reply: Reply::Nothing });
+        }
+        for group in groups {
+            if self.crowded(&group, &mut touched) {
+                self.carried.push_back(group);
+                continue;
+            }
+            ready.extend(self.prepare(group, &mut fence, &mut seq, now));
+        }
+        self.commit(ready, now);
+    }
+
+    /// Whether this batch already touches the group's task: then it waits for the next one, so
+    /// that it sees what the earlier one did.
+    fn crowded(&self, group: &Group, touched: &mut HashSet<TaskId>) -> bool {
+        let task = match group {
+            Group::Issue(issue) => match &issue.task {
+                Subject::Open { .. } => None,
+                Subject::Feed(task) => Some(*task),
+            },
+            Group::End(end) => match end.what {
+                What::Task(task) => Some(task),
+                What::Lease(lease) => self.shared.table.lease(lease).map(|lease| lease.task),
+            },
+            _ => None,
+        };
+        task.is_some_and(|task| !touched.insert(task))
+    }
+
+    fn prepare(&self, group: Group, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Ready> {
+        match group {
+            Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
+            Group::End(group) => self.prepare_end(group, seq, now),
+            Group::Note(entry, ack) => {
+                Some(Ready { changes: numbered(vec![entry], seq), reply: Reply::Note(ack) })
+            }
+            Group::Records | Group::Stop | Group::Swap(_) | Group::Prune => None,
+        }
+    }
+
+    fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Ready> {
+        let IssueGroup { decided_under, task, mut lease, events, supersede_s, ack } = group;
+        let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
+            Err(NotCommitted::OtherBundle)
+        } else {
+            match &task {
+                Subject::Open { row, per_job } => fence.open(row, *per_job).map_err(NotCommitted::from),
+                Subject::Feed(id) => fence.feed(*id).map_err(NotCommitted::from),
+            }
+        };
+        if let Err(refused) = allowed {
+            // A caller that has gone away needs no answer.
+            let _ = ack.send(Err(refused));
+            return None;
+        }
+        let mut changes = numbered(events, seq);
+        let point = seq.saturating_sub(1);
+        let id = match task {
+            Subject::Open { row, .. } => {
+                let id = row.id;
+                changes.push(Change::OpenTask(*row));
+                id
+            }
+            Subject::Feed(id) => id,
+        };
+        if let Some(lease) = &mut lease {
+            lease.seq = point;
+            let ended = self.superseded(id, &lease.target, supersede_s, now);
+            changes.push(Change::AddLease(lease.clone()));
+            for (earlier, at) in ended {
+                changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
+            }
+        }
+        Some(Ready { changes, reply: Reply::Issue(ack, point) })
+    }
+
+    /// The earlier leases of the task for the same target that outlive the supersede.
+    fn superseded(&self, task: TaskId, target: &str, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
+        let Some(after_s) = after_s else { return Vec::new() };
+        let at = now.at.plus_s(i64::from(after_s));
+        let table = &self.shared.table;
+        let Some(task) = table.task(task) else { return Vec::new() };
+        let live = table.live_leases(&task, Some(target), now).into_iter();
+        let outlives = |id: &LeaseId| {
+            table.lease(*id).is_some_and(|lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at))
+        };
+        live.filter(outlives).map(|id| (id, at)).collect()
+    }
+
+    fn prepare_end(&self, mut group: EndGroup, seq: &mut u64, now: Now) -> Option<Ready> {
+        let table = &self.shared.table;
+        let mark = match group.what {
+            What::Task(id) => table.task(id).and_then(|task| task.end),
+            What::Lease(id) => table.lease(id).and_then(|lease| lease.end),
+        };
+        // Ended and durable: the first end is the answer. Gone: nothing left to end.
+        let mark = match mark {
+            Some(end @ End { seq: None, .. }) => end,
+            other => {
+                reply_end(&mut group, other.ok_or(NotCommitted::Gone));
+                return None;
+            }
+        };
+        let changes = match group.what {
+            What::Task(id) => self.end_task(id, &group, mark, seq, now),
+            What::Lease(id) => {
+                let task = table.lease(id)?.task;
+                let (actor, reason) = (group.actor.as_str(), group.reason.as_deref());
+                end_lease(id, task, mark.cause, mark.at, actor, reason, seq, now)
+            }
+        };
+        let Some(changes) = changes else {
+            reply_end(&mut group, Err(NotCommitted::Store));
+            return None;
+        };
+        let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
+        Some(Ready { changes, reply: Reply::End(group, durable) })
+    }
+
+    fn end_task(&self, id: TaskId, group: &EndGroup, mark: End, seq: &mut u64, now: Now) -> Option<Vec<Change>> {
+        let task = self.shared.table.task(id)?;
+        let ended = self.shared.table.ended_with(&task, mark.at).len() as u64;
+        let until = group.block.then_some(task.deadline);
+        let stamp = Stamp::draw(now.at).ok()?;
+        let (actor, reason) = (group.actor.as_str(), group.reason.as_deref());
+        let entry = ledger::task_ended(stamp, id, mark.cause, mark.at, until, ended, actor, reason);
+        let at = *seq;
+        let mut changes = numbered(vec![entry], seq);
+        changes.push(Change::EndTask(id, EndRow { at: mark.at, cause: mark.cause, seq: at }));
+        if let Some(until) = until {
+            changes.push(Change::AddBlock(block(Label::of(&task), until, at)));
+        }
+        Some(changes)
+    }
+
+    fn commit(&mut self, ready: Vec<Ready>, now: Now) {
+        let changes: Vec<Change> = ready.iter().flat_map(|ready| ready.changes.iter().cloned()).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let written = self.store.write(&changes, now.at);
+        self.shared.note_write(&written);
+        metrics::histogram!("dayfly_commit_batch_size").record(ready.len() as f64);
+        match written {
+            Ok(()) => changes.iter().for_each(|change| self.shared.table.apply(change)),
+            Err(ref error) => tracing::error!(%error, "a commit failed; nothing of it is in force but ends"),
+        }
+        for ready in ready {
+            self.reply(ready.reply, written.is_ok());
+        }
+    }
+
+    fn reply(&mut self, reply: Reply, durable: bool) {
+        let failed = NotCommitted::Store;
+        match reply {
+            Reply::Issue(ack, point) => drop(ack.send(if durable { Ok(point) } else { Err(failed) })),
+            Reply::Note(ack) => drop(ack.send(if durable { Ok(()) } else { Err(failed) })),
+            Reply::End(mut group, end) if durable => {
+                metrics::counter!("dayfly_ended_total", "cause" => end.cause.as_str()).increment(1);
+                reply_end(&mut group, Ok(end));
+            }
+            Reply::End(mut group, _) => {
+                reply_end(&mut group, Err(failed));
+                self.retry.push(group);
+            }
+            Reply::Nothing => {}
+        }
+    }
+
+    /// Writes ends that already count in memory, a bounded batch at a time; what fails is tried
+    /// again with every later batch.
+    pub(super) fn end_all(&mut self, mut ends: Vec<EndGroup>) {
+        while !ends.is_empty() {
+            let rest = ends.split_off(ends.len().min(BATCH_MAX));
+            self.write(ends.into_iter().map(Group::End).collect());
+            let carried: Vec<EndGroup> = self.take_carried_ends();
+            ends = carried.into_iter().chain(rest).collect();
+        }
+    }
+
+    fn take_carried_ends(&mut self) -> Vec<EndGroup> {
+        let (ends, others) = self.carried.drain(..).partition(|group| matches!(group, Group::End(_)));
+        self.carried = others;
+        let ends: VecDeque<Group> = ends;
+        ends.into_iter().filter_map(|group| if let Group::End(end) = group { Some(end) } else { None }).collect()
+    }
+}
+
+impl Shared {
+    /// Remembers whether the store could be written, for readiness.
+    pub(super) fn note_write(&self, written: &Result<(), StoreError>) {
+        self.store_fault.store(Arc::new(written.as_ref().err().map(ToString::to_string)));
+    }
+}
+
+pub(super) fn numbered(entries: Vec<Entry>, seq: &mut u64) -> Vec<Change> {
+    let number = |entry: Entry| {
+        let row = entry.at_seq(*seq);
+        *seq += 1;
+        Change::Event(row)
+    };
+    entries.into_iter().map(number).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call in two places; a struct would only rename them")]
+fn end_lease(
+    id: LeaseId,
+    task: TaskId,
+    cause: Cause,
+    at: UnixMs,
+    actor: &str,
+    reason: Option<&str>,
+    seq: &mut u64,
+    now: Now,
+) -> Option<Vec<Change>> {
+    let entry = ledger::lease_ended(Stamp::draw(now.at).ok()?, id, task, cause, at, actor, reason);
+    let number = *seq;
+    let mut changes = numbered(vec![entry], seq);
+    changes.push(Change::EndLease(id, EndRow { at, cause, seq: number }));
+    Some(changes)
+}
+
+fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
+    let (template, job, workload) = label.into_parts();
+    let text = |word: Arc<str>| word.to_string();
+    BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
+}
+
+fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
+    if let Some(ack) = group.ack.take() {
+        // A caller that has gone away needs no answer.
+        let _ = ack.send(answer);
+    }
+}
+
+/// For tests of the fence: the table alone.
+pub(super) fn live(table: &Table, lease: LeaseId, now: Now) -> bool {
+    table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == dayfly_domain::State::Active)
+}
