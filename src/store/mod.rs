@@ -1,5 +1,31 @@
 //! What survives a restart: rows only, no rules.
+//!
+//! In: batches of [`Change`], all or nothing, from the one thread that owns the [`Store`]. Out:
+//! rows, to any thread, through a [`Reader`]. Which change may follow which, and what a state
+//! means, is decided elsewhere; here is only how it is kept.
 
+mod checkpoint;
+mod columns;
+mod error;
+mod filter;
+mod place;
+mod pool;
+mod prune;
+mod read;
 mod rows;
+mod schema;
+mod snapshot;
+mod write;
 
-pub use rows::{BlockRow, Change, DetailRow, EndRow, EventRow, LeaseFilter, LeaseRow, Page, TaskFilter, TaskRow};
+#[cfg(test)]
+mod suite;
+
+pub use checkpoint::Checkpointer;
+pub use error::StoreError;
+pub use prune::PruneBefore;
+pub use read::Reader;
+pub use rows::{
+    BlockRow, Change, DetailRow, EndRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, TaskFilter, TaskRow,
+};
+pub use snapshot::Snapshot;
+pub use write::Store;

@@ -103,6 +103,7 @@ pub struct BlockRow {
 }
 
 /// One step of a batch; all of a batch is written, or none.
+#[expect(clippy::large_enum_variant, reason = "a batch is short and its largest rows are the common ones")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Event(EventRow),
@@ -112,6 +113,8 @@ pub enum Change {
     EndTask(TaskId, EndRow),
     EndLease(LeaseId, EndRow),
     AddBlock(BlockRow),
+    /// A remembered word, by its key; replaces what stood there. The store's own keys are refused.
+    Meta(String, String),
 }
 
 /// Rows to read, newest first. Times and states are judged by `now`.
@@ -141,6 +144,15 @@ pub struct LeaseFilter {
     pub target: Option<String>,
     pub kind: Option<Kind>,
     pub expires_before: Option<UnixMs>,
+}
+
+/// Events to read: all that is given must hold. `since` is inclusive, `until` is not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    pub task: Option<TaskId>,
+    pub lease: Option<LeaseId>,
+    pub since: Option<UnixMs>,
+    pub until: Option<UnixMs>,
 }
 
 /// Where a page starts (exclusive) and how many rows it may have.
