@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
@@ -31,8 +31,8 @@ pub(super) const QUEUE_MAX: usize = 4096;
 pub(super) enum Group {
     Issue(Box<IssueGroup>),
     End(EndGroup),
-    /// Refusals and the like are waiting in [`Shared::records`].
-    Records,
+    /// Refusals or ends are waiting in [`Shared::records`] and [`Shared::ends`].
+    Wake,
     Swap(Box<Swap>),
     /// Written and acknowledged like any other; for events without rows.
     Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
@@ -104,9 +104,13 @@ pub struct Writer {
 
 /// A group that passed the fence, with what it changes.
 struct Ready {
+    /// The sequence number that its first event got.
+    first: u64,
     changes: Vec<Change>,
     reply: Reply,
 }
+
+type Prepared = (Vec<Change>, Reply);
 
 enum Reply {
     Issue(oneshot::Sender<Result<u64, NotCommitted>>, u64),
@@ -125,7 +129,9 @@ impl Writer {
         while let Some(groups) = self.gather() {
             self.batch(groups);
         }
-        self.batch(Vec::new());
+        let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
+        let last = self.carried.drain(..).chain(ends).collect();
+        self.batch(last);
     }
 
     /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
@@ -134,6 +140,7 @@ impl Writer {
         if groups.is_empty() {
             groups.extend(self.wait()?);
         }
+        groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < BATCH_MAX {
             match self.queue.try_recv() {
                 Ok(Group::Stop) => {
@@ -150,6 +157,9 @@ impl Writer {
     /// The outer `None`: stop. The inner: nothing came, but there are ends to try again.
     fn wait(&mut self) -> Option<Option<Group>> {
         if self.retry.is_empty() {
+            if self.shared.has_ends() {
+                return Some(None);
+            }
             return self.queue.blocking_recv().filter(|group| !matches!(group, Group::Stop)).map(Some);
         }
         // The queue has no blocking receive with a deadline; a failing disk is no hot path.
@@ -187,15 +197,19 @@ impl Writer {
         let mut ready = Vec::new();
         let records = self.shared.take_records();
         if !records.is_empty() {
-            let changes = numbered(records, &mut seq);
-            ready.push(Ready { changes, reply: Reply::Nothing });
+            let first = seq;
+            ready.push(Ready { first, changes: numbered(records, &mut seq), reply: Reply::Nothing });
         }
         for group in groups {
             if self.crowded(&group, &mut touched) {
                 self.carried.push_back(group);
                 continue;
             }
-            ready.extend(self.prepare(group, &mut fence, &mut seq, now));
+            let mut next = seq;
+            if let Some((changes, reply)) = self.prepare(group, &mut fence, &mut next, now) {
+                ready.push(Ready { first: seq, changes, reply });
+                seq = next;
+            }
         }
         self.commit(ready, now);
     }
@@ -217,18 +231,16 @@ impl Writer {
         task.is_some_and(|task| !touched.insert(task))
     }
 
-    fn prepare(&self, group: Group, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Ready> {
+    fn prepare(&self, group: Group, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         match group {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, seq, now),
-            Group::Note(entry, ack) => {
-                Some(Ready { changes: numbered(vec![entry], seq), reply: Reply::Note(ack) })
-            }
-            Group::Records | Group::Stop | Group::Swap(_) | Group::Prune => None,
+            Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
+            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune => None,
         }
     }
 
-    fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Ready> {
+    fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let IssueGroup { decided_under, task, mut lease, events, supersede_s, ack } = group;
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
@@ -261,7 +273,7 @@ impl Writer {
                 changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
             }
         }
-        Some(Ready { changes, reply: Reply::Issue(ack, point) })
+        Some((changes, Reply::Issue(ack, point)))
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.
@@ -277,7 +289,7 @@ impl Writer {
         live.filter(outlives).map(|id| (id, at)).collect()
     }
 
-    fn prepare_end(&self, mut group: EndGroup, seq: &mut u64, now: Now) -> Option<Ready> {
+    fn prepare_end(&self, mut group: EndGroup, seq: &mut u64, now: Now) -> Option<Prepared> {
         let table = &self.shared.table;
         let mark = match group.what {
             What::Task(id) => table.task(id).and_then(|task| task.end),
@@ -304,7 +316,7 @@ impl Writer {
             return None;
         };
         let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
-        Some(Ready { changes, reply: Reply::End(group, durable) })
+        Some((changes, Reply::End(group, durable)))
     }
 
     fn end_task(&self, id: TaskId, group: &EndGroup, mark: End, seq: &mut u64, now: Now) -> Option<Vec<Change>> {
@@ -329,31 +341,56 @@ impl Writer {
             return;
         }
         let written = self.store.write(&changes, now.at);
-        self.shared.note_write(&written);
         metrics::histogram!("dayfly_commit_batch_size").record(ready.len() as f64);
-        match written {
-            Ok(()) => changes.iter().for_each(|change| self.shared.table.apply(change)),
-            Err(ref error) => tracing::error!(%error, "a commit failed; nothing of it is in force but ends"),
+        if matches!(written, Err(StoreError::Conflict | StoreError::Missing)) && ready.len() > 1 {
+            // One group cannot be written: the others must not pay for it.
+            ready.into_iter().for_each(|ready| self.commit_alone(ready, now));
+            return;
         }
-        for ready in ready {
-            self.reply(ready.reply, written.is_ok());
-        }
+        self.settle(ready, &changes, written);
     }
 
-    fn reply(&mut self, reply: Reply, durable: bool) {
-        let failed = NotCommitted::Store;
-        match reply {
-            Reply::Issue(ack, point) => drop(ack.send(if durable { Ok(point) } else { Err(failed) })),
-            Reply::Note(ack) => drop(ack.send(if durable { Ok(()) } else { Err(failed) })),
-            Reply::End(mut group, end) if durable => {
+    /// The same group at the sequence number that is next now.
+    fn commit_alone(&mut self, mut ready: Ready, now: Now) {
+        let back = ready.first.saturating_sub(self.store.next_seq());
+        ready.changes.iter_mut().for_each(|change| move_back(change, back));
+        ready.reply.move_back(back);
+        let changes = std::mem::take(&mut ready.changes);
+        let written = self.store.write(&changes, now.at);
+        self.settle(vec![ready], &changes, written);
+    }
+
+    fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: Result<(), StoreError>) {
+        self.shared.note_write(&written);
+        let failed = match &written {
+            Ok(()) => {
+                changes.iter().for_each(|change| self.shared.table.apply(change));
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "a commit failed; nothing of it is in force but ends");
+                // The table forgets a task before its row goes: its handle is still taken.
+                let taken = matches!(error, StoreError::Conflict);
+                Some(if taken { Overtaken::HandleUsed.into() } else { NotCommitted::Store })
+            }
+        };
+        ready.into_iter().for_each(|ready| self.reply(ready.reply, failed));
+    }
+
+    fn reply(&mut self, reply: Reply, failed: Option<NotCommitted>) {
+        match (reply, failed) {
+            (Reply::Issue(ack, point), None) => drop(ack.send(Ok(point))),
+            (Reply::Issue(ack, _), Some(failed)) => drop(ack.send(Err(failed))),
+            (Reply::Note(ack), failed) => drop(ack.send(failed.map_or(Ok(()), Err))),
+            (Reply::End(mut group, end), None) => {
                 metrics::counter!("dayfly_ended_total", "cause" => end.cause.as_str()).increment(1);
                 reply_end(&mut group, Ok(end));
             }
-            Reply::End(mut group, _) => {
-                reply_end(&mut group, Err(failed));
+            (Reply::End(mut group, _), Some(_)) => {
+                reply_end(&mut group, Err(NotCommitted::Store));
                 self.retry.push(group);
             }
-            Reply::Nothing => {}
+            (Reply::Nothing, _) => {}
         }
     }
 
@@ -376,7 +413,45 @@ impl Writer {
     }
 }
 
+impl Reply {
+    fn move_back(&mut self, by: u64) {
+        match self {
+            Self::Issue(_, point) => *point -= by,
+            Self::End(_, end) => end.seq = end.seq.map(|seq| seq - by),
+            Self::Note(_) | Self::Nothing => {}
+        }
+    }
+}
+
+/// Numbers a change anew, `by` places earlier.
+fn move_back(change: &mut Change, by: u64) {
+    match change {
+        Change::Event(row) => row.seq -= by,
+        Change::AddLease(row) => row.seq -= by,
+        Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
+        Change::AddBlock(row) => row.seq -= by,
+        Change::OpenTask(_) | Change::Meta(..) => {}
+    }
+}
+
 impl Shared {
+    /// Queues an end. Ends are never refused for want of room: there are no more than live leases.
+    pub(super) fn push_end(&self, group: EndGroup) {
+        lock(&self.ends).push_back(group);
+        // A full queue means that the writer is awake anyway.
+        let _ = self.queue.try_send(Group::Wake);
+    }
+
+    fn take_ends(&self, max: usize) -> Vec<EndGroup> {
+        let mut ends = lock(&self.ends);
+        let count = ends.len().min(max);
+        ends.drain(..count).collect()
+    }
+
+    fn has_ends(&self) -> bool {
+        !lock(&self.ends).is_empty()
+    }
+
     /// Remembers whether the store could be written, for readiness.
     pub(super) fn note_write(&self, written: &Result<(), StoreError>) {
         self.store_fault.store(Arc::new(written.as_ref().err().map(ToString::to_string)));
@@ -414,6 +489,10 @@ fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
     let (template, job, workload) = label.into_parts();
     let text = |word: Arc<str>| word.to_string();
     BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {

@@ -1,116 +1,119 @@
-//! The verbs: the only place that calls the stages. Each file is one story.
+//! The verbs: the only place that calls the stages. Each file is one story with one short parent
+//! function on top; doors call [`Flow`] and hold no rules.
 
+mod bundle;
+mod commit;
+mod end;
+mod introspect;
+mod issue;
+mod read;
+mod refuse;
+mod start;
+mod swap;
+mod upkeep;
 mod words;
 
-pub use words::{
-    Caller, ChannelState, EndAnswer, EventFilter, EventView, Exchange, Introspected, Issued, IssuedCredential,
-    LeaseView, Listing, Point, Presented, Refused, RevocationBound, Subject, TaskView,
+use std::{
+    collections::VecDeque,
+    ops::Deref,
+    sync::{Arc, Mutex, atomic::AtomicU64},
 };
 
-use dayfly_domain::{EventId, LeaseId, TaskId};
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 
-use crate::store::{LeaseFilter, TaskFilter};
+pub use crate::store::EventFilter;
+use crate::{
+    intake::IssuerKeys,
+    lease::{Table, Time},
+    ledger::Entry,
+    mint::Keyring,
+    policy::Policy,
+    store::Reader,
+};
+pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
+pub use commit::Writer;
+pub use start::{StartError, Startup, start};
+pub use upkeep::Upkeep;
+pub use words::{
+    Caller, ChannelState, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing,
+    Point, Presented, Refused, RevocationBound, Subject, TaskView,
+};
 
 /// The broker, as its doors see it. Cheap to clone.
 #[derive(Clone)]
-pub struct Flow;
+pub struct Flow(Arc<Shared>);
+
+/// What all verbs share. No lock in it is held across an await.
+pub struct Shared {
+    issuer: Arc<str>,
+    stream: Arc<str>,
+    time: Time,
+    table: Table,
+    reader: Reader,
+    keyring: Keyring,
+    keys: IssuerKeys,
+    policy: ArcSwap<Policy>,
+    source: Arc<dyn BundleSource>,
+    strict_rollback: bool,
+    queue: mpsc::Sender<commit::Group>,
+    records: Mutex<Vec<Entry>>,
+    /// Ends that are in force and wait for the writer.
+    ends: Mutex<VecDeque<commit::EndGroup>>,
+    refusals: refuse::Refusals,
+    /// Why the last commit failed, while it is so.
+    store_fault: ArcSwap<Option<String>>,
+    /// Why the last load of the bundle was refused, while it is so.
+    bundle_fault: ArcSwap<Option<String>>,
+    /// Authenticates cursors; lives as long as the process.
+    cursor_key: ring::hmac::Key,
+    forged_or_lost: AtomicU64,
+}
+
+impl Deref for Flow {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
 
 impl Flow {
     /// The issuer URL: `https`, no trailing slash.
     pub fn issuer(&self) -> &str {
-        todo!()
+        &self.0.issuer
     }
 
     /// The public JWK Set, ready to send.
     pub fn jwks(&self) -> serde_json::Value {
-        todo!()
-    }
-
-    /// `/oauth2/token`.
-    pub async fn exchange(&self, _exchange: Exchange) -> Result<Issued, Refused> {
-        todo!()
-    }
-
-    /// Who holds this bearer secret (token for the broker, or handle). Never says why not.
-    pub async fn caller(&self, _bearer: &Presented) -> Caller {
-        todo!()
-    }
-
-    /// RFC 7662; `Ok(None)` is `{"active": false}`. `E-CLIENT`, `E-SCOPE` for the caller.
-    pub async fn introspect(&self, _caller: &Caller, _token: &Presented) -> Result<Option<Introspected>, Refused> {
-        todo!()
-    }
-
-    /// RFC 7009 by possession: ends that lease only. Unknown tokens are `Ok`.
-    pub async fn revoke_presented(&self, _token: &Presented) -> Result<(), Refused> {
-        todo!()
-    }
-
-    pub async fn task(&self, _caller: &Caller, _id: TaskId) -> Result<TaskView, Refused> {
-        todo!()
-    }
-
-    pub async fn tasks(
-        &self,
-        _caller: &Caller,
-        _filter: TaskFilter,
-        _limit: usize,
-        _cursor: Option<&str>,
-    ) -> Result<Listing<TaskView>, Refused> {
-        todo!()
-    }
-
-    pub async fn lease(&self, _caller: &Caller, _id: LeaseId) -> Result<LeaseView, Refused> {
-        todo!()
-    }
-
-    pub async fn leases(
-        &self,
-        _caller: &Caller,
-        _filter: LeaseFilter,
-        _limit: usize,
-        _cursor: Option<&str>,
-    ) -> Result<Listing<LeaseView>, Refused> {
-        todo!()
-    }
-
-    pub async fn event(&self, _caller: &Caller, _id: EventId) -> Result<EventView, Refused> {
-        todo!()
-    }
-
-    pub async fn events(
-        &self,
-        _caller: &Caller,
-        _filter: EventFilter,
-        _limit: usize,
-        _cursor: Option<&str>,
-    ) -> Result<Listing<EventView>, Refused> {
-        todo!()
-    }
-
-    /// Ends a task and everything below it. `block`: absent is yes for operators; a handle that
-    /// sends it is refused (`E-SCOPE`).
-    pub async fn end_task(
-        &self,
-        _caller: &Caller,
-        _id: TaskId,
-        _reason: Option<String>,
-        _block: Option<bool>,
-    ) -> Result<EndAnswer, Refused> {
-        todo!()
-    }
-
-    pub async fn end_lease(
-        &self,
-        _caller: &Caller,
-        _id: LeaseId,
-        _reason: Option<String>,
-    ) -> Result<EndAnswer, Refused> {
-        todo!()
+        self.keyring.jwks()
     }
 
     /// `Ok` when everything that issuing needs is there; otherwise what is missing, one line each.
     pub fn readiness(&self) -> Result<(), Vec<String>> {
-        todo!()
+        let mut missing = Vec::new();
+        if !self.time.now().safe {
+            missing.push("clock_unsafe: the clocks disagree, or the store is ahead of the wall clock".to_owned());
+        }
+        if let Some(fault) = &**self.store_fault.load() {
+            missing.push(format!("store: {fault}"));
+        }
+        if let Some(fault) = &**self.bundle_fault.load() {
+            missing.push(format!("bundle: {fault}"));
+        }
+        if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flow").field("issuer", &self.0.issuer).finish_non_exhaustive()
+    }
+}
+
+/// SHA-256.
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, bytes).as_ref());
+    out
 }

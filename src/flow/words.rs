@@ -176,14 +176,6 @@ pub struct EventView {
     pub details: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct EventFilter {
-    pub task: Option<TaskId>,
-    pub lease: Option<LeaseId>,
-    pub since: Option<UnixMs>,
-    pub until: Option<UnixMs>,
-}
-
 /// One page of a list, newest first.
 #[derive(Debug, Clone)]
 pub struct Listing<T> {

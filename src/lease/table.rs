@@ -257,7 +257,7 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
-            Change::Event(_) => {}
+            Change::Event(_) | Change::Meta(..) => {}
         }
     }
 

@@ -1,0 +1,221 @@
+//! Where a bundle comes from, and whether it keeps its own promises: read twice, parsed, checked,
+//! compiled, and its tests run. A bundle is taken whole or not at all.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use dayfly_domain::{
+    BindingKind, ClaimValue, Kind, Reason,
+    bundle::{Bundle, BundleTest, ClaimRule, Expect, Issuer, Lint, Problem},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    intake::{self, ClaimRefusal},
+    policy::{self, Ask, BundleEnv, Circumstances, Decision, Policy, What},
+    sys::files::{self, SourceFile},
+};
+
+/// A place that a bundle is loaded from, again at every load.
+pub trait BundleSource: Send + Sync {
+    fn load(&self) -> Result<Loaded, Vec<Problem>>;
+}
+
+/// A bundle that may become the current one.
+#[derive(Debug)]
+pub struct Loaded {
+    pub policy: Policy,
+    pub lints: Vec<Lint>,
+}
+
+/// A folder of `*.toml` and `*.cedar`.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    pub path: PathBuf,
+    pub env: BundleEnv,
+}
+
+/// A test of the bundle that did not come out as it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestFailure {
+    pub name: String,
+    pub expected: String,
+    pub found: String,
+}
+
+impl BundleSource for Folder {
+    fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let files = self.read()?;
+        let (bundle, lints) = self.parse(&files)?;
+        Loaded::of(bundle, lints)
+    }
+}
+
+impl Folder {
+    /// The whole folder, once into memory and once more: half a checkout must never be live.
+    // SECURITY: `a_bundle_that_changes_while_it_is_read_is_refused`.
+    pub fn read(&self) -> Result<Vec<SourceFile>, Vec<Problem>> {
+        let read = || files::read_tree(&self.path, &[".toml", ".cedar"]).map_err(|error| self.unreadable(&error));
+        let files = read()?;
+        if files.is_empty() {
+            let what = "there is no `*.toml` file in it";
+            return Err(vec![Problem::new(&self.path.display().to_string(), "", what)]);
+        }
+        if read()? == files {
+            return Ok(files);
+        }
+        let what = "the folder changed while it was read";
+        Err(vec![Problem::new(&self.path.display().to_string(), "", what).help("load it again")])
+    }
+
+    pub fn parse(&self, files: &[SourceFile]) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
+        policy::parse(files, &self.env, &mut |path| read_extra(&self.path, path))
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Vec<Problem> {
+        vec![Problem::new(&self.path.display().to_string(), "", format!("it cannot be read: {error}"))]
+    }
+}
+
+/// A file that a table names, below the bundle's folder unless the path is absolute.
+fn read_extra(top: &Path, path: &str) -> io::Result<Vec<u8>> {
+    files::read_capped(&top.join(path))
+}
+
+impl Loaded {
+    /// Compiles a bundle and runs its tests.
+    pub fn of(bundle: Bundle, lints: Vec<Lint>) -> Result<Self, Vec<Problem>> {
+        let policy = Policy::compile(bundle)?;
+        let failures = run_tests(&policy);
+        if failures.is_empty() {
+            return Ok(Self { policy, lints });
+        }
+        let problem = |failure: TestFailure| {
+            let what = format!("expected {}, found {}", failure.expected, failure.found);
+            Problem::new("[[test]]", format!("`{}`", failure.name), what)
+        };
+        Err(failures.into_iter().map(problem).collect())
+    }
+}
+
+/// Runs the bundle's own tests: the same reading of claims and the same decision as in earnest.
+pub fn run_tests(policy: &Policy) -> Vec<TestFailure> {
+    policy.bundle().tests.iter().filter_map(|test| fails(policy, test)).collect()
+}
+
+fn fails(policy: &Policy, test: &BundleTest) -> Option<TestFailure> {
+    let found = outcome(policy, test);
+    let as_expected = match (&test.expect, &found) {
+        (Expect::Permit { row }, Found::Permit(by)) => row.as_ref().is_none_or(|row| row == by.as_str()),
+        (Expect::Deny { reason }, Found::Deny(code)) => reason.as_ref().is_none_or(|reason| reason == code.code()),
+        _ => false,
+    };
+    let failure = || TestFailure {
+        name: test.name.clone(),
+        expected: Shown(&test.expect).to_string(),
+        found: found.to_string(),
+    };
+    (!as_expected).then(failure)
+}
+
+enum Found {
+    Permit(String),
+    Deny(Reason),
+    Broken(&'static str),
+}
+
+fn outcome(policy: &Policy, test: &BundleTest) -> Found {
+    let bundle = policy.bundle();
+    let Some(issuer) = bundle.issuers.get(&test.issuer) else { return Found::Broken("an unknown issuer") };
+    let Some(profile) = bundle.profiles.get(&issuer.profile) else { return Found::Broken("an unknown profile") };
+    let mut workload = match intake::read(issuer, profile, &payload(issuer, test)) {
+        Ok(workload) => workload,
+        Err(ClaimRefusal::Stranger) => return Found::Deny(Reason::Stranger),
+        Err(ClaimRefusal::Claim(_)) => return Found::Deny(Reason::Claim),
+        Err(ClaimRefusal::Refused { reason, .. }) => return Found::Deny(reason),
+    };
+    workload.untrusted = test.untrusted.unwrap_or(workload.untrusted);
+    let (ask, binding) = ask(bundle, test);
+    let circumstances = Circumstances { proven: test.binding.unwrap_or(binding), evidence_age_s: 0 };
+    match policy.decide(&workload, &ask, circumstances) {
+        Decision::Permit(grant) => Found::Permit(grant.row().to_string()),
+        Decision::Deny(denied) => Found::Deny(denied.reason),
+    }
+}
+
+/// The target is the test's, or the template's only one; several and none named: the task alone.
+fn ask(bundle: &Bundle, test: &BundleTest) -> (Ask, BindingKind) {
+    let template = bundle.templates.get(&test.task);
+    let only = template.and_then(|template| {
+        let mut targets = template.grants.keys();
+        targets.next().filter(|_| targets.next().is_none())
+    });
+    let target = test.target.as_ref().or(only).and_then(|name| bundle.targets.get(name));
+    let what = match target {
+        Some(target) => What::Credential { kind: Kind::Jwt, resource: Some(target.uri.to_string()), actions: None },
+        None => What::TaskOnly,
+    };
+    let ttl_s = test.ttl.map(|ttl| ttl.as_s());
+    let ask = Ask { template: test.task.to_string(), what, ttl_s, ticket: None };
+    (ask, target.map_or(BindingKind::Bearer, |target| target.binding))
+}
+
+/// A token's payload with the test's claims where the profile looks for them.
+fn payload(issuer: &Issuer, test: &BundleTest) -> Map<String, Value> {
+    let mut payload = Value::Object(Map::new());
+    for (name, value) in &test.claims {
+        if let Some(rule) = issuer.claims.get(name) {
+            put(&mut payload, rule, raw(value));
+        }
+    }
+    match payload {
+        Value::Object(payload) => payload,
+        _ => Map::new(),
+    }
+}
+
+fn put(payload: &mut Value, rule: &ClaimRule, value: Value) {
+    let mut place = payload;
+    for part in rule.at.split('/').skip(1) {
+        let part = part.replace("~1", "/").replace("~0", "~");
+        if !place.is_object() {
+            *place = Value::Object(Map::new());
+        }
+        place = &mut place[part];
+    }
+    *place = value;
+}
+
+fn raw(value: &ClaimValue) -> Value {
+    match value {
+        ClaimValue::Bool(value) => (*value).into(),
+        ClaimValue::Long(value) => (*value).into(),
+        ClaimValue::String(value) => value.as_str().into(),
+        ClaimValue::Set(values) => values.clone().into(),
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permit(row) => write!(f, "permit by `{row}`"),
+            Self::Deny(reason) => write!(f, "deny with {reason}"),
+            Self::Broken(what) => f.write_str(what),
+        }
+    }
+}
+
+struct Shown<'a>(&'a Expect);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Expect::Permit { row: Some(row) } => write!(f, "permit by `{row}`"),
+            Expect::Permit { row: None } => f.write_str("permit"),
+            Expect::Deny { reason: Some(reason) } => write!(f, "deny with {reason}"),
+            Expect::Deny { reason: None } => f.write_str("deny"),
+        }
+    }
+}

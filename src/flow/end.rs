@@ -1,0 +1,247 @@
+//! The end of a task or a lease: in force in memory at once, answered when durable (laws L2, L6),
+//! with what every channel knows (law L12).
+
+use dayfly_domain::{Cause, LeaseId, Reason, State, TaskId, UnixMs, Verifies};
+use tokio::sync::oneshot;
+
+use super::{
+    Flow,
+    commit::{EndGroup, NotCommitted, What},
+    introspect::Authority,
+    issue::COMMIT_WITHIN,
+    words::{Caller, ChannelState, EndAnswer, Presented, Refused},
+};
+use crate::{
+    lease::{End, Lease, Now},
+    policy::{RowFacts, RowKind},
+    revoke::{self, Checking},
+    store::{EndRow, LeaseRow, TaskRow},
+    sys::offload::offload,
+};
+
+impl Flow {
+    /// Ends a task and everything below it. `block`: absent is yes for operators; a handle that
+    /// sends it is refused (`E-SCOPE`).
+    pub async fn end_task(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        reason: Option<String>,
+        block: Option<bool>,
+    ) -> Result<EndAnswer, Refused> {
+        let authority = self.authority(caller).await?;
+        let row = self.task_row(id).await?;
+        let row = self.may_end_task(&authority, id, row, block)?;
+        let now = self.time.now();
+        if let Some(end) = row.end {
+            return self.answer_task(id, Some(end.into()), now).await;
+        }
+        if self.table.task_state(id, now).is_none_or(|state| state == State::Expired) {
+            return self.answer_task(id, None, now).await;
+        }
+        let cause = cause_of(&authority);
+        let block = block.unwrap_or(!matches!(authority, Authority::Handle { .. }));
+        self.table.mark_task(id, End { at: now.at, cause, seq: None });
+        let group = EndGroup { what: What::Task(id), cause, actor: authority.actor(), reason, block, ack: None };
+        let end = self.end(group).await?;
+        self.answer_task(id, Some(end), now).await
+    }
+
+    fn may_end_task(
+        &self,
+        authority: &Authority,
+        id: TaskId,
+        row: Option<TaskRow>,
+        block: Option<bool>,
+    ) -> Result<TaskRow, Refused> {
+        if let Authority::Handle { task } = authority {
+            if *task != id {
+                return Err(Reason::NotFound.into());
+            }
+            if block.is_some() {
+                return Err(Reason::Scope.into());
+            }
+            return row.ok_or_else(|| Reason::NotFound.into());
+        }
+        if !authority.holds("tasks:end") {
+            return Err(Reason::Scope.into());
+        }
+        let row = row.ok_or(Reason::NotFound)?;
+        let text = id.to_string();
+        if self.may(authority, "tasks:end", &task_facts(&row, &text)) { Ok(row) } else { Err(Reason::NotFound.into()) }
+    }
+
+    /// Ends one lease; its task goes on.
+    pub async fn end_lease(&self, caller: &Caller, id: LeaseId, reason: Option<String>) -> Result<EndAnswer, Refused> {
+        let authority = self.authority(caller).await?;
+        let reader = self.reader.clone();
+        let rows = offload(move || reader.lease(id)).await.map_err(|_| Reason::Internal)?;
+        let rows = rows.map_err(|error| Refused::from(error.reason()))?;
+        let (row, task) = self.may_end_lease(&authority, id, rows)?;
+        let cause = cause_of(&authority);
+        self.end_one(id, row, task, cause, authority.actor(), reason).await
+    }
+
+    fn may_end_lease(
+        &self,
+        authority: &Authority,
+        id: LeaseId,
+        rows: Option<(LeaseRow, TaskRow)>,
+    ) -> Result<(LeaseRow, TaskRow), Refused> {
+        if let Authority::Handle { task } = authority {
+            return rows.filter(|(row, _)| row.task == *task).ok_or_else(|| Reason::NotFound.into());
+        }
+        if !authority.holds("leases:end") {
+            return Err(Reason::Scope.into());
+        }
+        let (row, task) = rows.ok_or(Reason::NotFound)?;
+        let text = id.to_string();
+        let facts = RowFacts { kind: RowKind::Lease, target: &row.target, ..task_facts(&task, &text) };
+        if self.may(authority, "leases:end", &facts) { Ok((row, task)) } else { Err(Reason::NotFound.into()) }
+    }
+
+    /// RFC 7009 by possession: ends that lease only. Unknown tokens are `Ok`.
+    pub async fn revoke_presented(&self, token: &Presented) -> Result<(), Refused> {
+        let now = self.time.now();
+        let Some((id, lease, _)) = self.lease_of(token) else { return Ok(()) };
+        if self.table.lease_state(&lease, now).0 == State::Active {
+            self.table.mark_lease(id, End { at: now.at, cause: Cause::Presented, seq: None });
+            self.end(lease_group(id, Cause::Presented, "bearer".to_owned(), None)).await?;
+        } else if self.table.lease(id).and_then(|lease| lease.end).is_some_and(|end| end.seq.is_none()) {
+            return Err(Reason::NotDurable.into());
+        }
+        Ok(())
+    }
+
+    async fn end_one(
+        &self,
+        id: LeaseId,
+        row: LeaseRow,
+        task: TaskRow,
+        cause: Cause,
+        actor: String,
+        reason: Option<String>,
+    ) -> Result<EndAnswer, Refused> {
+        let now = self.time.now();
+        let Some(lease) = self.table.lease(id) else { return Ok(self.answer_kept_lease(&row, &task, now)) };
+        match self.table.lease_state(&lease, now) {
+            (State::Expired, _) => return Ok(self.answer_lease(id, &lease, None, now)),
+            (State::Ended, Some(end)) if lease.end.is_none_or(|own| own.seq.is_some()) => {
+                return Ok(self.answer_lease(id, &lease, Some(end), now));
+            }
+            _ => {}
+        }
+        self.table.mark_lease(id, End { at: now.at, cause, seq: None });
+        let end = self.end(lease_group(id, cause, actor, reason)).await?;
+        Ok(self.answer_lease(id, &lease, Some(end), now))
+    }
+
+    /// Hands an end that is already in force to the writer. No await lies between the mark and
+    /// this, so a caller that goes away cannot leave an end that is never written.
+    async fn end(&self, mut group: EndGroup) -> Result<End, Refused> {
+        let (ack, ended) = oneshot::channel();
+        group.ack = Some(ack);
+        self.push_end(group);
+        let answer = tokio::time::timeout(COMMIT_WITHIN, ended).await;
+        let answer = answer.ok().and_then(Result::ok).unwrap_or(Err(NotCommitted::Store));
+        answer.map_err(|failed| match failed {
+            NotCommitted::Gone => Reason::NotFound.into(),
+            NotCommitted::Store | NotCommitted::OtherBundle | NotCommitted::Overtaken(_) => Reason::NotDurable.into(),
+        })
+    }
+
+    async fn answer_task(&self, id: TaskId, end: Option<End>, now: Now) -> Result<EndAnswer, Refused> {
+        let state = if end.is_some() { State::Ended } else { State::Expired };
+        let mut leases_ended = 0;
+        let mut channels = Vec::new();
+        if let Some(end) = end {
+            leases_ended = self.leases_ended_by(end).await?;
+            let leases = self.table.task(id).map(|task| self.table.ended_with(&task, end.at)).unwrap_or_default();
+            channels = self.channels(leases.iter(), end.at);
+        }
+        metrics::histogram!("dayfly_end_propagation_seconds", "channel" => "introspection")
+            .record((self.time.now().at.as_ms() - now.at.as_ms()).max(0) as f64 / 1000.0);
+        let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
+        Ok(EndAnswer { id: id.to_string(), state, cause, ended_at, leases_ended, channels })
+    }
+
+    /// The count that its event recorded: the same for whoever asks again.
+    async fn leases_ended_by(&self, end: End) -> Result<u64, Refused> {
+        let Some(seq) = end.seq else { return Err(Reason::NotDurable.into()) };
+        let reader = self.reader.clone();
+        let event = offload(move || reader.event_at(seq)).await.map_err(|_| Reason::Internal)?;
+        let event = event.map_err(|error| Refused::from(error.reason()))?;
+        let body = event.and_then(|row| serde_json::from_slice::<crate::ledger::Body>(&row.body).ok());
+        Ok(body.and_then(|body| body.count).unwrap_or_default())
+    }
+
+    fn answer_lease(&self, id: LeaseId, lease: &Lease, end: Option<End>, now: Now) -> EndAnswer {
+        let (state, channels) = match end {
+            Some(end) => (State::Ended, self.channels([lease].into_iter(), end.at)),
+            None => (State::Expired, Vec::new()),
+        };
+        EndAnswer {
+            id: id.to_string(),
+            state,
+            cause: end.map(|end| end.cause),
+            ended_at: end.map(|end| end.at.min(now.at)),
+            leases_ended: u64::from(end.is_some()),
+            channels,
+        }
+    }
+
+    /// A lease that memory has forgotten: it is over, one way or the other.
+    fn answer_kept_lease(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> EndAnswer {
+        let own = row.end.filter(|end| end.at < row.expires);
+        let above = task.end.filter(|end| end.at < row.expires);
+        let end: Option<End> = own.or(above).map(|end: EndRow| end.into());
+        EndAnswer {
+            id: row.id.to_string(),
+            state: if end.is_some() { State::Ended } else { State::Expired },
+            cause: end.map(|end| end.cause),
+            ended_at: end.map(|end| end.at.min(now.at)),
+            leases_ended: u64::from(end.is_some()),
+            channels: Vec::new(),
+        }
+    }
+
+    fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs) -> Vec<ChannelState> {
+        let policy = self.policy.load();
+        let known = leases.map(|lease| {
+            let target = policy.bundle().targets.get(&*lease.target);
+            revoke::known(target.map_or(UNKNOWN_TARGET, Checking::from), at, lease.expires)
+        });
+        let state = |known: revoke::Known| ChannelState {
+            channel: known.channel,
+            known: known.known,
+            worst_case_at: known.worst_case_at,
+        };
+        revoke::merged(known).into_iter().map(state).collect()
+    }
+}
+
+/// Of a target that the bundle no longer has, nothing better can be promised.
+const UNKNOWN_TARGET: Checking = Checking { verifies: Verifies::ExpOnly, cache_s: 10, leeway_s: 30 };
+
+fn cause_of(authority: &Authority) -> Cause {
+    match authority {
+        Authority::Handle { .. } => Cause::Completed,
+        Authority::Operator { .. } | Authority::Workload { .. } => Cause::Revoked,
+    }
+}
+
+fn lease_group(id: LeaseId, cause: Cause, actor: String, reason: Option<String>) -> EndGroup {
+    EndGroup { what: What::Lease(id), cause, actor, reason, block: false, ack: None }
+}
+
+pub(super) fn task_facts<'a>(row: &'a TaskRow, id: &'a str) -> RowFacts<'a> {
+    RowFacts {
+        kind: RowKind::Task,
+        id,
+        owner: &row.owner,
+        template: &row.template,
+        workload: &row.workload,
+        environment: &row.environment,
+        target: "",
+    }
+}

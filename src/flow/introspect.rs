@@ -1,0 +1,181 @@
+//! Who holds a secret, and whether a token is live.
+//!
+//! A presented token is looked up by its `jti` and compared by hash in constant time: what we
+//! signed ourselves needs no second check of the signature.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use dayfly_domain::{LeaseId, Reason, State, TaskId, Workload, bundle::Action};
+use dayfly_verifier::{Jws, KeySet, read_task_token};
+use subtle::ConstantTimeEq;
+
+use super::{
+    Flow,
+    issue::{is_handle, workload_of},
+    sha256,
+    words::{Caller, Introspected, Presented, Refused},
+};
+use crate::{
+    lease::{Lease, Now},
+    policy::{Reach, RowFacts, RowKind},
+    store::TaskRow,
+    sys::offload::offload,
+};
+
+/// Name of the built-in target.
+const BROKER: &str = "broker";
+
+/// What a caller may reach, resolved once for each request.
+#[derive(Debug)]
+pub(super) enum Authority {
+    Operator { uid: u32 },
+    Workload { task: TaskId, workload: Box<Workload>, owner: Arc<str>, actions: Arc<[Action]> },
+    /// Its own task, whatever state that is in.
+    Handle { task: TaskId },
+}
+
+impl Authority {
+    /// As the record keeps it.
+    pub fn actor(&self) -> String {
+        match self {
+            Self::Operator { uid } => format!("local:{uid}"),
+            Self::Workload { task, .. } => task.to_string(),
+            Self::Handle { .. } => "handle".to_owned(),
+        }
+    }
+
+    /// Whether the caller has the action at all, on whatever row.
+    pub fn holds(&self, action: &str) -> bool {
+        match self {
+            Self::Operator { .. } => true,
+            Self::Workload { actions, .. } => actions.iter().any(|held| &**held == action),
+            Self::Handle { .. } => false,
+        }
+    }
+}
+
+impl Flow {
+    /// Who holds this bearer secret (token for the broker, or handle). Never says why not.
+    pub async fn caller(&self, bearer: &Presented) -> Caller {
+        if is_handle(bearer.expose()) {
+            let row = self.task_of_handle(bearer).await.ok().flatten();
+            return row.map_or(Caller::Nobody, |row| Caller::Handle { task: row.id });
+        }
+        let now = self.time.now();
+        self.broker_token(bearer, now).unwrap_or(Caller::Nobody)
+    }
+
+    /// A live task token whose target is the broker itself.
+    fn broker_token(&self, bearer: &Presented, now: Now) -> Option<Caller> {
+        let (id, lease, jws) = self.lease_of(bearer)?;
+        let live = self.table.lease_state(&lease, now).0 == State::Active;
+        if !live || &*lease.target != BROKER {
+            return None;
+        }
+        let details = jws.unverified_claims().get("authorization_details")?.get(0)?;
+        let actions = details.get("actions")?.as_array()?;
+        let actions: Option<Arc<[Action]>> = actions.iter().map(|action| action.as_str().map(Arc::from)).collect();
+        let owner = self.table.task(lease.task)?.owner;
+        Some(Caller::Token { task: lease.task, lease: id, owner, actions: actions? })
+    }
+
+    /// The lease of exactly this token. What the token says can then be believed: it is ours.
+    // SECURITY: `a_token_is_matched_whole_not_by_its_id`.
+    pub(super) fn lease_of(&self, token: &Presented) -> Option<(LeaseId, Lease, Jws)> {
+        let jws = Jws::parse(token.expose()).ok()?;
+        let id: LeaseId = jws.unverified_jti()?.parse().ok()?;
+        let lease = self.table.lease(id)?;
+        let hash = sha256(token.expose().as_bytes());
+        bool::from(hash.ct_eq(&lease.credential_hash)).then_some((id, lease, jws))
+    }
+
+    /// RFC 7662; `Ok(None)` is `{"active": false}`. `E-CLIENT`, `E-SCOPE` for the caller.
+    pub async fn introspect(&self, caller: &Caller, token: &Presented) -> Result<Option<Introspected>, Refused> {
+        let authority = self.authority(caller).await?;
+        if !authority.holds("introspect") {
+            return Err(Reason::Scope.into());
+        }
+        let now = self.time.now();
+        let Some((id, lease, jws)) = self.lease_of(token) else {
+            self.look_for_forgery(token, now);
+            return Ok(None);
+        };
+        let visible = self.may_see_lease(&authority, "introspect", id, &lease);
+        if !visible || self.table.lease_state(&lease, now).0 != State::Active {
+            return Ok(None);
+        }
+        Ok(Some(Introspected { claims: jws.unverified_claims().clone(), task: lease.task }))
+    }
+
+    /// A token that we signed and that is in date, over a lease we do not know: somebody signs
+    /// with our key, or a record was lost. Inactive, and an alarm.
+    fn look_for_forgery(&self, token: &Presented, now: Now) {
+        let Some(audience) = audience_of(token) else { return };
+        let Ok(keys) = KeySet::parse(self.keyring.jwks().to_string().as_bytes()) else { return };
+        let Ok(claims) = read_task_token(token.expose(), &keys, &self.issuer, &audience, now.at) else { return };
+        let lease = claims.claims().jti;
+        // A token of a lease that is merely over is no forgery.
+        if self.reader.lease(lease).is_ok_and(|row| row.is_some()) {
+            return;
+        }
+        self.forged_or_lost.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("dayfly_forged_or_lost_total").increment(1);
+        tracing::error!(%lease, "forged_or_lost: a token signed with our key has no lease");
+    }
+
+    pub(super) async fn authority(&self, caller: &Caller) -> Result<Authority, Refused> {
+        match caller {
+            Caller::Nobody => Err(Reason::Client.into()),
+            Caller::Operator { uid } => Ok(Authority::Operator { uid: *uid }),
+            Caller::Handle { task } => Ok(Authority::Handle { task: *task }),
+            Caller::Token { task, lease: _, owner, actions } => {
+                let row = self.task_row(*task).await?.ok_or(Reason::Client)?;
+                let workload = workload_of(&row).ok_or(Reason::Client)?;
+                Ok(Authority::Workload {
+                    task: *task,
+                    workload: Box::new(workload),
+                    owner: owner.clone(),
+                    actions: actions.clone(),
+                })
+            }
+        }
+    }
+
+    pub(super) async fn task_row(&self, id: TaskId) -> Result<Option<TaskRow>, Refused> {
+        let reader = self.reader.clone();
+        let row = offload(move || reader.task(id)).await.map_err(|_| Reason::Internal)?;
+        row.map_err(|error| error.reason().into())
+    }
+
+    fn may_see_lease(&self, authority: &Authority, action: &str, id: LeaseId, lease: &Lease) -> bool {
+        let Some(task) = self.table.task(lease.task) else { return false };
+        let id = id.to_string();
+        let facts = RowFacts {
+            kind: RowKind::Lease,
+            id: &id,
+            owner: &task.owner,
+            template: &task.template,
+            workload: &task.workload,
+            environment: &task.environment,
+            target: &lease.target,
+        };
+        self.may(authority, action, &facts)
+    }
+
+    /// The one question about a row (law L7), for everyone but the holder of its own handle.
+    pub(super) fn may(&self, authority: &Authority, action: &str, row: &RowFacts<'_>) -> bool {
+        let policy = self.policy.load();
+        match authority {
+            Authority::Operator { uid } => policy.may(&Reach::Operator { uid: *uid }, action, row),
+            Authority::Workload { workload, owner, actions, .. } => {
+                policy.may(&Reach::Workload { workload, owner, actions }, action, row)
+            }
+            Authority::Handle { .. } => false,
+        }
+    }
+}
+
+fn audience_of(token: &Presented) -> Option<String> {
+    let jws = Jws::parse(token.expose()).ok()?;
+    jws.unverified_claims().get("aud")?.as_str().map(str::to_owned)
+}

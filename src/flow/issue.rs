@@ -1,0 +1,483 @@
+//! A token exchange: evidence opens a task, a handle feeds one.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
+use tokio::sync::oneshot;
+
+use super::{
+    Flow, Shared,
+    commit::{self, Group, IssueGroup, NotCommitted},
+    refuse::Refusal,
+    sha256,
+    words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, RevocationBound, Subject},
+};
+use crate::{
+    intake::{self, IntakeError, Proven},
+    lease::{Now, Overtaken},
+    ledger::{self, Asked, Context, Entry, Issue, Stamp},
+    mint::{Plan, Signed, Terms},
+    policy::{Ask, Circumstances, Decision, Grant, Policy, What},
+    revoke::{self, Checking},
+    store::{LeaseRow, TaskRow},
+    sys::{entropy, offload::offload},
+};
+
+/// Law L6: an issue that cannot be recorded is refused within this.
+pub(super) const COMMIT_WITHIN: Duration = Duration::from_millis(1_800);
+
+const HANDLE_PREFIX: &str = "dtc_";
+
+/// Who is asking, whatever proved it.
+struct Asking<'a> {
+    workload: &'a Workload,
+    ask: &'a Ask,
+    issued_at: UnixMs,
+    /// Of a task that is fed; absent when one is opened.
+    task: Option<&'a TaskRow>,
+}
+
+/// A decision, planned and signed, waiting for the commit.
+struct Prepared {
+    group: IssueGroup,
+    committed: oneshot::Receiver<Result<u64, NotCommitted>>,
+    answer: Issued,
+    lease: Option<LeaseId>,
+}
+
+/// How a new task begins.
+struct Opening<'a> {
+    proven: &'a Proven,
+    handle_hash: [u8; 32],
+}
+
+impl Flow {
+    /// `/oauth2/token`.
+    pub async fn exchange(&self, exchange: Exchange) -> Result<Issued, Refused> {
+        let now = self.time.now();
+        if !now.safe {
+            return Err(Reason::Clock.into());
+        }
+        let Exchange { subject, ask } = exchange;
+        let issued = match subject {
+            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, now).await,
+            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, now).await,
+        };
+        self.count(&issued);
+        issued
+    }
+
+    async fn open(
+        &self,
+        token: &Presented,
+        control_s256: Option<[u8; 32]>,
+        ask: Ask,
+        now: Now,
+    ) -> Result<Issued, Refused> {
+        let proven = self.prove(token, &ask, now).await?;
+        let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
+        let handle_hash = match (control_s256, &made) {
+            (Some(hash), _) => hash,
+            (None, Some(handle)) => sha256(handle.expose().as_bytes()),
+            (None, None) => return Err(Reason::Internal.into()),
+        };
+        let asking = Asking { workload: proven.workload(), ask: &ask, issued_at: proven.issued_at(), task: None };
+        let opening = Opening { proven: &proven, handle_hash };
+        let mut issued = self.decide_twice(&asking, Some(&opening), None).await?;
+        issued.handle = made;
+        Ok(issued)
+    }
+
+    async fn prove(&self, token: &Presented, ask: &Ask, now: Now) -> Result<Proven, Refused> {
+        let policy = self.policy.load_full();
+        let proven =
+            intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now.at).await;
+        proven.map_err(|error| match error {
+            // A known workload: recorded. Garbage and strangers are only counted.
+            IntakeError::Refused { reason, workload } => {
+                let context = context(&policy, ask, 0);
+                let bundle = policy.bundle().fingerprint;
+                let refusal = Refusal {
+                    workload: *workload,
+                    ask: ask.clone(),
+                    context,
+                    reason,
+                    policies: Vec::new(),
+                    bundle,
+                    task: None,
+                    hint: None,
+                };
+                self.refuse(refusal, now.at)
+            }
+            other => {
+                let reason = other.reason();
+                metrics::counter!("dayfly_evidence_refused_total", "reason" => reason.code()).increment(1);
+                tracing::debug!(reason = reason.code(), error = %other, "evidence refused");
+                Refused { reason, hint: hint_of(&other), decision: None }
+            }
+        })
+    }
+
+    async fn feed(
+        &self,
+        handle: &Presented,
+        supersede_s: Option<u8>,
+        mut ask: Ask,
+        now: Now,
+    ) -> Result<Issued, Refused> {
+        let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
+        if self.table.task_state(row.id, now) != Some(State::Active) {
+            return Err(Reason::Ended.into());
+        }
+        if ask.template.is_empty() {
+            ask.template.clone_from(&row.template);
+        }
+        if ask.template != row.template {
+            return Err(Reason::Template.into());
+        }
+        ask.ticket.clone_from(&row.ticket);
+        let workload = workload_of(&row).ok_or(Reason::Ended)?;
+        let issued_at = UnixMs::from_s(row.evidence_iat_s);
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row) };
+        self.decide_twice(&asking, None, supersede_s).await
+    }
+
+    /// The row of the task that a handle owns, while the row is kept.
+    pub(super) async fn task_of_handle(&self, handle: &Presented) -> Result<Option<TaskRow>, Refused> {
+        if !is_handle(handle.expose()) {
+            return Ok(None);
+        }
+        let hash = sha256(handle.expose().as_bytes());
+        let reader = self.reader.clone();
+        let row = offload(move || reader.task_by_handle(&hash)).await.map_err(|_| Reason::Internal)?;
+        row.map_err(|error| error.reason().into())
+    }
+
+    /// Decides, plans and signs; once more when the bundle was swapped before the commit.
+    async fn decide_twice(
+        &self,
+        asking: &Asking<'_>,
+        opening: Option<&Opening<'_>>,
+        supersede_s: Option<u8>,
+    ) -> Result<Issued, Refused> {
+        for _ in 0..2 {
+            let now = self.time.now();
+            let policy = self.policy.load_full();
+            let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
+            match self.commit(prepared).await {
+                Ok(issued) => return Ok(issued),
+                Err(NotCommitted::OtherBundle) => {}
+                Err(NotCommitted::Overtaken(overtaken)) => {
+                    let reason = reason_of(overtaken);
+                    return Err(self.refuse(refusal(&policy, asking, reason, now), now.at));
+                }
+                Err(NotCommitted::Store | NotCommitted::Gone) => return Err(Reason::Store.into()),
+            }
+        }
+        Err(Reason::Overtaken.into())
+    }
+
+    fn decide(
+        &self,
+        policy: &Policy,
+        asking: &Asking<'_>,
+        opening: Option<&Opening<'_>>,
+        supersede_s: Option<u8>,
+        now: Now,
+    ) -> Result<Prepared, Refused> {
+        let age_s = (now.at.as_ms() - asking.issued_at.as_ms()) / 1000;
+        let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s: age_s };
+        let grant = match policy.decide(asking.workload, asking.ask, circumstances) {
+            Decision::Permit(grant) => grant,
+            Decision::Deny(denied) => {
+                if let Some(inside) = &denied.inside {
+                    tracing::error!(error = %inside, "policy could not be evaluated");
+                }
+                let refusal = Refusal {
+                    policies: denied.policies,
+                    hint: denied.hint,
+                    ..refusal(policy, asking, denied.reason, now)
+                };
+                return Err(self.refuse(refusal, now.at));
+            }
+        };
+        self.prepare(policy, &grant, asking, opening, supersede_s, now)
+    }
+
+    /// From the grant to rows, events and the answer. Nothing has left yet.
+    fn prepare(
+        &self,
+        policy: &Policy,
+        grant: &Grant,
+        asking: &Asking<'_>,
+        opening: Option<&Opening<'_>>,
+        supersede_s: Option<u8>,
+        now: Now,
+    ) -> Result<Prepared, Refused> {
+        let fresh;
+        let (row, subject) = match (asking.task, opening) {
+            (Some(row), _) => (row, commit::Subject::Feed(row.id)),
+            (None, Some(opening)) => {
+                fresh = open_row(grant, asking, opening, now.at)?;
+                let row = Box::new(fresh.clone());
+                (&fresh, commit::Subject::Open { row, per_job: grant.per_job() })
+            }
+            (None, None) => return Err(Reason::Internal.into()),
+        };
+        let bundle = policy.bundle().fingerprint;
+        let asked = Asked { ask: asking.ask, context: context(policy, asking.ask, age_s(asking, now)) };
+        let mut events = Vec::new();
+        if opening.is_some() {
+            events.push(ledger::task_opened(stamp(now)?, row, &asking.workload.claims, &asked, bundle));
+        }
+        let minted = match asking.ask.what {
+            What::TaskOnly => None,
+            What::Credential { .. } => {
+                let (lease, signed) = self.mint(policy, grant, asking.workload, row, now)?;
+                events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
+                Some((lease, signed))
+            }
+        };
+        let (ack, committed) = oneshot::channel();
+        let lease = minted.as_ref().map(|(lease, _)| lease.clone());
+        let group = IssueGroup { decided_under: bundle, task: subject, lease, events, supersede_s, ack };
+        let lease = minted.as_ref().map(|(lease, _)| lease.id);
+        let answer = Issued {
+            task: row.id,
+            template: row.template.clone(),
+            deadline: row.deadline,
+            handle: None,
+            point: Point { stream: self.stream.clone(), seq: 0 },
+            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed)),
+        };
+        Ok(Prepared { group, committed, answer, lease })
+    }
+
+    fn mint(
+        &self,
+        policy: &Policy,
+        grant: &Grant,
+        workload: &Workload,
+        row: &TaskRow,
+        now: Now,
+    ) -> Result<(LeaseRow, Signed), Refused> {
+        let target = grant.target().ok_or(Reason::Target)?;
+        let terms = Terms {
+            issuer: &self.issuer,
+            trust_domain: &policy.bundle().trust_domain,
+            workload,
+            task: row.id,
+            lease: LeaseId::from_parts(now.at.as_ms().max(0) as u64, random()?),
+            now: now.at,
+            deadline: row.deadline,
+            ticket: row.ticket.as_deref(),
+        };
+        let signed = Plan::new(grant, &terms).and_then(|plan| plan.sign(&self.keyring));
+        let signed = signed.map_err(|error| {
+            tracing::warn!(%error, "nothing was minted");
+            Refused::from(error.reason())
+        })?;
+        let lease = LeaseRow {
+            id: terms.lease,
+            task: row.id,
+            seq: 0,
+            target: target.name.to_string(),
+            kind: target.kind,
+            row: grant.row().to_string(),
+            actions: json(&target.actions),
+            issued_at: now.at,
+            expires: UnixMs::from_s(signed.window.exp_s),
+            credential_hash: signed.hash,
+            thumbprint: None,
+            end: None,
+        };
+        Ok((lease, signed))
+    }
+
+    /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
+    async fn commit(&self, prepared: Prepared) -> Result<Issued, NotCommitted> {
+        let Prepared { group, committed, mut answer, lease } = prepared;
+        let group = Group::Issue(Box::new(group));
+        let durable = async {
+            self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
+            committed.await.map_err(|_| NotCommitted::Store)?
+        };
+        // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
+        answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
+        if lease.is_some_and(|lease| !commit::live(&self.table, lease, self.time.now())) {
+            return Err(Overtaken::Ended.into());
+        }
+        Ok(answer)
+    }
+
+    fn count(&self, issued: &Result<Issued, Refused>) {
+        let result = match issued {
+            Ok(_) => "issued",
+            Err(refused) => refused.reason.code(),
+        };
+        metrics::counter!("dayfly_issued_total", "result" => result).increment(1);
+    }
+}
+
+/// A handle has one form: `dtc_` and 43 canonical base64url characters (256 bits).
+// SECURITY: `t_044_a_cut_handle_is_no_handle`.
+pub(super) fn is_handle(text: &str) -> bool {
+    let secret = text.strip_prefix(HANDLE_PREFIX).and_then(|rest| URL_SAFE_NO_PAD.decode(rest).ok());
+    secret.is_some_and(|secret| secret.len() == 32)
+}
+
+fn make_handle() -> Result<Presented, Refused> {
+    let secret: [u8; 32] = random()?;
+    Ok(Secret::new(format!("{HANDLE_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))))
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Refused> {
+    entropy::bytes().map_err(|_| Reason::Key.into())
+}
+
+fn stamp(now: Now) -> Result<Stamp, Refused> {
+    Stamp::draw(now.at).map_err(|_| Reason::Key.into())
+}
+
+fn age_s(asking: &Asking<'_>, now: Now) -> i64 {
+    (now.at.as_ms() - asking.issued_at.as_ms()) / 1000
+}
+
+fn refusal(policy: &Policy, asking: &Asking<'_>, reason: Reason, now: Now) -> Refusal {
+    Refusal {
+        workload: asking.workload.clone(),
+        ask: asking.ask.clone(),
+        context: context(policy, asking.ask, age_s(asking, now)),
+        reason,
+        policies: Vec::new(),
+        bundle: policy.bundle().fingerprint,
+        task: asking.task.map(|row| row.id),
+        hint: None,
+    }
+}
+
+/// What the decision was made on, as recorded.
+fn context(policy: &Policy, ask: &Ask, age_s: i64) -> Context {
+    let (ttl, pairs) = policy.asked(ask);
+    Context { ttl, kind: Context::kind_of(&ask.what).to_owned(), binding: "bearer".to_owned(), age_s, ask: pairs }
+}
+
+fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: UnixMs) -> Result<TaskRow, Refused> {
+    let workload = asking.workload;
+    Ok(TaskRow {
+        id: TaskId::from_parts(now.as_ms().max(0) as u64, random()?),
+        parent: None,
+        template: grant.template().to_string(),
+        purpose: grant.purpose().to_string(),
+        ticket: grant.ticket().map(str::to_owned),
+        job: workload.job.as_deref().map(str::to_owned),
+        row: grant.row().to_string(),
+        owner: grant.owner().to_string(),
+        environment: grant.environment().to_string(),
+        issuer: workload.issuer.to_string(),
+        profile: workload.profile.to_string(),
+        workload: workload.principal.to_string(),
+        untrusted: workload.untrusted,
+        grants: json(grant.grants()),
+        evidence_key: opening.proven.evidence_key(),
+        evidence_iat_s: opening.proven.issued_at().as_s(),
+        evidence_exp_s: opening.proven.expires().as_s(),
+        claims: Some(json(&workload.claims)),
+        handle_hash: opening.handle_hash,
+        bound: Bound::None,
+        thumbprint: None,
+        opened_at: now,
+        deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
+        end: None,
+    })
+}
+
+/// The workload of a task, from its record. `None` once its claims are erased.
+pub(super) fn workload_of(row: &TaskRow) -> Option<Workload> {
+    let claims: Claims = serde_json::from_str(row.claims.as_deref()?).ok()?;
+    Some(Workload {
+        issuer: row.issuer.parse().ok()?,
+        profile: row.profile.parse().ok()?,
+        principal: row.workload.as_str().into(),
+        untrusted: row.untrusted,
+        job: row.job.as_deref().map(Into::into),
+        claims,
+    })
+}
+
+fn issued_event(
+    row: &TaskRow,
+    lease: &LeaseRow,
+    signed: &Signed,
+    asked: Asked<'_>,
+    bundle: dayfly_domain::bundle::Fingerprint,
+    now: Now,
+) -> Result<Entry, Refused> {
+    let ttl_s = signed.window.exp_s - signed.window.iat_s;
+    let facts = Issue { task: row, lease, asked, bundle, ttl_s, ticket: row.ticket.as_deref() };
+    Ok(ledger::issued(stamp(now)?, &facts))
+}
+
+fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) -> Option<IssuedCredential> {
+    let target = grant.target()?;
+    let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
+    let checking =
+        Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
+    let bound = |reach: revoke::Reach| RevocationBound {
+        channel: reach.channel,
+        usual_s: reach.usual_s,
+        bound_s: reach.bound_s,
+    };
+    Some(IssuedCredential {
+        lease: lease.id,
+        token: signed.token,
+        kind: target.kind,
+        binding: target.binding,
+        target_uri: target.uri.clone(),
+        actions: target.actions.iter().map(ToString::to_string).collect(),
+        purpose: grant.purpose().to_string(),
+        ticket: row.ticket.clone(),
+        ttl_s,
+        expires: lease.expires,
+        revocation: revoke::reach(checking, ttl_s).into_iter().map(bound).collect(),
+    })
+}
+
+fn reason_of(overtaken: Overtaken) -> Reason {
+    match overtaken {
+        Overtaken::Replayed => Reason::Replayed,
+        Overtaken::Ended => Reason::Ended,
+        Overtaken::HandleUsed => Reason::HandleUsed,
+        Overtaken::Blocked => Reason::Blocked,
+        Overtaken::PerJob => Reason::PerJob,
+    }
+}
+
+/// What a refused caller may hear beyond the reason: the name of a claim, never a value.
+fn hint_of(error: &IntakeError) -> Option<String> {
+    match error {
+        IntakeError::Claim(what) => Some(what.clone()),
+        _ => None,
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    // INVARIANT: names, strings, numbers and lists of them: JSON can hold all of them.
+    serde_json::to_string(value).expect("plain data is plain JSON")
+}
+
+impl Shared {
+    /// Puts a group into the writer's queue and waits for what becomes of it.
+    pub(super) async fn submit<T>(
+        &self,
+        group: Group,
+        answer: oneshot::Receiver<Result<T, NotCommitted>>,
+    ) -> Result<T, NotCommitted> {
+        let durable = async {
+            self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
+            answer.await.map_err(|_| NotCommitted::Store)?
+        };
+        tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)?
+    }
+}

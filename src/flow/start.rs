@@ -1,0 +1,140 @@
+//! From a store and a bundle to a running broker: what was committed is folded into memory before
+//! anything is answered, and the start itself is on the record.
+
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
+
+use arc_swap::ArcSwap;
+use dayfly_domain::{UnixMs, bundle::Problem};
+use ring::hmac;
+use tokio::sync::mpsc;
+
+use super::{
+    Flow, Shared, Upkeep,
+    bundle::{BundleSource, Loaded},
+    commit::{self, Writer, numbered},
+    refuse::Refusals,
+    swap::NotSwapped,
+};
+use crate::{
+    intake::IssuerKeys,
+    lease::{Table, Time},
+    ledger::{self, Stamp, Start},
+    mint::{Keyring, KeyringError},
+    store::{Change, Store, StoreError},
+    sys::{
+        clock::Clock,
+        entropy::{self, NoEntropy},
+        net::Fetcher,
+    },
+};
+
+/// Why the broker does not start. Each is for an operator's eyes.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the bundle is not usable")]
+    Bundle(Vec<Problem>),
+    #[error("the store is not usable: {0}")]
+    Store(#[from] StoreError),
+    #[error("the keys are not usable: {0}")]
+    Keyring(#[from] KeyringError),
+    #[error("the start cannot be recorded: {0}")]
+    Swap(#[from] NotSwapped),
+    #[error("{0}")]
+    Entropy(#[from] NoEntropy),
+}
+
+/// What a broker is made of. The caller already holds the lock of the state folder.
+pub struct Startup {
+    /// `https`, no trailing slash.
+    pub issuer: String,
+    pub clock: Clock,
+    pub store: Store,
+    /// Where the keys are kept; absent: in memory.
+    pub keys_dir: Option<std::path::PathBuf>,
+    pub source: Arc<dyn BundleSource>,
+    pub strict_rollback: bool,
+}
+
+/// Starts on what the store holds. The writer wants a thread of its own.
+pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback } = startup;
+    let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
+    lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
+    let policy = Arc::new(policy);
+    let time = Time::start(clock, store.high_water());
+    let now = time.now();
+    let keyring = keyring(keys_dir.as_deref(), now.at)?;
+    let (table, last_exp) = fold(&store, now.at)?;
+    keyring.note_exp(last_exp);
+    let checkpointer = store.checkpointer()?;
+    let (queue, waiting) = mpsc::channel(commit::QUEUE_MAX);
+    let shared = Arc::new(Shared {
+        issuer: issuer.into(),
+        stream: store.stream(),
+        time,
+        table,
+        reader: store.reader(),
+        keyring,
+        keys: IssuerKeys::new(Fetcher::new()),
+        policy: ArcSwap::new(policy.clone()),
+        source,
+        strict_rollback,
+        queue,
+        records: Mutex::default(),
+        ends: Mutex::new(VecDeque::new()),
+        refusals: Refusals::default(),
+        store_fault: ArcSwap::default(),
+        bundle_fault: ArcSwap::default(),
+        cursor_key: hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>()?),
+        forged_or_lost: AtomicU64::new(0),
+    });
+    let mut writer = Writer::new(shared.clone(), store, waiting);
+    writer.swap_to(policy, "start")?;
+    writer.record_start()?;
+    let flow = Flow(shared);
+    Ok((flow.clone(), writer, Upkeep::new(flow, checkpointer)))
+}
+
+fn keyring(dir: Option<&Path>, now: UnixMs) -> Result<Keyring, KeyringError> {
+    match dir {
+        Some(dir) => Keyring::open(dir, now),
+        None => Keyring::in_memory(now),
+    }
+}
+
+/// The lease table as the fold of what was committed, and the latest `exp` in it.
+fn fold(store: &Store, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
+    let table = Table::default();
+    let mut last_exp = UnixMs::default();
+    let on_lease = |row: crate::store::LeaseRow| {
+        last_exp = last_exp.max(row.expires);
+        table.apply(&Change::AddLease(row));
+    };
+    store.load(
+        now,
+        |row| table.apply(&Change::OpenTask(row)),
+        on_lease,
+        |row| table.apply(&Change::AddBlock(row)),
+    )?;
+    Ok((table, last_exp))
+}
+
+impl Writer {
+    fn record_start(&mut self) -> Result<(), StartError> {
+        let now = self.shared.time.now();
+        let kid = self.shared.keyring.active_kid();
+        let facts = Start {
+            clocks: self.shared.time.started(),
+            bundle: self.shared.policy.load().bundle().fingerprint,
+            kid: &kid,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let mut seq = self.store.next_seq();
+        let changes = numbered(vec![ledger::start(Stamp::draw(now.at)?, &facts)], &mut seq);
+        Ok(self.store.write(&changes, now.at)?)
+    }
+}

@@ -1,0 +1,116 @@
+//! What happens by itself: forgetting what expired, pruning, rotating keys, settling refusals,
+//! checkpoints, gauges. `run` calls it; nothing here spawns.
+
+use dayfly_domain::State;
+use tokio::sync::oneshot;
+
+use super::{
+    Flow,
+    commit::{Group, Writer},
+};
+use crate::{
+    ledger::{self, KeyRotation, Stamp},
+    store::{Checkpointer, PruneBefore},
+};
+
+/// Rows dropped, and ids forgotten, in one slice.
+const SLICE: usize = 1_000;
+/// How long rows of what is over are kept for reading.
+const KEEP_S: i64 = 24 * 3600;
+
+/// The broker's own work. One caller at a time.
+#[derive(Debug)]
+pub struct Upkeep {
+    flow: Flow,
+    checkpointer: Checkpointer,
+}
+
+impl Upkeep {
+    pub(super) fn new(flow: Flow, checkpointer: Checkpointer) -> Self {
+        Self { flow, checkpointer }
+    }
+
+    /// Every second: memory forgets what expired, in bounded slices; shared refusals whose minute
+    /// is over are written; gauges.
+    pub fn each_second(&self) {
+        let now = self.flow.time.now();
+        if now.safe {
+            while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
+        }
+        self.flow.settle_refusals(now.at, false);
+        metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(self.flow.table.lease_count() as f64);
+        metrics::gauge!("dayfly_clock_safe").set(f64::from(u8::from(now.safe)));
+        for (issuer, failures) in self.flow.keys.failures() {
+            metrics::counter!("dayfly_jwks_fetch_failures_total", "issuer" => issuer.to_string()).absolute(failures);
+        }
+    }
+
+    /// Every minute: keys, checkpoints, pruning.
+    pub async fn each_minute(&self) {
+        self.rotate().await;
+        if let Err(error) = self.checkpointer.checkpoint() {
+            tracing::warn!(%error, "no checkpoint");
+        }
+        let life_s = i64::from(self.flow.policy.load().bundle().longest_life().as_s());
+        // A clock that was wrong at start must not make the broker forget: prune only when older
+        // than the longest life in the bundle.
+        if self.flow.time.now().safe && self.flow.time.uptime_ms() > life_s * 1000 {
+            let _ = self.flow.queue.try_send(Group::Prune);
+        }
+    }
+
+    async fn rotate(&self) {
+        let now = self.flow.time.now();
+        if !now.safe {
+            return;
+        }
+        match self.flow.keyring.rotate(now.at) {
+            Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keys were not rotated; the old ones go on"),
+        }
+        for key in self.flow.keyring.view() {
+            if key.state == crate::mint::KeyState::Active {
+                metrics::gauge!("dayfly_signing_key_expiry_timestamp_seconds").set(key.until.as_s() as f64);
+            }
+        }
+    }
+
+    async fn record_rotation(&self, from: &str, to: &str) {
+        let Ok(stamp) = Stamp::draw(self.flow.time.now().at) else { return };
+        let (ack, noted) = oneshot::channel();
+        let note = Group::Note(ledger::key_rotated(stamp, &KeyRotation { from, to }), ack);
+        if self.flow.submit(note, noted).await.is_err() {
+            tracing::error!("a key rotation is not on the record");
+        }
+    }
+
+    /// Before the end of the process: what is collapsed is written, then the writer stops.
+    pub async fn shut_down(&self) {
+        self.flow.settle_refusals(self.flow.time.now().at, true);
+        // A writer that is gone already has nothing left to stop.
+        let _ = self.flow.queue.send(Group::Stop).await;
+    }
+}
+
+impl Writer {
+    /// Drops rows that nobody asks for any more, a slice at a time.
+    pub(super) fn prune(&mut self) {
+        let now = self.shared.time.now();
+        let before = now.at.plus_s(-KEEP_S);
+        let pruned = self.store.prune(PruneBefore { tasks: before, leases: before, now: now.at }, SLICE);
+        match pruned {
+            Ok(count) if count > 0 => tracing::debug!(count, "pruned"),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "nothing was pruned"),
+        }
+    }
+}
+
+impl Flow {
+    /// How many tasks are live; for the demo and the gauges.
+    pub fn live_tasks(&self) -> usize {
+        let now = self.time.now();
+        self.table.live_tasks(now).iter().filter(|(_, task)| task.state(now) == State::Active).count()
+    }
+}
