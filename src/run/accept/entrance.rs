@@ -21,7 +21,8 @@ pub(super) trait Entrance: Send + Sync + 'static {
     const NAME: &'static str;
 
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Raw, Peer)>> + Send;
-    fn open(&self, raw: Self::Raw, allowed: Duration) -> impl Future<Output = io::Result<Self::Open>> + Send;
+    /// Needs no listener: one that stopped is closed while its connections finish.
+    fn open(raw: Self::Raw, allowed: Duration) -> impl Future<Output = io::Result<Self::Open>> + Send;
 }
 
 pub(super) struct Tls {
@@ -35,18 +36,20 @@ pub(super) struct Plain(pub TcpListener);
 pub(super) struct Socket(pub UnixListener);
 
 impl Entrance for Tls {
-    type Raw = TcpStream;
+    type Raw = (TcpStream, Arc<ServerConfig>);
     type Open = TlsStream<TcpStream>;
     const NAME: &'static str = "tls";
 
-    async fn accept(&self) -> io::Result<(TcpStream, Peer)> {
-        accept_tcp(&self.listener).await
+    async fn accept(&self) -> io::Result<(Self::Raw, Peer)> {
+        let (stream, peer) = accept_tcp(&self.listener).await?;
+        Ok(((stream, self.config.load_full()), peer))
     }
 
     // SECURITY: `t_155_half_a_client_hello_is_closed`
-    async fn open(&self, raw: TcpStream, allowed: Duration) -> io::Result<Self::Open> {
-        let acceptor = TlsAcceptor::from(self.config.load_full());
-        timeout(allowed, acceptor.accept(raw)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    async fn open((stream, config): Self::Raw, allowed: Duration) -> io::Result<Self::Open> {
+        timeout(allowed, TlsAcceptor::from(config).accept(stream))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 }
 
@@ -59,7 +62,7 @@ impl Entrance for Plain {
         accept_tcp(&self.0).await
     }
 
-    async fn open(&self, raw: TcpStream, _: Duration) -> io::Result<TcpStream> {
+    async fn open(raw: TcpStream, _: Duration) -> io::Result<TcpStream> {
         Ok(raw)
     }
 }
@@ -75,7 +78,7 @@ impl Entrance for Socket {
         Ok((stream, Peer::Local { uid }))
     }
 
-    async fn open(&self, raw: UnixStream, _: Duration) -> io::Result<UnixStream> {
+    async fn open(raw: UnixStream, _: Duration) -> io::Result<UnixStream> {
         Ok(raw)
     }
 }

@@ -71,15 +71,15 @@ async fn serve<E: Entrance>(entrance: E, door: Door, stop: CancellationToken) {
         seats: Arc::new(Semaphore::new(door.limits.connections)),
         places: Places::default(),
         open: metrics::gauge!("dayfly_connections", "door" => E::NAME),
-        entrance,
         door,
         stop,
         abandon: CancellationToken::new(),
     };
     let (hall, tasks) = (Arc::new(hall), TaskTracker::new());
-    while let Some((raw, visitor)) = hall.next().await {
-        tasks.spawn(hall.clone().receive(raw, visitor));
+    while let Some((raw, visitor)) = hall.next(&entrance).await {
+        tasks.spawn(hall.clone().receive::<E>(raw, visitor));
     }
+    drop(entrance);
     tasks.close();
     if timeout(drain, tasks.wait()).await.is_err() {
         hall.abandon.cancel();
@@ -88,8 +88,7 @@ async fn serve<E: Entrance>(entrance: E, door: Door, stop: CancellationToken) {
 }
 
 /// What every connection of one listener shares.
-struct Hall<E> {
-    entrance: E,
+struct Hall {
     door: Door,
     seats: Arc<Semaphore>,
     places: Places,
@@ -106,12 +105,12 @@ struct Visitor {
     _place: Option<Place>,
 }
 
-impl<E: Entrance> Hall<E> {
+impl Hall {
     /// The next connection that has a seat; `None` after the stop.
-    async fn next(&self) -> Option<(E::Raw, Visitor)> {
+    async fn next<E: Entrance>(&self, entrance: &E) -> Option<(E::Raw, Visitor)> {
         loop {
             let seat = self.unless_stopped(self.seats.clone().acquire_owned()).await?.ok()?;
-            match self.unless_stopped(self.entrance.accept()).await? {
+            match self.unless_stopped(entrance.accept()).await? {
                 Ok((raw, peer)) => match self.places.take(peer, self.door.limits.per_address) {
                     Ok(place) => return Some((raw, Visitor { peer, _seat: seat, _place: place })),
                     Err(_) => refused::<E>("per_address"),
@@ -134,10 +133,10 @@ impl<E: Entrance> Hall<E> {
         }
     }
 
-    async fn receive(self: Arc<Self>, raw: E::Raw, visitor: Visitor) {
+    async fn receive<E: Entrance>(self: Arc<Self>, raw: E::Raw, visitor: Visitor) {
         let _open = Counted::new(&self.open);
-        match self.unless_stopped(self.entrance.open(raw, self.door.limits.handshake)).await {
-            Some(Ok(stream)) => self.converse(stream, visitor.peer).await,
+        match self.unless_stopped(E::open(raw, self.door.limits.handshake)).await {
+            Some(Ok(stream)) => self.converse::<E>(stream, visitor.peer).await,
             Some(Err(_)) => refused::<E>("handshake"),
             None => {}
         }
@@ -145,7 +144,7 @@ impl<E: Entrance> Hall<E> {
     }
 
     /// Speaks HTTP until the client, a deadline or the stop ends it.
-    async fn converse(&self, stream: E::Open, peer: Peer) {
+    async fn converse<E: Entrance>(&self, stream: E::Open, peer: Peer) {
         let door = &self.door;
         let service = service_fn(|request: hyper::Request<Incoming>| async move {
             Ok::<_, Infallible>(request::answer(door, peer, request).await)
