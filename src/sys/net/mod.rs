@@ -6,7 +6,7 @@ mod client;
 mod exchange;
 mod fetch;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod testing;
 mod tls;
 
 pub use address::is_public;
