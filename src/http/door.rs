@@ -168,17 +168,17 @@ fn told(
         metrics::histogram!("dayfly_issue_duration_seconds").record(took.as_secs_f64());
     }
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-    let method = known_method(method);
-    tracing::info!(
-        method,
-        route = label,
-        status = status.as_u16(),
-        micros,
-        request_id = &*context.request_id,
-        trace,
-        reason,
-        "request"
-    );
+    let (method, status, request_id) = (known_method(method), status.as_u16(), &*context.request_id);
+    if is_probe(label) {
+        tracing::debug!(method, route = label, status, micros, request_id, trace, reason, "request");
+    } else {
+        tracing::info!(method, route = label, status, micros, request_id, trace, reason, "request");
+    }
+}
+
+/// Probes come every few seconds for ever.
+fn is_probe(label: &str) -> bool {
+    ROUTES.iter().any(|row| row.listener == Listener::Ops && row.path == label)
 }
 
 /// A method is text of the caller's choice; only the usual ones are written down.

@@ -1,5 +1,7 @@
 //! The door without the house: routes answer 204 with their own name.
 
+use std::io;
+
 use axum::body::Body;
 use tower::ServiceExt;
 
@@ -165,4 +167,60 @@ fn only_a_well_formed_traceparent_is_believed() {
     ] {
         assert_eq!(trace(&bad), None, "{bad}");
     }
+}
+
+/// Runs requests on this thread alone, where a test's own recorder and subscriber are in force.
+fn alone<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_log_line_names_the_route_and_nothing_that_was_sent() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let sent = [("authorization", "Bearer s3cr3t-b"), ("x-request-id", "req-7"), ("cookie", "s3cr3t-c")];
+    tracing::subscriber::with_default(subscriber, || {
+        alone(async {
+            send("GET", "/v1/tasks/s3cr3t-p?x=s3cr3t-q", &sent).await;
+            send("S3CR3T", "/s3cr3t", &sent).await;
+        });
+    });
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.contains("/v1/tasks/{id}") && text.contains("req-7") && text.contains("E-NOT-FOUND"), "{text}");
+    assert!(!text.to_lowercase().contains("s3cr3t"), "{text}");
+}
+
+#[test]
+fn t_161_labels_do_not_grow_with_what_is_sent() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let shown = recorder.handle();
+    metrics::with_local_recorder(&recorder, || {
+        alone(async {
+            for n in 0..200 {
+                send("GET", &format!("/v1/tasks/t{n}"), &[]).await;
+                send(&format!("M{n}"), &format!("/x{n}"), &[]).await;
+            }
+            send("POST", "/oauth2/token", &[]).await;
+        });
+    });
+    let text = shown.render();
+    let series: Vec<_> = text.lines().filter(|line| line.starts_with("dayfly_http_requests_total{")).collect();
+    assert_eq!(series.len(), 3, "{series:?}");
+    assert!(text.contains("dayfly_issue_duration_seconds_count 1"), "{text}");
 }

@@ -1,13 +1,13 @@
-//! Who is at the other end of the connection. The accept loop puts it into every request's
-//! extensions; the door reads it there.
+//! Who is at the other end of a connection, as the accept loop saw it.
 
 use std::net::SocketAddr;
 
-/// Where a request came from.
+/// An extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// Over the network.
     Tcp(SocketAddr),
-    /// Over the local socket, with the uid that the kernel vouches for.
-    Local { uid: u32 },
+    /// Came over the broker's own socket; the uid is the kernel's word.
+    Local {
+        uid: u32,
+    },
 }
