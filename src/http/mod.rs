@@ -1,6 +1,77 @@
 //! The HTTP door: forms and JSON in, flow's verbs, answers out. It holds no rules.
 
+mod body;
+mod caller;
+mod details;
+mod door;
+mod ending;
+mod exchange;
+mod filters;
+mod form;
+mod metadata;
+mod oauth;
+mod ops;
 mod peer;
+mod refusal;
+mod routes;
 pub mod shapes;
+mod strict_json;
+mod v1;
+mod views;
 
+use axum::{Router, extract::Request, response::Response};
+
+pub use door::Door;
+pub use ops::{Ops, ops_router};
 pub use peer::Peer;
+pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
+
+use crate::flow::{Flow, Refused};
+use door::Context;
+use metadata::Document;
+
+/// What the broker's own listener and its local socket serve. Every request carries its `Peer`
+/// in its extensions; without one it comes from nobody.
+#[derive(Clone)]
+pub struct Front {
+    pub flow: Flow,
+    /// Over the same issuer URL as `flow`; shared with the accept loop.
+    pub door: Door,
+}
+
+pub fn router(front: Front) -> Router {
+    let Front { flow, door } = front;
+    let metadata = Document::new(&metadata::metadata(flow.issuer()));
+    door.router(Listener::Broker, move |route, context, request| {
+        let (flow, metadata) = (flow.clone(), metadata.clone());
+        async move {
+            let answer = serve(&flow, &metadata, route, &context, request).await;
+            answer.unwrap_or_else(|refused| context.refuse(refused))
+        }
+    })
+}
+
+async fn serve(
+    flow: &Flow,
+    metadata: &Document,
+    route: Route,
+    context: &Context,
+    request: Request,
+) -> Result<Response, Refused> {
+    match route {
+        Route::OAuthMetadata | Route::OpenIdMetadata => Ok(metadata.answer(request.headers())),
+        Route::Jwks => Ok(Document::new(&flow.jwks()).answer(request.headers())),
+        Route::Token => Ok(oauth::token(flow, context, request).await),
+        Route::Introspect => oauth::introspect(flow, request).await,
+        Route::Revoke => oauth::revoke(flow, request).await,
+        Route::Tasks => v1::tasks(flow, &request.into_parts().0).await,
+        Route::Task => v1::task(flow, &request.into_parts().0).await,
+        Route::EndTask => v1::end_task(flow, request).await,
+        Route::Leases => v1::leases(flow, &request.into_parts().0).await,
+        Route::Lease => v1::lease(flow, &request.into_parts().0).await,
+        Route::EndLease => v1::end_lease(flow, request).await,
+        Route::Events => v1::events(flow, &request.into_parts().0).await,
+        Route::Event => v1::event(flow, &request.into_parts().0).await,
+        Route::Healthz | Route::Readyz | Route::Metrics => Err(dayfly_domain::Reason::NotFound.into()),
+    }
+}

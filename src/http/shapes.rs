@@ -82,6 +82,9 @@ pub struct OAuthError {
     pub request_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_id: Option<EventId>,
+    /// With `E-NOT-DURABLE`: the end is in force in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective: Option<bool>,
 }
 
 /// RFC 9457 problem, with our members.

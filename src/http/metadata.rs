@@ -1,0 +1,127 @@
+//! The documents that anyone may read and keep for five minutes: metadata (RFC 8414, OpenID
+//! discovery) and keys (RFC 7517).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    },
+    response::Response,
+};
+use serde_json::{Value, json};
+
+use super::{details::DAYFLY_TASK, refusal::with};
+
+/// A JSON text with the tag that names this state of it.
+#[derive(Debug, Clone)]
+pub(super) struct Document {
+    body: Bytes,
+    /// Quoted, as it goes into the header.
+    etag: String,
+}
+
+impl Document {
+    pub fn new(value: &Value) -> Self {
+        let body = value.to_string();
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        Self { etag: format!("\"{:016x}\"", hasher.finish()), body: body.into() }
+    }
+
+    /// The document, or 304 when the caller has it already.
+    pub fn answer(&self, headers: &HeaderMap) -> Response {
+        let known = self.is_known(headers);
+        let mut response = Response::new(if known { Body::empty() } else { self.body.clone().into() });
+        if known {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        with(with(response, CACHE_CONTROL, "public, max-age=300"), CONTENT_TYPE, "application/json")
+    }
+
+    fn is_known(&self, headers: &HeaderMap) -> bool {
+        let sent = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag;
+        sent.flat_map(|value| value.split(',')).any(|tag| same(tag.trim()))
+    }
+}
+
+/// What this broker offers. Only what is built, and no empty array.
+pub(super) fn metadata(issuer: &str) -> Value {
+    json!({
+        "issuer": issuer,
+        "token_endpoint": format!("{issuer}/oauth2/token"),
+        "jwks_uri": format!("{issuer}/oauth2/jwks"),
+        "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
+        "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["none"],
+        "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
+        "response_types_supported": ["none"],
+        "token_endpoint_auth_methods_supported": ["none"],
+        "authorization_details_types_supported": [DAYFLY_TASK],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+        "request_uri_parameter_supported": false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(tag: Option<&str>) -> Response {
+        let headers = tag.map(|tag| (IF_NONE_MATCH, tag.parse().unwrap())).into_iter().collect();
+        Document::new(&metadata("https://b.example")).answer(&headers)
+    }
+
+    #[test]
+    fn metadata_has_what_the_standards_require_and_nothing_empty() {
+        let metadata = metadata("https://b.example");
+        let members = metadata.as_object().unwrap();
+        for name in ["issuer", "jwks_uri", "response_types_supported", "subject_types_supported"] {
+            assert!(members.contains_key(name), "{name}");
+        }
+        assert!(members.values().all(|value| value.as_array().is_none_or(|items| !items.is_empty())));
+        let urls = members.values().filter_map(Value::as_str);
+        assert!(urls.into_iter().all(|url| url.starts_with("https://b.example")));
+    }
+
+    #[test]
+    fn what_is_not_built_is_not_promised() {
+        let text = metadata("https://b.example").to_string();
+        for absent in ["dpop", "private_key_jwt", "authorization_endpoint", "registration", "tls_client"] {
+            assert!(!text.contains(absent), "{absent}");
+        }
+    }
+
+    #[test]
+    fn a_known_document_is_not_sent_again() {
+        let first = answer(None);
+        let etag = first.headers()[ETAG].to_str().unwrap().to_owned();
+        assert_eq!(
+            (first.status(), &first.headers()[CACHE_CONTROL]),
+            (StatusCode::OK, &"public, max-age=300".parse().unwrap())
+        );
+        for tag in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".to_owned()] {
+            let again = answer(Some(&tag));
+            assert_eq!(
+                (again.status(), again.headers()[ETAG].to_str().unwrap()),
+                (StatusCode::NOT_MODIFIED, etag.as_str())
+            );
+        }
+        assert_eq!(answer(Some("\"x\"")).status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn another_document_has_another_tag() {
+        assert_ne!(
+            Document::new(&metadata("https://a.example")).etag,
+            Document::new(&metadata("https://b.example")).etag
+        );
+    }
+}

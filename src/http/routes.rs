@@ -1,0 +1,194 @@
+//! The one table of routes. It builds the router, and the reference and the tests that hold every
+//! route against every check read it too.
+
+use std::fmt;
+
+/// What a path and a method mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Route {
+    OAuthMetadata,
+    OpenIdMetadata,
+    Jwks,
+    Token,
+    Introspect,
+    Revoke,
+    Tasks,
+    Task,
+    EndTask,
+    Leases,
+    Lease,
+    EndLease,
+    Events,
+    Event,
+    Healthz,
+    Readyz,
+    Metrics,
+}
+
+/// `Get` also answers HEAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    Get,
+    Post,
+}
+
+impl Verb {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// Which listener serves a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// The broker's own, and the local socket.
+    Broker,
+    /// That of health and metrics.
+    Ops,
+}
+
+/// Who may call a route. What it says is decided in `flow`; here it is only told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Public,
+    /// Evidence or a handle, in the body.
+    Evidence,
+    /// Whoever holds the token in the body.
+    Possession,
+    /// A token for the broker with this action, or the local socket.
+    Action(&'static str),
+    /// The same, or the handle of the row's own task.
+    ActionOrHandle(&'static str),
+    /// Whoever reaches the listener of health and metrics.
+    Ops,
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::Evidence => f.write_str("evidence or a handle in the body"),
+            Self::Possession => f.write_str("possession of the token"),
+            Self::Action(action) => write!(f, "`{action}`"),
+            Self::ActionOrHandle(action) => write!(f, "`{action}`, or the task's own handle"),
+            Self::Ops => f.write_str("own listener"),
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct RouteRow {
+    pub route: Route,
+    pub verb: Verb,
+    /// In axum's notation; also the label in metrics and logs.
+    pub path: &'static str,
+    pub listener: Listener,
+    pub who: Who,
+    /// Types of the events that a call may leave in the ledger.
+    pub records: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn get(route: Route, path: &'static str, who: Who, help: &'static str) -> RouteRow {
+    RouteRow { route, verb: Verb::Get, path, listener: Listener::Broker, who, records: &[], help }
+}
+
+const fn ops(route: Route, path: &'static str, help: &'static str) -> RouteRow {
+    RouteRow { route, verb: Verb::Get, path, listener: Listener::Ops, who: Who::Ops, records: &[], help }
+}
+
+const fn post(
+    route: Route,
+    path: &'static str,
+    who: Who,
+    records: &'static [&'static str],
+    help: &'static str,
+) -> RouteRow {
+    RouteRow { route, verb: Verb::Post, path, listener: Listener::Broker, who, records, help }
+}
+
+/// Every route there is.
+pub const ROUTES: &[RouteRow] = &[
+    get(
+        Route::OAuthMetadata,
+        "/.well-known/oauth-authorization-server",
+        Who::Public,
+        "what this broker offers (RFC 8414)",
+    ),
+    get(Route::OpenIdMetadata, "/.well-known/openid-configuration", Who::Public, "the same, for OpenID discovery"),
+    get(Route::Jwks, "/oauth2/jwks", Who::Public, "the public keys of task tokens (RFC 7517)"),
+    post(
+        Route::Token,
+        "/oauth2/token",
+        Who::Evidence,
+        &["task_opened", "issued", "denied", "lease_ended"],
+        "token exchange: opens a task or feeds one (RFC 8693)",
+    ),
+    post(
+        Route::Introspect,
+        "/oauth2/introspect",
+        Who::Action("introspect"),
+        &[],
+        "whether a token is active now (RFC 7662)",
+    ),
+    post(
+        Route::Revoke,
+        "/oauth2/revoke",
+        Who::Possession,
+        &["lease_ended"],
+        "ends the lease of the presented token (RFC 7009)",
+    ),
+    get(Route::Tasks, "/v1/tasks", Who::ActionOrHandle("tasks:read"), "tasks, newest first"),
+    get(Route::Task, "/v1/tasks/{id}", Who::ActionOrHandle("tasks:read"), "one task"),
+    post(
+        Route::EndTask,
+        "/v1/tasks/{id}/end",
+        Who::ActionOrHandle("tasks:end"),
+        &["task_ended"],
+        "ends a task and everything below it",
+    ),
+    get(Route::Leases, "/v1/leases", Who::ActionOrHandle("leases:read"), "leases, newest first"),
+    get(Route::Lease, "/v1/leases/{id}", Who::ActionOrHandle("leases:read"), "one lease"),
+    post(
+        Route::EndLease,
+        "/v1/leases/{id}/end",
+        Who::ActionOrHandle("leases:end"),
+        &["lease_ended"],
+        "ends one lease and leaves its task alive",
+    ),
+    get(Route::Events, "/v1/ledger", Who::Action("ledger:read"), "events, newest first"),
+    get(Route::Event, "/v1/ledger/{id}", Who::Action("ledger:read"), "one event; a decision's id is its event's"),
+    ops(Route::Healthz, "/healthz", "the process answers"),
+    ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
+    ops(Route::Metrics, "/metrics", "Prometheus text"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_path_and_verb_stand_once_and_so_does_a_route() {
+        let paths: BTreeSet<_> = ROUTES.iter().map(|row| (row.path, row.verb.as_str())).collect();
+        let routes: BTreeSet<_> = ROUTES.iter().map(|row| format!("{:?}", row.route)).collect();
+        assert_eq!((paths.len(), routes.len()), (ROUTES.len(), ROUTES.len()));
+    }
+
+    #[test]
+    fn only_posts_record() {
+        assert!(ROUTES.iter().all(|row| row.records.is_empty() || row.verb == Verb::Post));
+    }
+
+    #[test]
+    fn what_is_not_built_has_no_route() {
+        for path in ["/v1/bundle/load", "/v1/keys", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+            assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
+        }
+    }
+}
