@@ -22,11 +22,8 @@ pub fn reached(sources: &[Source], with_tests: bool) -> BTreeSet<String> {
             continue;
         }
         let source = by_path[path];
-        for name in modules(if with_tests { &source.code } else { &source.live }) {
-            let folder = folder(path);
-            let candidates = [format!("{folder}{name}.rs"), format!("{folder}{name}/mod.rs")];
-            let found = candidates.iter().filter_map(|path| by_path.get_key_value(path.as_str()));
-            open.extend(found.map(|(path, _)| *path));
+        for candidate in modules(source, if with_tests { &source.code } else { &source.live }) {
+            open.extend(by_path.get_key_value(candidate.as_str()).map(|(path, _)| *path));
         }
     }
     reached
@@ -35,7 +32,7 @@ pub fn reached(sources: &[Source], with_tests: bool) -> BTreeSet<String> {
 /// A module says why it exists.
 pub fn head(source: &Source) -> Vec<String> {
     let product = source.path.starts_with("src/") || source.path.contains("/src/");
-    let exempt = source.path == "src/main.rs" || source.path.ends_with("/tests.rs");
+    let exempt = source.path == "src/main.rs" || source.path.ends_with("tests.rs");
     let missing = product && !exempt && !source.text.starts_with("//!");
     missing
         .then(|| source.offence(0, "begin with `//!`: why it exists, what comes in, what goes out"))
@@ -107,12 +104,28 @@ fn is_root(path: &str, with_tests: bool) -> bool {
     }
 }
 
-/// Names declared by `mod name;`.
-fn modules(code: &str) -> impl Iterator<Item = &str> {
-    words(code, "mod").filter_map(|at| {
+/// Where the files of every `mod name;` in `code` may be, `#[path]` or not.
+fn modules(source: &Source, code: &str) -> Vec<String> {
+    let mut candidates = Vec::new();
+    for at in words(code, "mod") {
         let name = ident_at(code, (at + 4).min(code.len()));
-        (!name.is_empty() && code[at + 4 + name.len()..].starts_with(';')).then_some(name)
-    })
+        if name.is_empty() || !code[at + 4 + name.len()..].starts_with(';') {
+            continue;
+        }
+        let before = code[..at].rfind([';', '{', '}']).map_or(0, |end| end + 1);
+        match code[before..at].find("#[path") {
+            Some(len) => {
+                let dir = source.path.rsplit_once('/').map_or("", |(dir, _)| dir);
+                let named = source.text[before + len..].split('"').nth(1).unwrap_or_default();
+                candidates.push(format!("{dir}/{named}"));
+            }
+            None => {
+                let folder = folder(&source.path);
+                candidates.extend([format!("{folder}{name}.rs"), format!("{folder}{name}/mod.rs")]);
+            }
+        }
+    }
+    candidates
 }
 
 /// Where the modules that a file declares are, with the final `/`.
@@ -166,14 +179,18 @@ mod tests {
     fn a_dead_file_is_noticed() {
         let mut files = vec![
             ("src/lib.rs", "pub mod a;\n// mod b;\n"),
-            ("src/a/mod.rs", "mod one;"),
+            ("src/a/mod.rs", "mod one;\npub(crate) mod two;\n#[cfg(test)]\n#[path = \"two_tests.rs\"]\nmod tests;"),
             ("src/a/one.rs", "#[cfg(test)]\nmod cases;"),
             ("src/a/one/cases.rs", ""),
+            ("src/a/two.rs", ""),
+            ("src/a/two_tests.rs", ""),
             ("crates/x/tests/story.rs", "mod part;"),
             ("crates/x/tests/part.rs", ""),
         ];
         assert!(dead(&tree(&files)).is_empty(), "{:?}", dead(&tree(&files)));
-        assert!(!reached(&tree(&files), false).contains("src/a/one/cases.rs"));
+        let live = reached(&tree(&files), false);
+        assert!(live.contains("src/a/two.rs"));
+        assert!(!live.contains("src/a/one/cases.rs") && !live.contains("src/a/two_tests.rs"));
         files.push(("src/b.rs", ""));
         assert_eq!(dead(&tree(&files)), ["src/b.rs:1: no `mod` leads here"]);
     }

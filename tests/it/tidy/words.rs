@@ -1,18 +1,18 @@
 //! Words that do not belong: calls outside their door, panics by habit, work put off, the machine
 //! it was made on, private keys.
 
+use super::imports::expand;
 use super::source::{Source, is_ident, line, occurrences, skip_space, words};
 
 /// Calls with one door each: what is called, and where it may be.
 const DOORS: &[(&[&str], &[&str])] = &[
     (&["SystemTime::now", "Utc::now", "Local::now", "UtcDateTime::now", "OffsetDateTime::now"], SYS),
-    (&["SystemRandom::new", "getrandom", "rand::random"], RANDOM),
+    (&["SystemRandom::new", "getrandom", "rand::random"], SYS),
     (&["env::var", "env::set_var", "env::remove_var"], &["src/sys", "src/run"]),
     (&["tokio::spawn", "task::spawn(", "thread::spawn", "thread::Builder"], &["src/run"]),
     (&["insecure_decode", "dangerous(", "dangerous::"], SYS),
 ];
 const SYS: &[&str] = &["src/sys", "src/run", "crates/verifier/src/sys"];
-const RANDOM: &[&str] = &["src/sys", "src/run", "crates/verifier/src"];
 
 /// Clock, entropy, environment, spawn and unverified tokens.
 pub fn doors(source: &Source) -> Vec<String> {
@@ -23,10 +23,17 @@ pub fn doors(source: &Source) -> Vec<String> {
         }
         for call in *calls {
             let what = format!("`{}` belongs to {}", call.trim_end_matches(['(', ':']), doors.join(", "));
-            offences.extend(occurrences(&source.live, call).map(|at| source.offence(at, &what)));
+            let found = occurrences(&source.live, call).filter(|at| is_std(&source.live, *at));
+            offences.extend(found.map(|at| source.offence(at, &what)));
         }
     }
     offences
+}
+
+/// Whether an `env` is the standard library's and not our own door to it.
+fn is_std(code: &str, at: usize) -> bool {
+    let imported = || words(code, "std").any(|at| expand(code, at).iter().any(|path| path.iter().eq(["std", "env"])));
+    !code[at..].starts_with("env::") || code[..at].ends_with("std::") || (!code[..at].ends_with("::") && imported())
 }
 
 /// `unwrap` and its kin, and an `expect` that does not state an invariant.
@@ -131,6 +138,9 @@ mod tests {
         assert_eq!(of("src/sys/clock.rs", "SystemTime::now(); SystemRandom::new()"), 0);
         assert_eq!(of("src/sys/net.rs", "tokio::spawn(serve())"), 1);
         assert_eq!(of("src/run/mod.rs", "tokio::spawn(serve())"), 0);
+        assert_eq!(of("src/cli/token.rs", "use std::{env, fs};\nfn f() { env::var(\"A\") }"), 1);
+        assert_eq!(of("src/cli/token.rs", "use std::env::var;"), 1);
+        assert_eq!(of("src/cli/token.rs", "use crate::sys::env;\nfn f() { env::var(\"A\"); sys::env::var(\"B\") }"), 0);
         assert_eq!(of("src/system.rs", "SystemTime::now()"), 1);
         assert_eq!(
             of(
