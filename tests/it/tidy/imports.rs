@@ -160,7 +160,7 @@ fn climbs(path: &str, code: &str) -> Vec<(usize, usize)> {
     let stem = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
     let depth = stem.split('/').count();
     let starts = occurrences(code, "super::").filter(|at| !code[..*at].ends_with("::"));
-    let len = |at: usize| code[at..].as_bytes().chunks(7).take_while(|chunk| *chunk == b"super::").count() * 7;
+    let len = |at: usize| code.as_bytes()[at..].chunks(7).take_while(|chunk| *chunk == b"super::").count() * 7;
     starts.map(|at| (at, len(at))).filter(|(_, len)| len / 7 >= depth).collect()
 }
 
