@@ -2,6 +2,7 @@
 //!
 //! Data goes through six stages, in this order; only `flow` calls them. `http` and `cli` are
 //! doors and hold no rules. `docs/ARCHITECTURE.md` has the map and the law of imports.
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests spawn and read what they like"))]
 
 pub mod intake;
 pub mod lease;
@@ -15,7 +16,9 @@ pub mod store;
 
 pub mod config;
 pub mod http;
+#[allow(clippy::disallowed_methods, reason = "the only spawner of tasks and threads; reads the environment")]
 pub mod run;
 pub mod sys;
 
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
 pub mod cli;

@@ -8,6 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 pub struct NoEntropy;
 
 /// `N` random bytes.
+#[expect(clippy::disallowed_methods, reason = "the one door to randomness")]
 pub fn bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {
     let mut out = [0; N];
     SystemRandom::new().fill(&mut out).map_err(|_| NoEntropy)?;

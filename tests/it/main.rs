@@ -1,0 +1,10 @@
+//! The one integration-test binary: a module per story.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests run as a user's machine does"
+)]
+
+mod tidy;
