@@ -129,3 +129,76 @@ fn at_row(template: &Template, row: &Row) -> String {
 fn lint(at: String, what: impl Into<String>, help: Option<&str>) -> Lint {
     Lint { at, what: what.into(), help: help.map(str::to_owned) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::bundle::{Fingerprint, Surroundings, check, tables::Tables};
+
+    fn shop(from: &str, to: &str) -> Bundle {
+        let text = include_str!("../../../../policies/shop.toml");
+        assert!(text.contains(from));
+        let mut tables = Tables::default();
+        let github = include_str!("../../../../policies/profiles/github.toml");
+        tables.merge_builtin("builtin/profiles/github.toml", toml::from_str(github).unwrap());
+        tables.merge("shop.toml", toml::from_str(&text.replace(from, to)).unwrap());
+        let given = Surroundings {
+            issuer_url: "https://broker.example.org",
+            broker_binding: BindingKind::Dpop,
+            fingerprint: Fingerprint([0; 32]),
+            extra: &BTreeMap::new(),
+            cedar: Vec::new(),
+        };
+        check(&tables, given).unwrap()
+    }
+
+    fn said(bundle: &Bundle) -> String {
+        lints(bundle).iter().map(|lint| format!("{lint}\n")).collect()
+    }
+
+    #[test]
+    fn the_shipped_bundle_is_clean_and_an_example() {
+        let bundle = shop("shop", "shop");
+        assert_eq!(said(&bundle), "");
+        assert_eq!(example_ids(&bundle).len(), 3, "{:?}", example_ids(&bundle));
+        assert_eq!(example_ids(&shop("\"00", "\"9")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rows_that_can_never_match() {
+        for (with, part) in [
+            ("event_name = \"pull_request_target\"", "the profile refuses"),
+            ("event_name = \"pull_request\"", "unreviewed code"),
+            ("repository_owner_id = \"0005\"", "pins another"),
+        ] {
+            let said = said(&shop(
+                "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
+                &format!("{with} }}\n\n[task"),
+            ));
+            assert!(
+                said.contains("task.deploy-prod.allow.shop-main: can never match") && said.contains(part),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_of_what_can_change_hands() {
+        let said = said(&shop(
+            "{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
+            "{ repository = \"shop/shop\" }\n\n[task",
+        ));
+        assert!(said.contains("can change hands"), "{said}");
+    }
+
+    #[test]
+    fn rows_past_their_review_are_named() {
+        let bundle = shop("shop", "shop");
+        let at = |text| UnixMs::parse(text).unwrap();
+        let overdue = |text| overdue_lints(&bundle, at(text)).len();
+        assert_eq!(overdue("2027-06-30T23:59:59Z"), 0);
+        assert_eq!(overdue("2027-07-01T00:00:00Z"), 2);
+    }
+}

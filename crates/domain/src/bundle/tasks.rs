@@ -85,8 +85,8 @@ fn check_task(table: &TaskTable, place: &Place<'_>, found: &mut Found) {
     found.require(table.purpose.chars().count() <= 256, place, "purpose", "is longer than 256 characters");
     found.require(!table.purpose.contains(char::is_control), place, "purpose", "has control characters");
     found.require(table.ttl > zero && table.ttl <= TTL_CAP, place, "ttl", "is not between 1s and 1d");
-    let deadline = table.deadline.unwrap_or(table.ttl);
-    found.require(deadline > zero && deadline <= DEADLINE_CAP, place, "deadline", "is not between 1s and 30d");
+    let deadline_fits = table.deadline.is_none_or(|deadline| deadline > zero && deadline <= DEADLINE_CAP);
+    found.require(deadline_fits, place, "deadline", "is not between 1s and 30d");
     found.require(table.per_job != Some(0), place, "per_job", "is 0: the template could never run in a job");
 }
 
