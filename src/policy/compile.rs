@@ -109,6 +109,16 @@ impl Policy {
         issuer_lives && owner_lives && permit_lives
     }
 
+    /// Every policy in every slice, for the test that slices change nothing.
+    #[cfg(test)]
+    pub(super) fn unslice(&mut self) {
+        let rows = row_permits(&self.rows, &mut Vec::new());
+        let all = || rows.values().chain(self.written.iter().map(|one| &one.policy)).cloned();
+        for slice in self.run.values_mut() {
+            slice.policies = PolicySet::from_policies(all()).unwrap();
+        }
+    }
+
     pub fn survives_target(&self, target: &str) -> bool {
         self.bundle.targets.get(target).is_some_and(|target| !target.disabled)
     }
@@ -275,4 +285,100 @@ fn made(uid: EntityUid, attributes: &[(&str, &str)], environment: &Name) -> Made
 pub(super) fn strings(attributes: &[(&str, &str)]) -> HashMap<String, RestrictedExpression> {
     let one = |(name, value): &(&str, &str)| ((*name).into(), RestrictedExpression::new_string((*value).into()));
     attributes.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture::{PRODUCTION, SHOP, bundle, policy};
+
+    #[test]
+    fn a_row_is_one_permit_and_shown_as_it_is() {
+        let policy = policy(&[("shop.toml", SHOP), ("production.cedar", PRODUCTION)]).unwrap();
+        insta::assert_snapshot!(policy.show(Some("deploy-prod")), @r#"
+        @id("shop-main")
+        permit (principal is Dayfly::Workload, action == Dayfly::Action::"run", resource == Dayfly::Template::"deploy-prod")
+        when { principal.issuer == "github" && !principal.untrusted && principal has github &&
+               principal.github has environment && principal.github.environment == "production" &&
+               principal.github has ref && principal.github.ref == "refs/heads/main" &&
+               principal.github has repository_id && principal.github.repository_id == "0088120" };
+
+        @id("production-is-bound") @purpose("no bearer tokens in production")
+        forbid (principal, action == Dayfly::Action::"run", resource in Dayfly::Environment::"production")
+        unless { context.binding == "dpop" || context.binding == "mtls" };
+        "#);
+        assert!(!policy.show(Some("deploy-staging")).contains("production-is-bound"));
+        assert!(policy.show(None).contains("shop-staging-main"));
+    }
+
+    #[test]
+    fn claims_of_every_type_compile() {
+        let text = SHOP
+            .replacen("profile = \"github\"", "profile = \"acme-ci\"\nurl = \"https://ci.example.net\"", 1)
+            .replace("{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
+                "{ name = [\"a\", \"b\"], in = true, runs = [1, 2], teams = [\"x\", \"y\"], one_team = \"z\" }\n\n[task")
+            .replace("{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"staging\" }\n\n[[test",
+                "{ in = false }\n\n[[test");
+        let text = format!(
+            "{}\n[profile.acme-ci]\nalgs = [\"ES256\"]\nprincipal = [\"name\"]\n[profile.acme-ci.claims]\nname = {{ at = \"/n\", type = \"string\" }}\n\
+             in = {{ at = \"/i\", type = \"string_bool\" }}\nruns = {{ at = \"/r\", type = \"string_long\" }}\n\
+             teams = {{ at = \"/t\", type = \"set\" }}\none_team = {{ at = \"/o\", type = \"set\" }}\nrepository_owner_id = {{ at = \"/x\", type = \"string\" }}\n",
+            text.split("[[test]]").next().unwrap(),
+        );
+        let shown = policy(&[("shop.toml", &text)]).unwrap().show(None);
+        for part in [
+            "principal has \"acme-ci\"",
+            "principal[\"acme-ci\"] has \"in\" && principal[\"acme-ci\"][\"in\"] == true",
+            "[\"a\", \"b\"].contains(principal[\"acme-ci\"].name)",
+            "[1, 2].contains(principal[\"acme-ci\"].runs)",
+            ".teams.containsAny([\"x\", \"y\"])",
+            ".one_team.contains(\"z\")",
+        ] {
+            assert!(shown.contains(part), "{part} is not in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_disabled_does_not_survive() {
+        let alive = |text: &str| {
+            let policy = policy(&[("shop.toml", text)]).unwrap();
+            policy.survives("github", "deploy-prod", "shop-main", "team-shop")
+        };
+        assert!(alive(SHOP));
+        for line in ["id     = \"shop-main\"", "[task.deploy-prod]", "[owner.team-shop]", "[issuer.github]"] {
+            assert!(!alive(&SHOP.replacen(line, &format!("{line}\ndisabled = true"), 1)), "{line}");
+        }
+        assert!(!alive(&SHOP.replace("\"shop-main\"", "\"shop-trunk\"")));
+        let target = SHOP.replacen("[target.shop-staging]", "[target.shop-staging]\ndisabled = true", 1);
+        let policy = policy(&[("shop.toml", &target)]).unwrap();
+        assert!(!policy.survives_target("shop-staging") && !policy.survives_target("gone"));
+        assert!(policy.survives_target("shop-production") && policy.survives_target("broker"));
+    }
+
+    #[test]
+    fn three_hundred_rows_and_a_small_slice() {
+        let mut text = SHOP.to_owned();
+        for index in 0..300 {
+            text.push_str(&format!(
+                "\n[task.t-{index}]\npurpose = \"p\"\nowner = \"team-shop\"\ngrants = {{ shop-staging = [\"deploy:status\"] }}\n\
+                 ttl = \"5m\"\nreview_by = 2027-06-30\n[[task.t-{index}.allow]]\nid = \"row-{index}\"\nissuer = \"github\"\n\
+                 claims = {{ repository_id = \"1{index}\" }}\n"
+            ));
+        }
+        let policy = policy(&[("shop.toml", &text), ("production.cedar", PRODUCTION)]).unwrap();
+        assert_eq!(policy.run["t-7"].policies.num_of_policies(), 1);
+        assert_eq!(policy.run["deploy-prod"].policies.num_of_policies(), 2);
+        let job = crate::policy::fixture::workload(&[("repository_id", "1299"), ("event_name", "push")]);
+        let granted = crate::policy::fixture::bearer(&policy, &job, &crate::policy::fixture::ask("t-299")).unwrap();
+        assert_eq!(&**granted.row(), "row-299");
+    }
+
+    #[test]
+    fn the_schema_follows_the_bundle() {
+        let bundle = bundle(&[("shop.toml", SHOP)]).unwrap();
+        let policy = Policy::compile(bundle).unwrap();
+        assert!(
+            policy.schema().contains("ref_protected?: Bool") && policy.schema().contains("oidc?: { sub?: String }")
+        );
+    }
 }

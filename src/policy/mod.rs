@@ -6,6 +6,8 @@
 mod ask;
 mod compile;
 mod decide;
+#[cfg(test)]
+mod fixture;
 mod names;
 mod reach;
 mod resolve;

@@ -76,3 +76,31 @@ fn is_identifier(name: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     !name.is_empty() && name.bytes().all(letter) && !name.as_bytes()[0].is_ascii_digit() && !RESERVED.contains(&name)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use cedar_policy::{EvalResult, Expression};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn t_176_a_quoted_text_reads_back_as_itself(text in any::<String>()) {
+            let expression = Expression::from_str(&quoted(&text)).unwrap();
+            let request = cedar_policy::Request::builder().build();
+            let value = cedar_policy::eval_expression(&request, &cedar_policy::Entities::empty(), &expression).unwrap();
+            prop_assert_eq!(value, EvalResult::String(text));
+        }
+    }
+
+    #[test]
+    fn a_reserved_word_is_quoted() {
+        assert_eq!(
+            (attribute("in"), access("acme-ci"), access("ref")),
+            ("\"in\"".into(), "[\"acme-ci\"]".into(), ".ref".into())
+        );
+    }
+}

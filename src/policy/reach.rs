@@ -125,3 +125,84 @@ fn resource(row: &RowFacts<'_>) -> Option<(EntityUid, Option<Entity>)> {
     let entity = Entity::new(kind.uid(row.id), attributes, HashSet::new()).ok()?;
     Some((entity.uid(), Some(entity)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::policy::fixture::{SHOP, main_job, policy, with_cedar};
+
+    const ROW: RowFacts<'_> = RowFacts {
+        kind: RowKind::Task,
+        id: "tsk_1",
+        owner: "team-shop",
+        template: "deploy-prod",
+        workload: "github/0004411/0088120",
+        environment: "production",
+        target: "",
+    };
+    const LEASE: RowFacts<'_> = RowFacts { kind: RowKind::Lease, target: "shop-production", ..ROW };
+    const OTHERS: RowFacts<'_> = RowFacts { owner: "team-pay", ..ROW };
+    const ROOT: Reach<'_> = Reach::Operator { uid: 0 };
+
+    fn token<'a>(workload: &'a Workload, actions: &'a [Arc<str>]) -> Reach<'a> {
+        Reach::Workload { workload, owner: "team-shop", actions }
+    }
+
+    #[test]
+    fn the_local_operator_reaches_everything() {
+        let policy = policy(&[("shop.toml", SHOP)]).unwrap();
+        for row in [ROW, LEASE, OTHERS, RowFacts::BROKER] {
+            assert!(policy.may(&ROOT, "ledger:read", &row) && policy.may(&ROOT, "tasks:end", &row));
+        }
+        assert!(!policy.may(&ROOT, "run", &ROW) && !policy.may(&ROOT, "made-up", &ROW));
+    }
+
+    #[test]
+    fn a_token_reaches_its_owners_rows_with_its_actions() {
+        let policy = policy(&[("shop.toml", SHOP)]).unwrap();
+        let (job, actions) = (main_job("staging"), ["tasks:read".into(), "introspect".into(), "ledger:read".into()]);
+        let who = token(&job, &actions);
+        assert!(policy.may(&who, "tasks:read", &ROW) && policy.may(&who, "introspect", &LEASE));
+        assert!(policy.may(&who, "ledger:read", &ROW));
+        assert!(!policy.may(&who, "tasks:end", &ROW), "an action that the token lacks");
+        assert!(!policy.may(&who, "tasks:read", &OTHERS), "a row of another owner");
+        assert!(!policy.may(&who, "ledger:read", &RowFacts::BROKER), "an event without a task");
+    }
+
+    #[test]
+    fn more_only_where_a_permit_says_so() {
+        let permit = r#"@id("a") @purpose("b") permit (principal is Dayfly::Workload,
+            action in [Dayfly::Action::"tasks:read", Dayfly::Action::"tasks:end"], resource)
+            when { principal.issuer == "github" && resource.owner == "team-pay" };
+            @id("c") @purpose("d") permit (principal is Dayfly::Workload, action == Dayfly::Action::"broker:operate", resource == Dayfly::Target::"broker");"#;
+        let policy = with_cedar(permit).unwrap();
+        let (job, actions) = (main_job("staging"), ["tasks:read".into(), "broker:operate".into()]);
+        let who = token(&job, &actions);
+        assert!(policy.may(&who, "tasks:read", &OTHERS) && policy.may(&who, "broker:operate", &RowFacts::BROKER));
+        assert!(!policy.may(&who, "tasks:end", &OTHERS), "permitted, but not in the token");
+        assert!(!policy.may(&who, "tasks:read", &RowFacts { owner: "team-x", ..ROW }));
+    }
+
+    #[test]
+    fn a_forbid_holds_for_built_in_reach_too() {
+        let forbid = r#"@id("a") @purpose("b") forbid (principal, action == Dayfly::Action::"tasks:end", resource)
+            when { resource.environment == "production" };"#;
+        let policy = with_cedar(forbid).unwrap();
+        let (job, actions) = (main_job("staging"), ["tasks:end".into()]);
+        let staging = RowFacts { environment: "staging", ..ROW };
+        for who in [ROOT, token(&job, &actions)] {
+            assert!(!policy.may(&who, "tasks:end", &ROW));
+            assert!(policy.may(&who, "tasks:end", &staging));
+        }
+    }
+
+    #[test]
+    fn a_token_of_a_disabled_issuer_reaches_nothing() {
+        let text = SHOP.replacen("[issuer.github]", "[issuer.github]\ndisabled = true", 1);
+        let policy = policy(&[("shop.toml", &text)]).unwrap();
+        let (job, actions) = (main_job("staging"), ["tasks:read".into()]);
+        assert!(!policy.may(&token(&job, &actions), "tasks:read", &ROW));
+    }
+}

@@ -173,3 +173,76 @@ fn check_pem(bytes: &[u8]) -> Result<(), String> {
     }
     certificates.try_for_each(|one| one.map(drop).map_err(|_| "is not PEM".to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use dayfly_domain::bundle::KeySource;
+
+    use super::*;
+    use crate::policy::fixture::{SHOP, bundle, env, no_extras, source};
+
+    fn fingerprint(files: &[SourceFile]) -> Fingerprint {
+        parse(files, &env(), &mut no_extras).unwrap().0.fingerprint
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_content_and_path_not_of_order() {
+        let cedar = "@id(\"a\") @purpose(\"b\") forbid (principal, action, resource);";
+        let (shop, more) = (source("shop.toml", SHOP), source("more.cedar", cedar));
+        let first = fingerprint(&[shop.clone(), more.clone()]);
+        assert_eq!(first, fingerprint(&[more.clone(), shop.clone()]));
+        assert_ne!(first, fingerprint(&[source("shop2.toml", SHOP), more.clone()]));
+        assert_ne!(first, fingerprint(&[source("shop.toml", &format!("{SHOP}\n")), more]));
+        assert_ne!(first, fingerprint(&[shop]));
+    }
+
+    #[test]
+    fn profiles_at_the_top_are_not_read() {
+        let nonsense = source("profiles/github.toml", "nonsense");
+        assert_eq!(fingerprint(&[source("shop.toml", SHOP)]), fingerprint(&[source("shop.toml", SHOP), nonsense]));
+        let said = bundle(&[("shop.toml", SHOP), ("team/profiles/x.toml", "nonsense")]).unwrap_err();
+        assert!(said.starts_with("team/profiles/x.toml: line 1"), "{said}");
+        let said = bundle(&[("shop.toml", SHOP), ("builtin/profiles/x.toml", "")]).unwrap_err();
+        assert!(said.contains("path of a built-in profile"), "{said}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let said =
+            bundle(&[("shop.toml", &SHOP.replacen("per_job", "perjob", 1).replacen("deadline ", "dedline ", 1))]);
+        let said = said.unwrap_err();
+        assert!(said.contains("shop.toml: line ") && said.contains("`dedline`"), "{said}");
+    }
+
+    fn with_keys(keys: &str, content: &[u8]) -> Result<Bundle, String> {
+        let text = SHOP.replacen("profile = \"github\"", &format!("profile = \"github\"\nkeys = {keys}"), 1);
+        let parsed = parse(&[source("shop.toml", &text)], &env(), &mut |_| Ok(content.to_vec()));
+        parsed.map(|(bundle, _)| bundle).map_err(|problems| problems[0].to_string())
+    }
+
+    #[test]
+    fn pinned_keys_are_read_and_count() {
+        let read = |jwks: &[u8]| with_keys("{ jwks_file = \"ci.json\" }", jwks);
+        let one = read(b"{\"keys\":[{\"kty\":\"EC\"}]}").unwrap();
+        assert!(matches!(&one.issuers["github"].keys, KeySource::Pinned { jwks } if jwks.len() == 24));
+        let two = read(b"{\"keys\":[{\"kty\":\"EC\"} ]}").unwrap();
+        assert_ne!(one.fingerprint, two.fingerprint);
+        for (bad, what) in [("x", "not JSON"), ("{}", "no `keys`"), ("{\"keys\":[]}", "without a key")] {
+            assert!(read(bad.as_bytes()).unwrap_err().contains(what), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_in_a_bundle() {
+        for secret in ["{\"keys\":[{\"kty\":\"EC\",\"d\":\"x\"}]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"x\"}]}"] {
+            let said = with_keys("{ jwks_file = \"ci.json\" }", secret.as_bytes()).unwrap_err();
+            assert!(said.contains("issuer.github.keys.jwks_file: holds a secret key"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_ca_that_is_no_certificate() {
+        let said = with_keys("{ discovery = true, ca_file = \"ca.pem\" }", b"hello").unwrap_err();
+        assert!(said.contains("holds no PEM certificate"), "{said}");
+    }
+}

@@ -115,7 +115,7 @@ fn unknown_literals(bundle: &Bundle, policy: &Cedar) -> Vec<String> {
         let id = uid.id().unescaped();
         (Type::Template.is_of(uid) && !bundle.templates.contains_key(id))
             || (Type::Target.is_of(uid) && !bundle.targets.contains_key(id))
-            || (Type::Environment.is_of(uid) && !bundle.targets.values().any(|target| &target.environment == id))
+            || (Type::Environment.is_of(uid) && !bundle.targets.values().any(|target| target.environment == *id))
     };
     let mut literals: Vec<_> =
         policy.entity_literals().into_iter().filter(unknown).map(|uid| uid.to_string()).collect();
@@ -168,5 +168,90 @@ fn reads_untrusted(json: &serde_json::Value) -> bool {
         serde_json::Value::Array(items) => items.iter().any(reads_untrusted),
         serde_json::Value::Object(members) => members.values().any(reads_untrusted),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::fixture::{PRODUCTION, SHOP, policy, with_cedar};
+
+    fn refused(text: &str, what: &str) {
+        let said = with_cedar(text).expect_err("loaded");
+        assert!(said.starts_with("more.cedar: ") && said.contains(what), "{said}");
+    }
+
+    const GOOD: &str = r#"@id("by-hand") @purpose("tags too")
+        permit (principal is Dayfly::Workload, action == Dayfly::Action::"run", resource == Dayfly::Template::"deploy-staging")
+        when { !principal.untrusted && principal has github && principal.github has ref && principal.github.ref like "refs/tags/v*" };"#;
+
+    #[test]
+    fn the_shipped_policies_load() {
+        policy(&[("shop.toml", SHOP), ("production.cedar", PRODUCTION)]).unwrap();
+        with_cedar(GOOD).unwrap();
+    }
+
+    #[test]
+    fn a_policy_without_a_name_or_purpose() {
+        refused("forbid (principal, action, resource);", "`@id` is missing");
+        refused("@id(\"a\") forbid (principal, action, resource);", "`@purpose` is missing");
+    }
+
+    #[test]
+    fn an_ignored_approval_would_fail_open() {
+        refused("@approval(\"two\") @id(\"a\") @purpose(\"b\") forbid (principal, action, resource);", "`@approval`");
+    }
+
+    #[test]
+    fn a_policy_with_the_id_of_a_row() {
+        refused(
+            "@id(\"shop-main\") @purpose(\"b\") forbid (principal, action, resource);",
+            "a row of `task.deploy-prod`",
+        );
+        let one = "@id(\"a\") @purpose(\"b\") forbid (principal, action, resource);";
+        refused(&format!("{one}\n{one}"), "is the id of a policy of `more.cedar`");
+    }
+
+    #[test]
+    fn a_permit_that_forgets_untrusted() {
+        refused(&GOOD.replace("!principal.untrusted &&", ""), "tests `principal.untrusted`");
+        refused(&GOOD.replace("!principal.untrusted &&", "principal has untrusted &&"), "tests `principal.untrusted`");
+    }
+
+    #[test]
+    fn a_permit_for_every_template() {
+        refused(&GOOD.replace("resource == Dayfly::Template::\"deploy-staging\"", "resource"), "names one template");
+        refused(&GOOD.replace("action == Dayfly::Action::\"run\"", "action"), "names its action");
+        let with_rights = "action in [Dayfly::Action::\"run\", Dayfly::Action::\"tasks:read\"]";
+        refused(&GOOD.replace("action == Dayfly::Action::\"run\"", with_rights), "`run` alone");
+    }
+
+    #[test]
+    fn a_forbid_with_a_typo_would_fail_open() {
+        let forbid = r#"@id("a") @purpose("b") forbid (principal, action == Dayfly::Action::"run", resource in Dayfly::Environment::"prod");"#;
+        refused(forbid, "`Dayfly::Environment::\"prod\"` is not in the bundle");
+        let attribute = r#"@id("a") @purpose("b") forbid (principal is Dayfly::Workload, action == Dayfly::Action::"run", resource)
+            when { principal has github && principal.github has reff && principal.github.reff == "x" };"#;
+        assert!(with_cedar(attribute).is_err());
+    }
+
+    #[test]
+    fn an_impossible_policy() {
+        let forbid = r#"@id("a") @purpose("b") forbid (principal is Dayfly::Operator, action == Dayfly::Action::"run", resource);"#;
+        assert!(with_cedar(forbid).is_err());
+    }
+
+    #[test]
+    fn a_policy_that_reads_what_may_be_absent() {
+        refused(&GOOD.replace("principal.github has ref && ", ""), "ref");
+    }
+
+    #[test]
+    fn a_policy_template() {
+        refused("@id(\"a\") @purpose(\"b\") permit (principal == ?principal, action, resource);", "policy template");
+    }
+
+    #[test]
+    fn what_is_no_cedar() {
+        refused("permit everything;", "");
     }
 }

@@ -1,7 +1,7 @@
 //! What loads and is probably not meant.
 
 use super::{Bundle, ClaimMatch, Issuer, KeySource, Lint, Row, Target, Template};
-use crate::{BindingKind, ClaimValue, Span, UnixMs, Verifies};
+use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
@@ -110,9 +110,6 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
         |(name, pin): &(&String, &ClaimValue)| row.claims.get(*name).is_some_and(|values| !values.contains(pin));
     if let Some((name, _)) = issuer.pin.iter().find(other) {
         lints.push(lint(at(), format!("can never match: the issuer pins another `{name}`"), None));
-    }
-    if row.ttl == Span::seconds(0) {
-        lints.push(lint(at(), "grants no time", None));
     }
 }
 

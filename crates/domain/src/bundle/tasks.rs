@@ -138,7 +138,7 @@ fn row(table: &RowTable, task: &TaskTable, known: &Known<'_>, place: &Place<'_>,
         None => known.owners.is_disabled(owner),
     };
     let ttl = table.ttl.unwrap_or(task.ttl);
-    found.require(ttl > Span::seconds(0), place, "ttl", "is 0");
+    found.require(table.ttl != Some(Span::seconds(0)), place, "ttl", "is 0");
     found.require(ttl <= task.ttl, place, "ttl", "is longer than the template's");
     if table.claims.is_empty() {
         found.add(place, "claims", "names no claim, so it would match every workload of the issuer");
