@@ -112,11 +112,8 @@ fn fails(policy: &Policy, test: &BundleTest) -> Option<TestFailure> {
         (Expect::Deny { reason }, Found::Deny(code)) => reason.as_ref().is_none_or(|reason| reason == code.code()),
         _ => false,
     };
-    let failure = || TestFailure {
-        name: test.name.clone(),
-        expected: Shown(&test.expect).to_string(),
-        found: found.to_string(),
-    };
+    let failure =
+        || TestFailure { name: test.name.clone(), expected: Shown(&test.expect).to_string(), found: found.to_string() };
     (!as_expected).then(failure)
 }
 

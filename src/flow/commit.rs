@@ -63,7 +63,6 @@ pub(super) enum Subject {
 #[derive(Debug)]
 pub(super) struct EndGroup {
     pub what: What,
-    pub cause: Cause,
     pub actor: String,
     pub reason: Option<String>,
     /// With a task: also refuse the same work until its deadline.

@@ -42,7 +42,7 @@ impl Flow {
         let cause = cause_of(&authority);
         let block = block.unwrap_or(!matches!(authority, Authority::Handle { .. }));
         self.table.mark_task(id, End { at: now.at, cause, seq: None });
-        let group = EndGroup { what: What::Task(id), cause, actor: authority.actor(), reason, block, ack: None };
+        let group = EndGroup { what: What::Task(id), actor: authority.actor(), reason, block, ack: None };
         let end = self.end(group).await?;
         self.answer_task(id, Some(end), now).await
     }
@@ -106,7 +106,7 @@ impl Flow {
         let Some((id, lease, _)) = self.lease_of(token) else { return Ok(()) };
         if self.table.lease_state(&lease, now).0 == State::Active {
             self.table.mark_lease(id, End { at: now.at, cause: Cause::Presented, seq: None });
-            self.end(lease_group(id, Cause::Presented, "bearer".to_owned(), None)).await?;
+            self.end(lease_group(id, "bearer".to_owned(), None)).await?;
         } else if self.table.lease(id).and_then(|lease| lease.end).is_some_and(|end| end.seq.is_none()) {
             return Err(Reason::NotDurable.into());
         }
@@ -132,7 +132,7 @@ impl Flow {
             _ => {}
         }
         self.table.mark_lease(id, End { at: now.at, cause, seq: None });
-        let end = self.end(lease_group(id, cause, actor, reason)).await?;
+        let end = self.end(lease_group(id, actor, reason)).await?;
         Ok(self.answer_lease(id, &lease, Some(end), now))
     }
 
@@ -230,8 +230,8 @@ fn cause_of(authority: &Authority) -> Cause {
     }
 }
 
-fn lease_group(id: LeaseId, cause: Cause, actor: String, reason: Option<String>) -> EndGroup {
-    EndGroup { what: What::Lease(id), cause, actor, reason, block: false, ack: None }
+fn lease_group(id: LeaseId, actor: String, reason: Option<String>) -> EndGroup {
+    EndGroup { what: What::Lease(id), actor, reason, block: false, ack: None }
 }
 
 pub(super) fn task_facts<'a>(row: &'a TaskRow, id: &'a str) -> RowFacts<'a> {

@@ -28,10 +28,19 @@ const BROKER: &str = "broker";
 /// What a caller may reach, resolved once for each request.
 #[derive(Debug)]
 pub(super) enum Authority {
-    Operator { uid: u32 },
-    Workload { task: TaskId, workload: Box<Workload>, owner: Arc<str>, actions: Arc<[Action]> },
+    Operator {
+        uid: u32,
+    },
+    Workload {
+        task: TaskId,
+        workload: Box<Workload>,
+        owner: Arc<str>,
+        actions: Arc<[Action]>,
+    },
     /// Its own task, whatever state that is in.
-    Handle { task: TaskId },
+    Handle {
+        task: TaskId,
+    },
 }
 
 impl Authority {

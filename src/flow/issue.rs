@@ -91,8 +91,7 @@ impl Flow {
 
     async fn prove(&self, token: &Presented, ask: &Ask, now: Now) -> Result<Proven, Refused> {
         let policy = self.policy.load_full();
-        let proven =
-            intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now.at).await;
+        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now.at).await;
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
@@ -422,8 +421,7 @@ fn issued_event(
 fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
-    let checking =
-        Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
+    let checking = Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
     let bound = |reach: revoke::Reach| RevocationBound {
         channel: reach.channel,
         usual_s: reach.usual_s,

@@ -47,9 +47,15 @@ impl Flow {
                 return flow.own_task(task, now);
             }
             let read = |before, limit| flow.reader.tasks(&filter, now.latest, Page { before, limit });
-            let page = flow.page(&scope, before, limit, read, |row| row.id, TaskId::as_u128, |row| {
-                flow.sees_task(&authority, row)
-            })?;
+            let page = flow.page(
+                &scope,
+                before,
+                limit,
+                read,
+                |row| row.id,
+                TaskId::as_u128,
+                |row| flow.sees_task(&authority, row),
+            )?;
             page.try_map(|row| flow.task_view(row, now))
         })
         .await
@@ -83,9 +89,15 @@ impl Flow {
                 filter.task = Some(task);
             }
             let read = |before, limit| flow.reader.leases(&filter, now.latest, Page { before, limit });
-            let page = flow.page(&scope, before, limit, read, |(row, _)| row.id, LeaseId::as_u128, |(row, task)| {
-                flow.sees_lease(&authority, row, task)
-            })?;
+            let page = flow.page(
+                &scope,
+                before,
+                limit,
+                read,
+                |(row, _)| row.id,
+                LeaseId::as_u128,
+                |(row, task)| flow.sees_lease(&authority, row, task),
+            )?;
             page.try_map(|(row, task)| flow.lease_view(row, &task, now))
         })
         .await
@@ -112,9 +124,15 @@ impl Flow {
         let before = self.cursor(&scope, cursor)?.and_then(|key| u64::try_from(key).ok());
         self.on_reader(move |flow, _| {
             let read = |before, limit| flow.reader.events(&filter, Page { before, limit });
-            let page = flow.page(&scope, before, limit, read, |row| row.seq, u128::from, |row| {
-                flow.sees_event(&authority, row).unwrap_or(false)
-            })?;
+            let page = flow.page(
+                &scope,
+                before,
+                limit,
+                read,
+                |row| row.seq,
+                u128::from,
+                |row| flow.sees_event(&authority, row).unwrap_or(false),
+            )?;
             page.try_map(|row| view_event(&row))
         })
         .await
@@ -331,4 +349,3 @@ fn view_event(row: &EventRow) -> Result<EventView, Failed> {
     };
     Ok(EventView { seq: row.seq, body, details })
 }
-

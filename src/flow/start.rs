@@ -114,12 +114,7 @@ fn fold(store: &Store, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
         last_exp = last_exp.max(row.expires);
         table.apply(&Change::AddLease(row));
     };
-    store.load(
-        now,
-        |row| table.apply(&Change::OpenTask(row)),
-        on_lease,
-        |row| table.apply(&Change::AddBlock(row)),
-    )?;
+    store.load(now, |row| table.apply(&Change::OpenTask(row)), on_lease, |row| table.apply(&Change::AddBlock(row)))?;
     Ok((table, last_exp))
 }
 

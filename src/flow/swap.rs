@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, LeaseId, TaskId, bundle::Fingerprint};
+use dayfly_domain::{Cause, LeaseId, bundle::Fingerprint};
 use tokio::sync::oneshot;
 
 use super::{
@@ -158,9 +158,8 @@ impl Shared {
                 ends.extend(self.end_by_policy(What::Task(id), now));
                 continue;
             }
-            let gone = |lease: &LeaseId| {
-                self.table.lease(*lease).is_some_and(|lease| !policy.survives_target(&lease.target))
-            };
+            let gone =
+                |lease: &LeaseId| self.table.lease(*lease).is_some_and(|lease| !policy.survives_target(&lease.target));
             let leases = self.table.live_leases(&task, None, now).into_iter().filter(gone);
             ends.extend(leases.filter_map(|lease| self.end_by_policy(What::Lease(lease), now)));
         }
@@ -170,16 +169,11 @@ impl Shared {
     fn end_by_policy(&self, what: What, now: Now) -> Option<EndGroup> {
         let end = End { at: now.at, cause: Cause::Policy, seq: None };
         let marked = match what {
-            What::Task(id) => self.mark(id, end),
+            What::Task(id) => self.table.mark_task(id, end),
             What::Lease(id) => self.table.mark_lease(id, end),
         };
         marked?;
-        let (cause, actor) = (Cause::Policy, "bundle".to_owned());
-        Some(EndGroup { what, cause, actor, reason: None, block: false, ack: None })
-    }
-
-    fn mark(&self, id: TaskId, end: End) -> Option<End> {
-        self.table.mark_task(id, end)
+        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, ack: None })
     }
 }
 

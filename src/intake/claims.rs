@@ -16,7 +16,10 @@ pub enum ClaimRefusal {
     Stranger,
     /// Missing, empty or of another type: the claim's name and what is wrong with it.
     Claim(String),
-    Refused { reason: Reason, workload: Box<Workload> },
+    Refused {
+        reason: Reason,
+        workload: Box<Workload>,
+    },
 }
 
 /// Pins first (a stranger learns nothing more), then types, principal, and what the profile

@@ -6,8 +6,6 @@
 mod claims;
 mod keys;
 
-use std::sync::Arc;
-
 use dayfly_domain::{
     Reason, UnixMs, Workload,
     bundle::{Bundle, Issuer, IssuerKind},
@@ -168,11 +166,3 @@ fn evidence_key(issuer: &str, jws: &Jws, claims: &Map<String, Value>) -> [u8; 32
     key.copy_from_slice(context.finish().as_ref());
     key
 }
-
-/// What a doorkeeper may know of a refused token without trusting it.
-pub fn is_own(token: &str, own_issuer: &str) -> bool {
-    Jws::parse(token).is_ok_and(|jws| jws.unverified_issuer() == Some(own_issuer))
-}
-
-/// Keys of all issuers, shared by all requests.
-pub type SharedKeys = Arc<IssuerKeys>;

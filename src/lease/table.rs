@@ -115,7 +115,6 @@ impl Task {
             _ => State::Active,
         }
     }
-
 }
 
 impl Lease {
@@ -201,8 +200,7 @@ impl Table {
     pub fn live_leases(&self, task: &Task, target: Option<&str>, now: Now) -> Vec<LeaseId> {
         let live = |id: &LeaseId| {
             self.lease(*id).is_some_and(|lease| {
-                target.is_none_or(|target| &*lease.target == target)
-                    && self.lease_state(&lease, now).0 == State::Active
+                target.is_none_or(|target| &*lease.target == target) && self.lease_state(&lease, now).0 == State::Active
             })
         };
         task.leases.iter().copied().filter(live).collect()

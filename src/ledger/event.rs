@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Cause, Claims, EventId, Kind, LeaseId, Name, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint};
+use dayfly_domain::{
+    Cause, Claims, EventId, Kind, LeaseId, Name, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint,
+};
 use ring::digest;
 use serde::Serialize;
 use serde_json::{Value, json};

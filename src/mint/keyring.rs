@@ -143,12 +143,8 @@ impl Keyring {
 
     pub fn view(&self) -> Vec<KeyView> {
         let keys = self.keys.load();
-        let view = |held: &Held, state, until| KeyView {
-            kid: held.key.kid().to_owned(),
-            state,
-            since: held.since,
-            until,
-        };
+        let view =
+            |held: &Held, state, until| KeyView { kid: held.key.kid().to_owned(), state, since: held.since, until };
         let mut all = vec![
             view(&keys.active, KeyState::Active, keys.active.since.plus_s(ACTIVE_S)),
             view(&keys.next, KeyState::Next, keys.active.since.plus_s(ACTIVE_S)),
@@ -168,8 +164,7 @@ impl Keyring {
             }
             return Ok(None);
         }
-        let rotation =
-            Rotation { from: old.active.key.kid().to_owned(), to: old.next.key.kid().to_owned() };
+        let rotation = Rotation { from: old.active.key.kid().to_owned(), to: old.next.key.kid().to_owned() };
         let until = UnixMs::from_s(self.last_exp_s.load(Ordering::SeqCst)).max(now);
         let retired = Held { since: now, until, ..old.active.clone() };
         let active = Held { since: now, ..old.next.clone() };

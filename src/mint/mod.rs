@@ -7,6 +7,6 @@ mod keyring;
 mod name;
 mod plan;
 
-pub use keyring::{KeyState, Keyring, KeyringError, KeyView, Rotation};
+pub use keyring::{KeyState, KeyView, Keyring, KeyringError, Rotation};
 pub use name::subject;
 pub use plan::{MintError, Plan, Signed, Terms, Window, window};

@@ -1,7 +1,5 @@
 //! Exactly what will be signed.
 
-use std::sync::Arc;
-
 use dayfly_domain::{BindingKind, LeaseId, Reason, Secret, TaskId, UnixMs, Workload};
 use dayfly_verifier::{Detail, Jws, TaskClaims};
 use ring::digest;
@@ -145,6 +143,3 @@ impl Plan {
         Ok(Signed { token: Secret::new(token), hash, window: self.window })
     }
 }
-
-/// A keyring that all requests share.
-pub type SharedKeyring = Arc<Keyring>;

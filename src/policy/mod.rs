@@ -1,5 +1,22 @@
 //! Stage 2: may it?
+//!
+//! The bundle's text comes in through `source`, is compiled once, and then decides: one question
+//! per exchange (`decide`) and one per row that a caller wants to reach (`may`).
 
 mod ask;
+mod compile;
+mod decide;
+#[cfg(test)]
+mod fixture;
+mod names;
+mod reach;
+mod resolve;
+mod row;
+mod schema;
+mod source;
+mod written;
 
 pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};
+pub use compile::Policy;
+pub use reach::{Reach, RowFacts, RowKind};
+pub use source::{BundleEnv, parse};

@@ -7,9 +7,36 @@ use std::{
     sync::Arc,
 };
 
+mod bundle_tests;
+mod check;
+mod claim;
+mod issuers;
+mod lint;
+mod problem;
+mod profiles;
+pub mod tables;
+mod targets;
+mod tasks;
+mod uri;
+
+pub use check::{Surroundings, check};
+pub use lint::{example_ids, lints, overdue_lints};
+pub use problem::{Lint, Problem};
+
+use serde::Deserialize;
 use time::Date;
 
 use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
+
+/// Longest life of what cannot be revoked, unless the target accepts more and says why.
+pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
+
+/// Name of the built-in target, its environment and its owner.
+pub const BROKER: &str = "broker";
+
+/// What the built-in target can be asked for.
+pub const BROKER_ACTIONS: [&str; 7] =
+    ["tasks:read", "tasks:end", "leases:read", "leases:end", "ledger:read", "introspect", "broker:operate"];
 
 /// An action of a target, `[a-z0-9][a-z0-9:._-]{0,63}`.
 pub type Action = Arc<str>;
@@ -193,7 +220,8 @@ pub struct ClaimRule {
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Segment {
     /// First 16 bytes of SHA-256, hex.
     Hash128,
@@ -224,6 +252,17 @@ pub enum Expect {
 pub struct CedarFile {
     pub path: String,
     pub text: String,
+}
+
+impl Target {
+    /// Longest life of a credential that the target takes: its `max_ttl`, and 15 minutes where
+    /// nobody could revoke it and nobody accepted that.
+    pub fn longest_ttl(&self) -> Span {
+        match (self.verifies, &self.accept_unrevocable) {
+            (Verifies::ExpOnly, None) => self.max_ttl.min(UNREVOCABLE_MAX_TTL),
+            _ => self.max_ttl,
+        }
+    }
 }
 
 impl Bundle {

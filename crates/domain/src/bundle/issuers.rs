@@ -1,0 +1,214 @@
+//! Issuers: who signs evidence, where their keys come from, and what makes their tokens ours.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    ClaimRule, Issuer, IssuerKind, KeySource, Profile, Surroundings,
+    check::Owners,
+    claim,
+    problem::{Found, Place},
+    profiles::check_algs,
+    tables::{IssuerTable, KeysTable, KindWord, Placed, Tables},
+    uri,
+};
+use crate::{ClaimType, ClaimValue, Name};
+
+pub(super) fn all(
+    tables: &Tables,
+    profiles: &BTreeMap<Name, Profile>,
+    owners: &Owners<'_>,
+    given: &Surroundings<'_>,
+    found: &mut Found,
+) -> BTreeMap<Name, Issuer> {
+    let mut issuers = BTreeMap::new();
+    for (name, placed) in &tables.issuers {
+        let place = Place::new(&placed.path, format!("issuer.{name}"));
+        let disabled = owners.disabled(&placed.table.owner, &place, found) || placed.table.disabled;
+        let Some(profile) = profiles.get(&placed.table.profile) else {
+            let names: Vec<_> = profiles.keys().map(Name::as_str).collect();
+            let what = format!("there is no profile `{}`", placed.table.profile);
+            found.add_with(&place, "profile", what, format!("there are `{}`", names.join("`, `")));
+            continue;
+        };
+        if let Some(issuer) = issuer(name, &placed.table, profile, given, &place, found) {
+            issuers.insert(name.clone(), Issuer { disabled, ..issuer });
+        }
+    }
+    check_pairs(tables, &issuers, found);
+    check_claim_types(tables, &issuers, found);
+    let own_domain = tables.trust_domain.as_ref().map(|placed| placed.table.as_str());
+    check_not_ours(tables, &issuers, given.issuer_url, own_domain, found);
+    issuers
+}
+
+fn issuer(
+    name: &Name,
+    table: &IssuerTable,
+    profile: &Profile,
+    given: &Surroundings<'_>,
+    place: &Place<'_>,
+    found: &mut Found,
+) -> Option<Issuer> {
+    let kind = match table.kind {
+        KindWord::Workload => IssuerKind::Workload,
+        KindWord::Verifier => IssuerKind::Verifier,
+        KindWord::Operator => {
+            found.add(place, "kind", "issuers of operators come later");
+            return None;
+        }
+    };
+    let claims = claims(table, profile, place, found);
+    let keys = keys(table.keys.as_ref(), given, &place.below("keys"), found);
+    let Some(url) = table.url.as_ref().or(profile.url.as_ref()) else {
+        found.add(place, "url", format!("profile `{}` has no URL, so the issuer gives one", profile.name));
+        return None;
+    };
+    check_url(url, kind, matches!(keys, KeySource::Discovery { .. }), place, found);
+    let pin = pins(table, profile, &claims, place, found);
+    let algs = table.algs.as_ref().unwrap_or(&profile.algs);
+    check_algs(algs, place, found);
+    let typ = table.typ.as_ref().unwrap_or(&profile.typ);
+    found.require(!typ.is_empty(), place, "typ", "names no type, so it would refuse everything");
+    found.require(table.audience.as_deref() != Some(""), place, "audience", "is empty");
+    Some(Issuer {
+        name: name.clone(),
+        profile: profile.name.clone(),
+        owner: table.owner.clone(),
+        kind,
+        url: url.as_str().into(),
+        keys,
+        audience: table.audience.as_deref().unwrap_or(given.issuer_url).into(),
+        pin,
+        typ: typ.clone(),
+        algs: algs.clone(),
+        claims,
+        disabled: table.disabled,
+    })
+}
+
+/// The profile's claims and the issuer's own, which may not replace one.
+fn claims(table: &IssuerTable, profile: &Profile, place: &Place<'_>, found: &mut Found) -> BTreeMap<String, ClaimRule> {
+    let place = place.below("claims");
+    let own = claim::rules(&table.claims, &place, found);
+    for name in own.keys().filter(|name| profile.claims.contains_key(*name)) {
+        found.add(&place, name, format!("profile `{}` declares this claim already", profile.name));
+    }
+    own.into_iter().chain(profile.claims.clone()).collect()
+}
+
+fn check_url(url: &str, kind: IssuerKind, discovery: bool, place: &Place<'_>, found: &mut Found) {
+    if kind == IssuerKind::Verifier && !discovery {
+        return found.require(!url.is_empty(), place, "url", "is empty");
+    }
+    match uri::parse(url) {
+        Err(what) => found.add(place, "url", what),
+        Ok(uri) if !discovery => found.require(!uri.scheme.is_empty(), place, "url", "has no scheme"),
+        Ok(uri) => {
+            let plain = uri.scheme == "https" && !uri.rest.contains('?');
+            found.require(plain, place, "url", "keys by discovery need an `https` URL without a query");
+        }
+    }
+}
+
+fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, found: &mut Found) -> KeySource {
+    let Some(table) = table else { return KeySource::Discovery { ca_pem: None, allow_private: false } };
+    let content = |file: &str| given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]));
+    match (&table.jwks_file, table.discovery) {
+        (Some(_), Some(_)) => found.add(place, "", "give `discovery = true` or `jwks_file`, not both"),
+        (None, Some(true)) => {}
+        (None, _) => found.add(place, "", "give `discovery = true` or `jwks_file`"),
+        (Some(_), None) if table.ca_file.is_some() || table.allow_private => {
+            found.add(place, "", "`ca_file` and `allow_private` go with discovery, not with `jwks_file`");
+        }
+        (Some(_), None) => {}
+    }
+    match &table.jwks_file {
+        Some(file) => KeySource::Pinned { jwks: content(file) },
+        None => {
+            let ca_pem = table.ca_file.as_deref().map(content);
+            KeySource::Discovery { ca_pem, allow_private: table.allow_private }
+        }
+    }
+}
+
+/// SECURITY: behind a shared issuer's URL anyone can get a token, so it must be pinned to claims
+/// that only we have (t_062_a_shared_issuer_without_a_pin).
+fn pins(
+    table: &IssuerTable,
+    profile: &Profile,
+    claims: &BTreeMap<String, ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) -> BTreeMap<String, ClaimValue> {
+    if profile.shared && !profile.pin.iter().any(|name| table.pin.contains_key(name)) {
+        let what =
+            format!("profile `{}` is shared by many customers, and nothing says which one is ours", profile.name);
+        found.add_with(place, "pin", what, format!("pin one of `{}`", profile.pin.join("`, `")));
+    }
+    let place = place.below("pin");
+    let mut pins = BTreeMap::new();
+    for (name, value) in &table.pin {
+        match claims.get(name) {
+            None => found.add(&place, name, "is not a declared claim"),
+            Some(rule) if rule.kind == ClaimType::Set => found.add(&place, name, "a set cannot be pinned"),
+            Some(rule) => {
+                pins.extend(claim::typed(value, rule, &place, name, found).map(|value| (name.clone(), value)));
+            }
+        }
+    }
+    pins
+}
+
+/// Two issuers with one URL and audience: nobody could say whose a token is.
+fn check_pairs(tables: &Tables, issuers: &BTreeMap<Name, Issuer>, found: &mut Found) {
+    let mut seen: BTreeMap<(&str, &str), &Name> = BTreeMap::new();
+    for issuer in issuers.values() {
+        if let Some(first) = seen.insert((&issuer.url, &issuer.audience), &issuer.name) {
+            let what = format!("`issuer.{first}` has the same URL and audience, so a token could be of either");
+            found.add(&place_of(tables, &issuer.name), "", what);
+        }
+    }
+}
+
+/// Policy sees one record per profile, so a claim has one type in all its issuers.
+fn check_claim_types(tables: &Tables, issuers: &BTreeMap<Name, Issuer>, found: &mut Found) {
+    let mut seen: BTreeMap<(&Name, &str), (&Name, ClaimType)> = BTreeMap::new();
+    for issuer in issuers.values() {
+        for (claim, rule) in &issuer.claims {
+            let (first, kind) = *seen.entry((&issuer.profile, claim)).or_insert((&issuer.name, rule.kind));
+            if kind != rule.kind {
+                let what = format!("`issuer.{first}` of the same profile declares it with another type");
+                found.add(&place_of(tables, &issuer.name).below("claims"), claim, what);
+            }
+        }
+    }
+}
+
+/// SECURITY: nothing we issue is evidence, and our trust domain is our own (law L13;
+/// an_issuer_with_our_own_url).
+fn check_not_ours(
+    tables: &Tables,
+    issuers: &BTreeMap<Name, Issuer>,
+    own_url: &str,
+    own_domain: Option<&str>,
+    found: &mut Found,
+) {
+    for issuer in issuers.values() {
+        let place = place_of(tables, &issuer.name);
+        if uri::is_at_or_below(&issuer.url, own_url) {
+            found.add(&place, "url", "is our own: nothing that Dayfly issued is evidence");
+        } else if own_domain.is_some_and(|domain| names_domain(&issuer.url, domain)) {
+            found.add(&place, "url", "names our own trust domain, where only we issue");
+        }
+    }
+}
+
+fn names_domain(url: &str, domain: &str) -> bool {
+    let host = uri::parse(url).ok().and_then(|uri| uri.host);
+    host.unwrap_or(url).eq_ignore_ascii_case(domain)
+}
+
+fn place_of<'a>(tables: &'a Tables, name: &Name) -> Place<'a> {
+    let path = tables.issuers.get(name).map_or("", |placed: &Placed<_>| placed.path.as_str());
+    Place::new(path, format!("issuer.{name}"))
+}

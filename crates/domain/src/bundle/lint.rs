@@ -1,0 +1,201 @@
+//! What loads and is probably not meant.
+
+use super::{Bundle, ClaimMatch, Issuer, KeySource, Lint, Row, Target, Template};
+use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
+
+/// Lints that need no clock.
+pub fn lints(bundle: &Bundle) -> Vec<Lint> {
+    let mut lints = Vec::new();
+    bundle.issuers.values().for_each(|issuer| of_issuer(issuer, &mut lints));
+    bundle.targets.values().for_each(|target| of_target(target, &mut lints));
+    for template in bundle.templates.values() {
+        of_template(bundle, template, &mut lints);
+        template.rows.iter().for_each(|row| of_row(bundle, template, row, &mut lints));
+    }
+    lints
+}
+
+/// Rows past their review date at `now`: they still apply.
+pub fn overdue_lints(bundle: &Bundle, now: UnixMs) -> Vec<Lint> {
+    let one = |(template, row): (&Template, &Row)| {
+        let what = format!("was to be reviewed by {}", row.review_by);
+        lint(at_row(template, row), what, Some("review the row and set a new `review_by`"))
+    };
+    bundle.overdue(now).map(one).collect()
+}
+
+/// Rows and pins that still have the ids of the shipped examples, which begin with `0`: no
+/// platform issues such an id. A server refuses to start with them.
+pub fn example_ids(bundle: &Bundle) -> Vec<String> {
+    let pins = bundle.issuers.values().flat_map(|issuer| {
+        let examples = issuer.pin.iter().filter(|(name, value)| is_example(name, value));
+        examples.map(|(name, value)| format!("issuer.{}.pin.{name} = `{value}`", issuer.name))
+    });
+    let rows = bundle.templates.values().flat_map(|template| {
+        template.rows.iter().flat_map(move |row| {
+            let values = row.claims.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+            let examples = values.filter(|(name, value)| is_example(name, value));
+            examples.map(move |(name, value)| format!("{}.claims.{name} = `{value}`", at_row(template, row)))
+        })
+    });
+    pins.chain(rows).collect()
+}
+
+fn is_example(name: &str, value: &ClaimValue) -> bool {
+    let numeric = |text: &str| text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    name.ends_with("_id") && matches!(value, ClaimValue::String(text) if numeric(text))
+}
+
+fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
+    if matches!(issuer.keys, KeySource::Discovery { ca_pem: None, allow_private: true }) {
+        let help = "give `ca_file` too, unless a public CA vouches for the internal host";
+        lints.push(lint(
+            format!("issuer.{}.keys", issuer.name),
+            "reaches private addresses with public CAs",
+            Some(help),
+        ));
+    }
+}
+
+fn of_target(target: &Target, lints: &mut Vec<Lint>) {
+    let at = || format!("target.{}", target.name);
+    if matches!(target.verifies, Verifies::List | Verifies::Crl) {
+        let what = format!("no credential can be issued for it yet: `{}` comes in a later part", target.verifies);
+        lints.push(lint(at(), what, Some("use `introspect` or `exp_only`")));
+    }
+    if target.binding == BindingKind::Mtls {
+        lints.push(lint(at(), "no credential can be issued for it yet: `mtls` comes in a later part", None));
+    }
+    if target.accept_unrevocable.is_some() && target.max_ttl > super::UNREVOCABLE_MAX_TTL {
+        let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
+        lints.push(lint(at(), what, Some("verify by introspection, or shorten `max_ttl`")));
+    }
+}
+
+fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
+    let at = || format!("task.{}", template.name);
+    let shorter = |name| bundle.targets.get(name).filter(|target: &&Target| target.longest_ttl() < template.ttl);
+    for target in template.grants.keys().filter_map(shorter) {
+        let what = format!(
+            "`target.{}` takes at most {}, so {} is never granted",
+            target.name,
+            target.longest_ttl(),
+            template.ttl
+        );
+        lints.push(lint(format!("{}.ttl", at()), what, None));
+    }
+    if template.deadline < template.ttl {
+        let what = format!("is shorter than the ttl, so {} is never granted", template.ttl);
+        lints.push(lint(format!("{}.deadline", at()), what, None));
+    }
+}
+
+fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>) {
+    let at = || at_row(template, row);
+    let Some(issuer) = bundle.issuers.get(&row.issuer) else { return };
+    let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
+    let stable = |name: &String| profile.principal.contains(name) && !issuer.pin.contains_key(name);
+    if !row.claims.keys().any(stable) {
+        let what = "names only claims that can change hands";
+        let help = format!("name one of `{}`", profile.principal.join("`, `"));
+        lints.push(Lint { at: at(), what: what.into(), help: Some(help) });
+    }
+    if profile.refuse.iter().any(|refusal| within(row, &refusal.when)) {
+        lints.push(lint(at(), "can never match: the profile refuses such evidence", None));
+    } else if !row.untrusted && profile.untrusted.iter().any(|when| within(row, when)) {
+        let help = "evidence of unreviewed code needs `untrusted = true`";
+        lints.push(lint(at(), "can never match: such evidence speaks for unreviewed code", Some(help)));
+    }
+    let other =
+        |(name, pin): &(&String, &ClaimValue)| row.claims.get(*name).is_some_and(|values| !values.contains(pin));
+    if let Some((name, _)) = issuer.pin.iter().find(other) {
+        lints.push(lint(at(), format!("can never match: the issuer pins another `{name}`"), None));
+    }
+}
+
+/// Whether all that the row can match has `when`.
+fn within(row: &Row, when: &ClaimMatch) -> bool {
+    when.iter()
+        .all(|(name, bad)| row.claims.get(name).is_some_and(|values| values.iter().all(|value| bad.contains(value))))
+}
+
+fn at_row(template: &Template, row: &Row) -> String {
+    format!("task.{}.allow.{}", template.name, row.id)
+}
+
+fn lint(at: String, what: impl Into<String>, help: Option<&str>) -> Lint {
+    Lint { at, what: what.into(), help: help.map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::bundle::{Fingerprint, Surroundings, check, tables::Tables};
+
+    fn shop(from: &str, to: &str) -> Bundle {
+        let text = include_str!("../../../../policies/shop.toml");
+        assert!(text.contains(from));
+        let mut tables = Tables::default();
+        let github = include_str!("../../../../policies/profiles/github.toml");
+        tables.merge_builtin("builtin/profiles/github.toml", toml::from_str(github).unwrap());
+        tables.merge("shop.toml", toml::from_str(&text.replace(from, to)).unwrap());
+        let given = Surroundings {
+            issuer_url: "https://broker.example.org",
+            broker_binding: BindingKind::Dpop,
+            fingerprint: Fingerprint([0; 32]),
+            extra: &BTreeMap::new(),
+            cedar: Vec::new(),
+        };
+        check(&tables, given).unwrap()
+    }
+
+    fn said(bundle: &Bundle) -> String {
+        lints(bundle).iter().map(|lint| format!("{lint}\n")).collect()
+    }
+
+    #[test]
+    fn the_shipped_bundle_is_clean_and_an_example() {
+        let bundle = shop("shop", "shop");
+        assert_eq!(said(&bundle), "");
+        assert_eq!(example_ids(&bundle).len(), 3, "{:?}", example_ids(&bundle));
+        assert_eq!(example_ids(&shop("\"00", "\"9")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn rows_that_can_never_match() {
+        for (with, part) in [
+            ("event_name = \"pull_request_target\"", "the profile refuses"),
+            ("event_name = \"pull_request\"", "unreviewed code"),
+            ("repository_owner_id = \"0005\"", "pins another"),
+        ] {
+            let said = said(&shop(
+                "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
+                &format!("{with} }}\n\n[task"),
+            ));
+            assert!(
+                said.contains("task.deploy-prod.allow.shop-main: can never match") && said.contains(part),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_of_what_can_change_hands() {
+        let said = said(&shop(
+            "{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
+            "{ repository = \"shop/shop\" }\n\n[task",
+        ));
+        assert!(said.contains("can change hands"), "{said}");
+    }
+
+    #[test]
+    fn rows_past_their_review_are_named() {
+        let bundle = shop("shop", "shop");
+        let at = |text| UnixMs::parse(text).unwrap();
+        let overdue = |text| overdue_lints(&bundle, at(text)).len();
+        assert_eq!(overdue("2027-06-30T23:59:59Z"), 0);
+        assert_eq!(overdue("2027-07-01T00:00:00Z"), 2);
+    }
+}

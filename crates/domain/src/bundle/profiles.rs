@@ -1,0 +1,109 @@
+//! Profiles: how a platform's tokens are read.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Profile, Refusal, claim,
+    problem::{Found, Place},
+    tables::{Placed, ProfileTable, Scalar, Tables, Wanted},
+    uri,
+};
+use crate::{ClaimType, Name, Reason, Span};
+
+/// Asymmetric signatures that the verifier can check. Never `none`, never a shared secret.
+const ALGS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
+/// What Cedar's `Workload` has beside the profile's record.
+const TAKEN: [&str; 3] = ["issuer", "profile", "untrusted"];
+const MAX_AGE: Span = Span::seconds(600);
+const MAX_AGE_CAP: Span = Span::seconds(86_400);
+
+pub(super) fn all(tables: &Tables, found: &mut Found) -> BTreeMap<Name, Profile> {
+    let one = |(name, placed): (&Name, &Placed<ProfileTable>)| {
+        let place = Place::new(&placed.path, format!("profile.{name}"));
+        (name.clone(), profile(name, tables.builtin.contains(name), &placed.table, &place, found))
+    };
+    tables.profiles.iter().map(one).collect()
+}
+
+fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, found: &mut Found) -> Profile {
+    found.require(!TAKEN.contains(&name.as_str()), place, "", "is a name with a meaning of its own");
+    let mut claims = claim::rules(&table.claims, &place.below("claims"), found);
+    for (key, names) in [("principal", &table.principal), ("job", &table.job), ("pin", &table.pin)] {
+        claim::require_declared(names, &claims, place, key, found);
+    }
+    check_principal(table, place, found);
+    found.require(
+        !table.shared || !table.pin.is_empty(),
+        place,
+        "pin",
+        "a shared profile says which claims can be pinned",
+    );
+    if let Some(Err(what)) = table.url.as_deref().map(uri::parse) {
+        found.add(place, "url", what);
+    }
+    check_algs(&table.algs, place, found);
+    let max_age = table.max_age.unwrap_or(MAX_AGE);
+    found.require(max_age > Span::seconds(0) && max_age <= MAX_AGE_CAP, place, "max_age", "is not between 1s and 1d");
+    let at_untrusted = place.below("untrusted");
+    let untrusted = table.untrusted.iter().map(|when| claim::matches(when, &claims, &at_untrusted, found)).collect();
+    found.require(table.untrusted.iter().all(|when| !when.is_empty()), place, "untrusted", "names no claim");
+    let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
+    for name in &table.principal {
+        claims.entry(name.clone()).and_modify(|rule| rule.required = true);
+    }
+    Profile {
+        name: name.clone(),
+        builtin,
+        url: table.url.clone(),
+        algs: table.algs.clone(),
+        typ: table.typ.clone().unwrap_or_else(|| vec!["JWT".into(), String::new()]),
+        shared: table.shared,
+        pin: table.pin.clone(),
+        max_age,
+        principal: table.principal.clone(),
+        job: table.job.clone(),
+        untrusted,
+        refuse,
+        claims,
+    }
+}
+
+fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {
+    found.require(!table.principal.is_empty(), place, "principal", "names no claim");
+    for (key, names) in [("principal", &table.principal), ("job", &table.job)] {
+        let kinds = names.iter().filter_map(|name| table.claims.get(name)).map(|claim| claim.kind);
+        let text = |kind| matches!(kind, ClaimType::String | ClaimType::Long | ClaimType::StringLong);
+        found.require(kinds.into_iter().all(text), place, key, "is made of strings and numbers only");
+    }
+}
+
+pub(super) fn check_algs(algs: &[String], place: &Place<'_>, found: &mut Found) {
+    found.require(!algs.is_empty(), place, "algs", "names no algorithm");
+    for alg in algs.iter().filter(|alg| !ALGS.contains(&alg.as_str())) {
+        found.add_with(
+            place,
+            "algs",
+            format!("`{alg}` is not accepted"),
+            format!("accepted are `{}`", ALGS.join("`, `")),
+        );
+    }
+}
+
+/// The claims of a refusal stand beside its `code`.
+fn refusal(
+    entry: &BTreeMap<String, Wanted>,
+    claims: &BTreeMap<String, super::ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) -> Refusal {
+    let mut when = entry.clone();
+    let code = match when.remove("code") {
+        Some(Wanted::One(Scalar::String(code))) => code,
+        _ => String::new(),
+    };
+    if Reason::from_code(&code).is_none() {
+        found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
+    }
+    found.require(!when.is_empty(), place, "", "names no claim, so it would refuse everything");
+    Refusal { when: claim::matches(&when, claims, place, found), code }
+}

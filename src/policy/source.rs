@@ -1,0 +1,248 @@
+//! The bundle's files in, a checked bundle out. The built-in profiles are compiled in and count
+//! in the fingerprint like any other file.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use dayfly_domain::{
+    BindingKind,
+    bundle::{Bundle, CedarFile, Fingerprint, Lint, Problem, Surroundings, check, lints, tables},
+};
+use ring::digest::{SHA256, digest};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use crate::sys::files::SourceFile;
+
+/// What a bundle means depends on whose it is.
+#[derive(Debug, Clone)]
+pub struct BundleEnv {
+    /// The issuer URL, without `/` at the end.
+    pub issuer_url: String,
+    /// Binding of the built-in target `broker`: `dpop`, in `dev` `bearer`.
+    pub broker_binding: BindingKind,
+}
+
+/// Profiles that come with the program, by the path they have in the fingerprint.
+const BUILTIN: [(&str, &str); 2] = [
+    ("builtin/profiles/github.toml", include_str!("../../policies/profiles/github.toml")),
+    ("builtin/profiles/oidc.toml", include_str!("../../policies/profiles/oidc.toml")),
+];
+
+/// Reads and checks a bundle: its `*.toml` and `*.cedar`, sorted or not. `read_extra` reads the
+/// files that tables name (`jwks_file`, `ca_file`), by the path as written.
+pub fn parse(
+    files: &[SourceFile],
+    env: &BundleEnv,
+    read_extra: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
+    let mut source = Source::default();
+    for (path, text) in BUILTIN {
+        let file = source.toml(path, text.as_bytes()).unwrap_or_default();
+        source.tables.merge_builtin(path, file);
+    }
+    files.iter().filter(|file| !file.path.starts_with("profiles/")).for_each(|file| source.file(file));
+    source.read_extras(read_extra);
+    if !source.problems.is_empty() {
+        return Err(source.problems);
+    }
+    let fingerprint = source.fingerprint();
+    let given = Surroundings {
+        issuer_url: &env.issuer_url,
+        broker_binding: env.broker_binding,
+        fingerprint,
+        extra: &source.extra,
+        cedar: source.cedar,
+    };
+    let bundle = check(&source.tables, given)?;
+    let lints = lints(&bundle);
+    Ok((bundle, lints))
+}
+
+#[derive(Default)]
+struct Source {
+    tables: tables::Tables,
+    cedar: Vec<CedarFile>,
+    extra: BTreeMap<String, Arc<[u8]>>,
+    /// Content hash by path.
+    hashes: BTreeMap<String, [u8; 32]>,
+    problems: Vec<Problem>,
+}
+
+impl Source {
+    fn file(&mut self, file: &SourceFile) {
+        let SourceFile { path, bytes } = file;
+        if path.starts_with("builtin/profiles/") {
+            let problem = Problem::new(path, "file", "has the path of a built-in profile");
+            return self.problems.push(problem.help("put it in another folder"));
+        }
+        if path.ends_with(".toml") {
+            if let Some(file) = self.toml(path, bytes) {
+                self.tables.merge(path, file);
+            }
+        } else if path.ends_with(".cedar")
+            && let Some(text) = self.text(path, bytes)
+        {
+            self.cedar.push(CedarFile { path: path.clone(), text });
+        }
+    }
+
+    fn toml(&mut self, path: &str, bytes: &[u8]) -> Option<tables::File> {
+        let text = self.text(path, bytes)?;
+        match toml::from_str(&text) {
+            Ok(file) => Some(file),
+            Err(error) => {
+                let at = error.span().map_or_else(|| "file".into(), |span| line_of(&text, span.start));
+                self.problems.push(Problem::new(path, at, error.message().trim_end()));
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, path: &str, bytes: &[u8]) -> Option<String> {
+        let hash = hash(bytes);
+        if self.hashes.insert(path.to_owned(), hash).is_some() {
+            self.problems.push(Problem::new(path, "file", "is there twice"));
+        }
+        let text = String::from_utf8(bytes.to_vec());
+        if text.is_err() {
+            self.problems.push(Problem::new(path, "file", "is not UTF-8"));
+        }
+        text.ok()
+    }
+
+    fn read_extras(&mut self, read: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>) {
+        let mut problems = Vec::new();
+        let mut seen = BTreeSet::new();
+        for extra in self.tables.extra_files().into_iter().filter(|extra| seen.insert((extra.file, extra.jwks))) {
+            let checked = read(extra.file).map_err(|error| format!("`{}`: {error}", extra.file));
+            let checked = checked.and_then(|bytes| match extra.jwks {
+                true => check_jwks(&bytes).map(|()| bytes),
+                false => check_pem(&bytes).map(|()| bytes),
+            });
+            match checked {
+                Ok(bytes) => {
+                    self.hashes.insert(extra.file.to_owned(), hash(&bytes));
+                    self.extra.insert(extra.file.to_owned(), bytes.into());
+                }
+                Err(what) => problems.push(Problem::new(extra.path, extra.at, what)),
+            }
+        }
+        self.problems.append(&mut problems);
+    }
+
+    /// SHA-256 over lines of content hash and path, sorted by path: what `sha256sum` prints.
+    fn fingerprint(&self) -> Fingerprint {
+        let line = |(path, hash): (&String, &[u8; 32])| format!("{}  {path}\n", Fingerprint(*hash));
+        let lines: String = self.hashes.iter().map(line).collect();
+        Fingerprint(hash(lines.as_bytes()))
+    }
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    out
+}
+
+fn line_of(text: &str, offset: usize) -> String {
+    let line = text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+    format!("line {line}")
+}
+
+/// A JWK Set of public keys. The verifier reads the keys themselves.
+fn check_jwks(bytes: &[u8]) -> Result<(), String> {
+    let set: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| "is not JSON".to_owned())?;
+    let keys = set.get("keys").and_then(|keys| keys.as_array()).ok_or("is not a JWK Set: it has no `keys`")?;
+    if keys.is_empty() {
+        return Err("is a JWK Set without a key".into());
+    }
+    let private = |key: &serde_json::Value| key.get("d").is_some() || key.get("k").is_some();
+    if keys.iter().any(private) {
+        return Err("holds a secret key: a bundle is public".into());
+    }
+    Ok(())
+}
+
+fn check_pem(bytes: &[u8]) -> Result<(), String> {
+    let mut certificates = CertificateDer::pem_slice_iter(bytes).peekable();
+    if certificates.peek().is_none() {
+        return Err("holds no PEM certificate".into());
+    }
+    certificates.try_for_each(|one| one.map(drop).map_err(|_| "is not PEM".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_domain::bundle::KeySource;
+
+    use super::*;
+    use crate::policy::fixture::{SHOP, bundle, env, no_extras, source};
+
+    fn fingerprint(files: &[SourceFile]) -> Fingerprint {
+        parse(files, &env(), &mut no_extras).unwrap().0.fingerprint
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_content_and_path_not_of_order() {
+        let cedar = "@id(\"a\") @purpose(\"b\") forbid (principal, action, resource);";
+        let (shop, more) = (source("shop.toml", SHOP), source("more.cedar", cedar));
+        let first = fingerprint(&[shop.clone(), more.clone()]);
+        assert_eq!(first, fingerprint(&[more.clone(), shop.clone()]));
+        assert_ne!(first, fingerprint(&[source("shop2.toml", SHOP), more.clone()]));
+        assert_ne!(first, fingerprint(&[source("shop.toml", &format!("{SHOP}\n")), more]));
+        assert_ne!(first, fingerprint(&[shop]));
+    }
+
+    #[test]
+    fn profiles_at_the_top_are_not_read() {
+        let nonsense = source("profiles/github.toml", "nonsense");
+        assert_eq!(fingerprint(&[source("shop.toml", SHOP)]), fingerprint(&[source("shop.toml", SHOP), nonsense]));
+        let said = bundle(&[("shop.toml", SHOP), ("team/profiles/x.toml", "nonsense")]).unwrap_err();
+        assert!(said.starts_with("team/profiles/x.toml: line 1"), "{said}");
+        let said = bundle(&[("shop.toml", SHOP), ("builtin/profiles/x.toml", "")]).unwrap_err();
+        assert!(said.contains("path of a built-in profile"), "{said}");
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_line() {
+        let said =
+            bundle(&[("shop.toml", &SHOP.replacen("per_job", "perjob", 1).replacen("deadline ", "dedline ", 1))]);
+        let said = said.unwrap_err();
+        assert!(said.contains("shop.toml: line ") && said.contains("`dedline`"), "{said}");
+    }
+
+    fn with_keys(keys: &str, content: &[u8]) -> Result<Bundle, String> {
+        let text = SHOP.replacen("profile = \"github\"", &format!("profile = \"github\"\nkeys = {keys}"), 1);
+        let parsed = parse(&[source("shop.toml", &text)], &env(), &mut |_| Ok(content.to_vec()));
+        parsed.map(|(bundle, _)| bundle).map_err(|problems| problems[0].to_string())
+    }
+
+    #[test]
+    fn pinned_keys_are_read_and_count() {
+        let read = |jwks: &[u8]| with_keys("{ jwks_file = \"ci.json\" }", jwks);
+        let one = read(b"{\"keys\":[{\"kty\":\"EC\"}]}").unwrap();
+        assert!(matches!(&one.issuers["github"].keys, KeySource::Pinned { jwks } if jwks.len() == 24));
+        let two = read(b"{\"keys\":[{\"kty\":\"EC\"} ]}").unwrap();
+        assert_ne!(one.fingerprint, two.fingerprint);
+        for (bad, what) in [("x", "not JSON"), ("{}", "no `keys`"), ("{\"keys\":[]}", "without a key")] {
+            assert!(read(bad.as_bytes()).unwrap_err().contains(what), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_private_key_in_a_bundle() {
+        for secret in ["{\"keys\":[{\"kty\":\"EC\",\"d\":\"x\"}]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"x\"}]}"] {
+            let said = with_keys("{ jwks_file = \"ci.json\" }", secret.as_bytes()).unwrap_err();
+            assert!(said.contains("issuer.github.keys.jwks_file: holds a secret key"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_ca_that_is_no_certificate() {
+        let said = with_keys("{ discovery = true, ca_file = \"ca.pem\" }", b"hello").unwrap_err();
+        assert!(said.contains("holds no PEM certificate"), "{said}");
+    }
+}
