@@ -22,7 +22,7 @@ use super::Door;
 use crate::http::Peer;
 
 /// Answers a request that the router never sees (400, 408, 413) or in which it panicked (500).
-pub type Refuse = fn(StatusCode, &Parts) -> Response;
+pub type Refuse = Arc<dyn Fn(StatusCode, &Parts) -> Response + Send + Sync>;
 
 /// The status and nothing else.
 pub fn plain(status: StatusCode, _: &Parts) -> Response {
