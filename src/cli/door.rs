@@ -182,7 +182,13 @@ mod tests {
         let failure = Door::find(&at(Some(dir.path()), None), &Vars::given(&[("HOME", home)])).unwrap_err();
         assert_eq!(failure.exit(), 69);
         let text = failure.text("error").replace(home, "HOME");
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        error: no broker to talk to: no address is given, and there is no socket
+          cause: neither `--addr` nor `DAYFLY_ADDR` is set or used
+          cause: no socket at `HOME/dayfly.sock` (from `--state`)
+          help: on the broker's machine: name its state folder with --state DIR, as the user it runs as
+                from elsewhere: export DAYFLY_ADDR=https://broker.example DAYFLY_TOKEN_FILE=FILE
+        ");
     }
 
     #[test]

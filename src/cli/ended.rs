@@ -62,7 +62,11 @@ mod tests {
     fn every_channel_says_what_it_knows_and_the_worst_case() {
         let ended: Ended = serde_json::from_value(samples::ended("tsk_x")).unwrap();
         assert_eq!(line(&ended), "tsk_x is ended (revoked) · 2 leases ended");
-        insta::assert_snapshot!(data(&ended, Output::Table), @"");
+        insta::assert_snapshot!(data(&ended, Output::Table), @r"
+        CHANNEL        KNOWS    HONOURED UNTIL AT WORST
+        introspection  at once  2026-11-22T05:01:30Z
+        expiry         not yet  2026-11-22T05:15:00Z
+        ");
         assert_eq!(data(&ended, Output::Name), "tsk_x\n");
         assert!(data(&ended, Output::Json).contains(r#""schema_version":1"#));
     }

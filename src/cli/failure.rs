@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn people_read_what_why_and_help() {
         insta::assert_snapshot!(denied().text("error"), @r"
-        error: denied: no row of `deploy` matches this job [E-NOMATCH] evt_0000000000000g0000000000000
+        error: denied: no row of `deploy` matches this job [E-NOMATCH] evt_00000000010000000000000000
           cause: the broker answered 400
           help: ask an operator
           request: r1
@@ -168,7 +168,9 @@ mod tests {
 
     #[test]
     fn scripts_read_one_line_of_json() {
-        insta::assert_snapshot!(denied().json(), @"");
+        insta::assert_snapshot!(denied().json(), @r#"
+        {"schema_version":1,"error":{"what":"denied: no row of `deploy` matches this job","code":"E-NOMATCH","causes":["the broker answered 400"],"help":"ask an operator","exit":77,"status":400,"decision_id":"evt_00000000010000000000000000","request_id":"r1"}}
+        "#);
     }
 
     #[test]

@@ -93,11 +93,33 @@ mod tests {
     #[test]
     fn a_reason_from_the_wire_cannot_paint_the_terminal() {
         let lease: Lease = serde_json::from_value(samples::lease(1)).unwrap();
-        insta::assert_snapshot!(print::one(&lease, Output::Table), @"");
+        insta::assert_snapshot!(print::one(&lease, Output::Table), @r"
+        id        lse_00000000010000000000000000
+        task      tsk_00000000010000000000000000
+        state     ended
+        cause     revoked
+        kind      jwt
+        workload  github/4411/88120
+        owner     team-shop
+        target    shop-production
+        actions   deploy:create
+        template  deploy-prod
+        row       shop-main
+        bound     none
+        issued    2026-11-22T05:00:00Z
+        expires   2026-11-22T05:15:00Z
+        ended     2026-11-22T05:01:00Z
+        ended by  local:0
+        reason    gone\u{1b}[2J
+        ledger    00112233445566778899aabbccddeeff #7
+        ");
         for output in [Output::Table, Output::Json, Output::Jsonl, Output::Name] {
             let shown = print::list(std::slice::from_ref(&lease), output);
             assert!(!shown.contains('\u{1b}'), "{output:?}");
         }
-        insta::assert_snapshot!(print::list(&[lease], Output::Table), @"");
+        insta::assert_snapshot!(print::list(&[lease], Output::Table), @r"
+        ID                              STATE            TARGET           TEMPLATE     OWNER      WORKLOAD           EXPIRES               TASK
+        lse_00000000010000000000000000  ended (revoked)  shop-production  deploy-prod  team-shop  github/4411/88120  2026-11-22T05:15:00Z  tsk_00000000010000000000000000
+        ");
     }
 }

@@ -169,8 +169,15 @@ mod tests {
     #[test]
     fn tasks_in_the_four_formats() {
         let tasks = [sample(1), sample(2)];
-        insta::assert_snapshot!(print::list(&tasks, Output::Table), @"");
-        insta::assert_snapshot!(print::list(&tasks, Output::Name), @"");
+        insta::assert_snapshot!(print::list(&tasks, Output::Table), @r"
+        ID                              STATE   TEMPLATE     OWNER      WORKLOAD           LEASES  DEADLINE
+        tsk_00000000010000000000000000  active  deploy-prod  team-shop  github/4411/88120  2       2026-11-22T05:15:00Z
+        tsk_00000000020000000000000000  active  deploy-prod  team-shop  github/4411/88120  2       2026-11-22T05:15:00Z
+        ");
+        insta::assert_snapshot!(print::list(&tasks, Output::Name), @r"
+        tsk_00000000010000000000000000
+        tsk_00000000020000000000000000
+        ");
         let json: serde_json::Value = serde_json::from_str(&print::list(&tasks, Output::Json)).unwrap();
         assert_eq!((json["schema_version"].as_u64(), json["items"].as_array().unwrap().len()), (Some(1), 2));
         let lines = print::list(&tasks, Output::Jsonl);
@@ -185,7 +192,21 @@ mod tests {
 
     #[test]
     fn one_task_is_shown_whole() {
-        insta::assert_snapshot!(print::one(&sample(1), Output::Table), @"");
+        insta::assert_snapshot!(print::one(&sample(1), Output::Table), @r"
+        id        tsk_00000000010000000000000000
+        state     active
+        template  deploy-prod
+        purpose   release the shop
+        owner     team-shop
+        workload  github/4411/88120
+        issuer    github
+        job       88120/9421/1/7
+        opened    2026-11-22T05:00:00Z
+        deadline  2026-11-22T05:15:00Z
+        grants    shop-production: deploy:create, deploy:read
+        bound     none
+        leases    2 active, 1 ended
+        ");
     }
 
     #[tokio::test]

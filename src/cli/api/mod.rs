@@ -163,7 +163,7 @@ mod tests {
     use super::{script::Script, *};
 
     fn page(ids: std::ops::Range<u64>, cursor: Option<&str>) -> String {
-        let items: Vec<_> = ids.map(|id| crate::cli::samples::task(id)).collect();
+        let items: Vec<_> = ids.map(crate::cli::samples::task).collect();
         json!({ "items": items, "next_cursor": cursor }).to_string()
     }
 

@@ -103,8 +103,20 @@ mod tests {
     #[test]
     fn events_are_shown_without_their_tricks() {
         let event: Event = serde_json::from_value(samples::event(3)).unwrap();
-        insta::assert_snapshot!(print::list(std::slice::from_ref(&event), Output::Table), @"");
-        insta::assert_snapshot!(print::one(&event, Output::Table), @"");
+        insta::assert_snapshot!(print::list(std::slice::from_ref(&event), Output::Table), @r"
+        AT                    ID                              TYPE    WHY        ABOUT  WORKLOAD           ACTOR
+        2026-11-22T05:00:00Z  evt_00000000030000000000000000  denied  E-NOMATCH  -      github/4411/88120  -
+        ");
+        insta::assert_snapshot!(print::one(&event, Output::Table), @r#"
+        id        evt_00000000030000000000000000
+        seq       3
+        at        2026-11-22T05:00:00Z
+        type      denied
+        outcome   denied
+        workload  github/4411/88120
+        reason    E-NOMATCH
+        details   {"ref":"refs/heads/\u{202e}x"}
+        "#);
         assert!(!print::one(&event, Output::Json).contains('\u{202e}'));
     }
 

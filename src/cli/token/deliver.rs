@@ -148,12 +148,16 @@ mod tests {
     #[test]
     fn json_is_a_contract() {
         let shown = data(&answer(), "deploy-prod", Some(Path::new("F")), Some(Path::new("F.task")), Output::Json);
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r#"
+        {"schema_version":1,"task_id":"tsk_00000000010000000000000000","lease_id":"lse_00000000010000000000000000","template":"deploy-prod","owner":"team-shop","expires_at":"2026-11-22T05:15:00Z","task_deadline":"2026-11-22T05:15:00Z","token_type":"Bearer","authorization_details":[{"type":"dayfly_task","template":"deploy-prod","locations":["https://shop.example"],"actions":["deploy:create"],"purpose":"release the shop"}],"revocation":[{"channel":"introspection","usual_s":30,"bound_s":30}],"task_file":"F.task","token_file":"F"}
+        "#);
     }
 
     #[test]
     fn people_read_one_line() {
-        insta::assert_snapshot!(summary(&answer(), "deploy-prod"), @"");
+        insta::assert_snapshot!(summary(&answer(), "deploy-prod"), @r#"
+        lease      lse_00000000010000000000000000   task deploy-prod · owner team-shop · "release the shop" · 15m
+        "#);
     }
 
     #[test]
@@ -166,7 +170,9 @@ mod tests {
             "repository": "acme/shop", "ref": "refs/heads/main", "run_id": "9421", "repository_id": "88120",
             "repository_owner_id": "4411", "workflow_ref": "acme/shop/.github/workflows/deploy.yml@refs/heads/main",
         });
-        insta::assert_snapshot!(identity(&evidence(job)).unwrap(), @"");
+        insta::assert_snapshot!(identity(&evidence(job)).unwrap(), @r"
+        identity   github  acme/shop · refs/heads/main · deploy.yml · run 9421 (ids 4411/88120)
+        ");
         assert_eq!(identity(&evidence(json!({ "iss": "i", "sub": "s" }))).as_deref(), Some("identity   github  i · s"));
         assert!(identity(&Evidence { token: Secret::new("nonsense".to_owned()), origin: "file" }).is_none());
     }

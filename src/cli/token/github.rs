@@ -2,7 +2,7 @@
 
 use dayfly_domain::Secret;
 use hyper::Method;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::evidence::Evidence;
 use crate::cli::{
@@ -11,11 +11,6 @@ use crate::cli::{
     failure::{Exit, Failure},
     session::Vars,
 };
-
-#[derive(Deserialize)]
-struct Minted {
-    value: String,
-}
 
 /// Asks the runner for a token whose audience is the broker.
 pub async fn fetch(url: &str, token: &Secret<String>, audience: &str, vars: &Vars) -> Result<Evidence, Failure> {
@@ -51,9 +46,11 @@ fn read(answer: Answer) -> Result<Evidence, Failure> {
         return Err(Failure::new(exit, what));
     }
     let body = Secret::new(answer.body);
-    let minted: Minted = serde_json::from_slice(body.expose())
-        .map_err(|_| Failure::new(Exit::NotAuthenticated, "GitHub's answer holds no identity token"))?;
-    let token = door::secret_text(minted.value.into_bytes(), "GitHub's identity token")?;
+    let minted: Option<Map<String, Value>> = serde_json::from_slice(body.expose()).ok();
+    let Some(Value::String(token)) = minted.and_then(|mut members| members.remove("value")) else {
+        return Err(Failure::new(Exit::NotAuthenticated, "GitHub's answer holds no identity token"));
+    };
+    let token = door::secret_text(token.into_bytes(), "GitHub's identity token")?;
     Ok(Evidence { token, origin: "github" })
 }
 
