@@ -23,14 +23,6 @@ pub enum Door {
     Socket(PathBuf),
 }
 
-/// Files that bring the roots of the public web, as distributions place them.
-const SYSTEM_ROOTS: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
 const TOKEN_MAX_BYTES: usize = 16 << 10;
 
 impl Door {
@@ -62,8 +54,8 @@ impl Door {
         let transport = match self {
             Self::Socket(path) => Transport::socket(path.clone()),
             Self::Remote(addr) => {
-                let ca = vars.get("DAYFLY_CA").map(PathBuf::from);
-                https(addr, &ca.map_or_else(|| system_roots(vars), |file| roots(&file))?)?
+                let own = vars.get("DAYFLY_CA").or_else(|| vars.get("SSL_CERT_FILE"));
+                https(addr, own.as_deref())?
             }
         };
         Ok(Api::new(transport, bearer))
@@ -72,7 +64,7 @@ impl Door {
 
 /// A server of the public web, by the system's roots: `DAYFLY_CA` vouches for the broker only.
 pub fn platform(base: &str, vars: &Vars) -> Result<Transport, Failure> {
-    https(base, &system_roots(vars)?)
+    https(base, vars.get("SSL_CERT_FILE").as_deref())
 }
 
 /// The text of a file that holds a token or a handle, without white space around it.
@@ -97,27 +89,17 @@ pub fn secret_text(bytes: Vec<u8>, what: &str) -> Result<Secret<String>, Failure
     }
 }
 
-fn https(addr: &str, ca_pem: &[u8]) -> Result<Transport, Failure> {
-    Transport::https(addr, ca_pem).map_err(|error: WireError| {
+/// `ca_file`: the only roots to trust; otherwise the system's.
+fn https(addr: &str, ca_file: Option<&str>) -> Result<Transport, Failure> {
+    let ca_pem = ca_file.map(|file| {
+        files::read_capped(Path::new(file))
+            .map_err(|error| Failure::usage(format!("the CA file `{file}` cannot be read")).because(error))
+    });
+    Transport::https(addr, ca_pem.transpose()?).map_err(|error: WireError| {
         Failure::usage("the broker's address or CA cannot be used")
             .because(error)
             .help("set DAYFLY_ADDR to the broker's issuer URL, as https://broker.example, and DAYFLY_CA to a PEM file")
     })
-}
-
-fn system_roots(vars: &Vars) -> Result<Vec<u8>, Failure> {
-    let given = vars.get("SSL_CERT_FILE").map(PathBuf::from);
-    let usual = || SYSTEM_ROOTS.iter().map(PathBuf::from).find(|path| path.exists());
-    let file = given.or_else(usual).ok_or_else(|| {
-        Failure::failed(format!("there are no root certificates: none of `{}` exists", SYSTEM_ROOTS.join("`, `")))
-            .help("install the package `ca-certificates`, or set SSL_CERT_FILE; for the broker alone DAYFLY_CA")
-    })?;
-    roots(&file)
-}
-
-fn roots(file: &Path) -> Result<Vec<u8>, Failure> {
-    files::read_capped(file)
-        .map_err(|error| Failure::usage(format!("the CA file `{}` cannot be read", file.display())).because(error))
 }
 
 /// The folder, and how we came to it.

@@ -4,7 +4,12 @@
 //! What matters to the callers is whether a request may have arrived: a lost answer is recovered
 //! otherwise than a broker that is away (design.md section 5).
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::body::Bytes;
 use dayfly_domain::Secret;
@@ -19,8 +24,11 @@ use tokio::{
     time::timeout,
 };
 
+use crate::sys::files;
+
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 const ANSWER_MAX_BYTES: usize = 8 << 20;
 
 /// One request; its secrets are wiped with it.
@@ -75,8 +83,8 @@ pub struct Https {
 }
 
 impl Transport {
-    /// `base`: an `https` URL. `ca_pem`: the roots to trust.
-    pub fn https(base: &str, ca_pem: &[u8]) -> Result<Self, WireError> {
+    /// `base`: an `https` URL. `ca_pem`: the only roots to trust; otherwise the system's.
+    pub fn https(base: &str, ca_pem: Option<Vec<u8>>) -> Result<Self, WireError> {
         let setup = |why: String| WireError::Setup(why);
         let uri: Uri = base.parse().map_err(|_| setup(format!("`{base}` is no URL")))?;
         let authority = uri.authority().ok_or_else(|| setup(format!("`{base}` names no host")))?;
@@ -88,7 +96,7 @@ impl Transport {
             port: authority.port_u16().unwrap_or(443),
             authority: authority.to_string(),
             prefix: uri.path().trim_end_matches('/').to_owned(),
-            tls: client_config(ca_pem)?,
+            tls: client_config(&ca_pem.map_or_else(system_roots, Ok)?)?,
         })))
     }
 
@@ -194,6 +202,11 @@ fn retry_after_s(headers: &hyper::HeaderMap) -> Option<u64> {
     headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
 }
 
+fn system_roots() -> Result<Vec<u8>, WireError> {
+    files::read_capped(Path::new(SYSTEM_ROOTS))
+        .map_err(|error| WireError::Setup(format!("the roots of the system, `{SYSTEM_ROOTS}`: {error}")))
+}
+
 fn client_config(ca_pem: &[u8]) -> Result<Arc<ClientConfig>, WireError> {
     let mut roots = RootCertStore::empty();
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(ca_pem).flatten().collect();
@@ -268,11 +281,11 @@ mod tests {
     #[test]
     fn a_broker_is_never_spoken_to_in_the_clear() {
         let key = rcgen::generate_simple_self_signed(vec!["b.example".to_owned()]).unwrap();
-        let pem = key.cert.pem();
+        let pem = || Some(key.cert.pem().into_bytes());
         for bad in ["http://b.example", "b.example", "https://u@b.example", "https://b.example?x=1", "https://"] {
-            assert!(matches!(Transport::https(bad, pem.as_bytes()), Err(WireError::Setup(_))), "{bad}");
+            assert!(matches!(Transport::https(bad, pem()), Err(WireError::Setup(_))), "{bad}");
         }
-        assert!(Transport::https("https://b.example/base/", pem.as_bytes()).is_ok());
-        assert!(matches!(Transport::https("https://b.example", b"no pem"), Err(WireError::Setup(_))));
+        assert!(Transport::https("https://b.example/base/", pem()).is_ok());
+        assert!(matches!(Transport::https("https://b.example", Some(b"no pem".to_vec())), Err(WireError::Setup(_))));
     }
 }
