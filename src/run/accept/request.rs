@@ -1,7 +1,7 @@
 //! One request on its way to the router: it has one host, and its body is read whole, up to a
 //! size and within a time, before anything else sees it. A panic behind this line is a 500.
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
