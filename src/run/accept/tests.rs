@@ -292,7 +292,8 @@ async fn t_155_a_slow_body_is_408() {
 
 #[tokio::test]
 async fn refusals_speak_with_the_words_of_the_door() {
-    let refuse: Refuse = Arc::new(|status, parts: &Parts| (status, format!("no: {}", parts.uri.path())).into_response());
+    let refuse: Refuse =
+        Arc::new(|status, parts: &Parts| (status, format!("no: {}", parts.uri.path())).into_response());
     let served = Served::plain(Door { refuse, ..Door::new(app()) }).await;
     let answers = served.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n").await;
     assert!(answers.ends_with("\r\n\r\nno: /echo"), "{answers}");
