@@ -1,1 +1,4 @@
 //! run
+
+pub mod accept;
+pub mod limits;

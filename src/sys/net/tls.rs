@@ -1,0 +1,173 @@
+//! TLS settings of both sides: ring, TLS 1.2 and 1.3, HTTP/1.1, and no way to turn checks off.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::Zeroizing;
+
+use crate::sys::files;
+
+/// Where the listener's certificate chain and key lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// PEM: the leaf first, then its intermediates.
+    pub cert_file: PathBuf,
+    /// PEM: PKCS#8, SEC 1 or PKCS#1; mode 0600.
+    pub key_file: PathBuf,
+}
+
+/// TLS settings that cannot be used. Never quotes what is in a key file.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error("`{path}` cannot be read: {source}")]
+    File { path: String, source: io::Error },
+    #[error("the certificate file holds no PEM certificate that can be read")]
+    Certificate,
+    #[error("the key file holds no PEM private key that can be read")]
+    Key,
+    #[error("the private key does not belong to the certificate, or is of an unsupported kind")]
+    KeyMismatch,
+    #[error("the CA file holds no PEM certificate that can be trusted")]
+    Authority,
+    #[error("the TLS library refuses its own settings")]
+    Settings,
+}
+
+impl TlsFiles {
+    /// Reads both files; the key's mode must keep others out.
+    pub fn load(&self) -> Result<Arc<ServerConfig>, NetError> {
+        files::require_private(&self.key_file).map_err(file_error(&self.key_file))?;
+        let cert = files::read_capped(&self.cert_file).map_err(file_error(&self.cert_file))?;
+        let key = Zeroizing::new(files::read_capped(&self.key_file).map_err(file_error(&self.key_file))?);
+        server_config(&cert, &key)
+    }
+}
+
+/// The listener's settings from a chain (leaf first) and its key, which must fit the leaf.
+// SECURITY: `a_key_of_another_certificate_is_refused`, `t_163_tls_1_2_is_the_oldest`
+pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, NetError> {
+    let chain = certificates(cert_pem).ok_or(NetError::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| NetError::Key)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(|_| NetError::Settings)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(|_| NetError::KeyMismatch)?;
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A client's settings: the given authorities and no other, or those of the system.
+pub(super) fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, NetError> {
+    let roots = match ca_pem {
+        Some(pem) => given_roots(pem)?,
+        None => system_roots()?,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(VERSIONS)
+        .map_err(|_| NetError::Settings)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    Ok(Arc::new(config))
+}
+
+const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+const HTTP_1_1: &[u8] = b"http/1.1";
+/// Where Debian, Alpine, Arch and the usual container images keep their bundle.
+const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// Every certificate of a PEM text; `None` if one is broken or there is none.
+fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
+    (!all.is_empty()).then_some(all)
+}
+
+fn given_roots(pem: &[u8]) -> Result<RootCertStore, NetError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem).ok_or(NetError::Authority)? {
+        roots.add(certificate).map_err(|_| NetError::Authority)?;
+    }
+    Ok(roots)
+}
+
+/// The system's bundle may hold an odd certificate: those are passed over.
+fn system_roots() -> Result<RootCertStore, NetError> {
+    let path = PathBuf::from(SYSTEM_ROOTS);
+    let pem = files::read_capped(&path).map_err(file_error(&path))?;
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok));
+    if roots.is_empty() { Err(NetError::Authority) } else { Ok(roots) }
+}
+
+fn file_error(path: &std::path::Path) -> impl FnOnce(io::Error) -> NetError {
+    let path = path.display().to_string();
+    move |source| NetError::File { path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::sys::net::testing::Authority;
+
+    #[test]
+    fn a_chain_and_its_key_make_settings() {
+        let leaf = Authority::new().leaf("broker.test");
+        let config = server_config(leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes()).expect("settings");
+        assert_eq!(config.alpn_protocols, vec![b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let authority = Authority::new();
+        let (one, other) = (authority.leaf("broker.test"), authority.leaf("broker.test"));
+        let refused = server_config(one.cert_pem.as_bytes(), other.key_pem.as_bytes());
+        assert!(matches!(refused, Err(NetError::KeyMismatch)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_broken_key_is_refused_and_not_quoted() {
+        let leaf = Authority::new().leaf("broker.test");
+        let text = format!("{}canary", leaf.key_pem.replace("PRIVATE", "PUBLIC"));
+        let refused = server_config(leaf.cert_pem.as_bytes(), text.as_bytes()).expect_err("no private key");
+        assert!(matches!(refused, NetError::Key));
+        assert!(!format!("{refused} {refused:?}").contains("canary"));
+    }
+
+    #[test]
+    fn a_certificate_file_without_certificate_is_refused() {
+        let leaf = Authority::new().leaf("broker.test");
+        let refused = server_config(leaf.key_pem.as_bytes(), leaf.key_pem.as_bytes());
+        assert!(matches!(refused, Err(NetError::Certificate)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_key_file_that_others_may_read_is_refused() {
+        let leaf = Authority::new().leaf("broker.test");
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = TlsFiles { cert_file: dir.path().join("cert.pem"), key_file: dir.path().join("key.pem") };
+        std::fs::write(&files.cert_file, &leaf.cert_pem).expect("written");
+        std::fs::write(&files.key_file, &leaf.key_pem).expect("written");
+        std::fs::set_permissions(&files.key_file, std::fs::Permissions::from_mode(0o644)).expect("mode");
+        assert!(matches!(files.load(), Err(NetError::File { .. })));
+        std::fs::set_permissions(&files.key_file, std::fs::Permissions::from_mode(0o600)).expect("mode");
+        files.load().expect("settings");
+    }
+
+    #[test]
+    fn an_authority_file_without_certificate_is_refused() {
+        assert!(matches!(client_config(Some(b"nothing")), Err(NetError::Authority)));
+    }
+}
