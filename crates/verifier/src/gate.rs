@@ -112,6 +112,8 @@ pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Ve
     if !rules.accepts_typ(jws.typ()) {
         return Err(Refusal::Type);
     }
+    // So that later a JSON error can only be of the claims, which are read after the signature.
+    jsonwebtoken::decode_header(jws.token()).map_err(|_| Refusal::Header)?;
     let key = keys.find(jws.kid(), jws.algorithm()).ok_or(Refusal::UnknownKey)?;
     // Another provider of the process's own verifies as well; a failing one refuses.
     let _ = crypto::init();
@@ -142,7 +144,8 @@ fn validation(jws: &Jws, rules: &Rules) -> Validation {
 /// What `jsonwebtoken` refused, unless it got as far as the claims: those we name ourselves.
 fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
     match kind {
-        ErrorKind::MissingRequiredClaim(_)
+        ErrorKind::Json(_)
+        | ErrorKind::MissingRequiredClaim(_)
         | ErrorKind::InvalidClaimFormat(_)
         | ErrorKind::ExpiredSignature
         | ErrorKind::InvalidIssuer
@@ -150,7 +153,6 @@ fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
         | ErrorKind::InvalidSubject
         | ErrorKind::ImmatureSignature => None,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Some(Refusal::Algorithm),
-        ErrorKind::Json(_) => Some(Refusal::Header),
         _ => Some(Refusal::Signature),
     }
 }
