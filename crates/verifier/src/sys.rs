@@ -1,4 +1,4 @@
-//! The only door to what the machine decides: time and randomness.
+//! The only door to what the machine decides: time, randomness and files.
 
 use std::{
     sync::LazyLock,
@@ -39,4 +39,15 @@ impl Clock for SystemClock {
 
 pub(crate) fn random() -> SystemRandom {
     SystemRandom::new()
+}
+
+/// A whole small file; `None` when it cannot be read or is larger.
+#[cfg(feature = "online")]
+pub(crate) fn read_file(path: &std::path::Path, max_bytes: usize) -> Option<Vec<u8>> {
+    use std::io::Read;
+
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(max_bytes).ok()? + 1;
+    std::fs::File::open(path).ok()?.take(limit).read_to_end(&mut bytes).ok()?;
+    (bytes.len() <= max_bytes).then_some(bytes)
 }
