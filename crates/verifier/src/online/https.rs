@@ -1,6 +1,6 @@
 //! The one way out: https with given roots, no redirects, bounded time and size.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
@@ -31,8 +31,11 @@ const ROOTS_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Why the broker gave no usable answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Outage {
-    #[error("no connection, or its certificate is not accepted")]
+    #[error("no connection, or it broke")]
     Connection,
+    /// TLS failed: most often, the roots given do not vouch for the broker.
+    #[error("no TLS with the broker: its certificate is not accepted, or it speaks no TLS we do")]
+    Tls,
     #[error("no answer within 2 s")]
     Timeout,
     #[error("the answer has status {0}")]
@@ -84,7 +87,7 @@ impl Https {
     /// Only 200 is an answer; a redirect is not followed.
     // SECURITY: t_047_a_redirect_is_not_followed
     async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Outage> {
-        let response = self.client.request(request).await.map_err(|_| Outage::Connection)?;
+        let response = self.client.request(request).await.map_err(|error| broken(&error))?;
         if response.status() != 200 {
             return Err(Outage::Status(response.status().as_u16()));
         }
@@ -94,6 +97,22 @@ impl Https {
             Err(_) => Err(Outage::Connection),
         }
     }
+}
+
+/// The TLS library's error is wrapped in errors of the connection, one inside the other.
+fn broken(error: &(dyn Error + 'static)) -> Outage {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() {
+            return Outage::Tls;
+        }
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            // The source of an `io::Error` is its content's source, not its content.
+            Some(content) => Some(content),
+            None => error.source(),
+        };
+    }
+    Outage::Connection
 }
 
 fn request(method: Method, uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Outage> {

@@ -74,13 +74,13 @@ impl KeptKeys {
     /// Fetches when the keys are old, or have none for this header; at most one fetch in 30 s.
     // SECURITY: t_053_random_kids_cause_one_fetch
     pub(crate) async fn refresh_for(&self, kid: Option<&str>, alg: &str) {
-        if !self.is_due(kid, alg) {
+        let usable = self.current().is_some_and(|keys| keys.contains(kid, alg));
+        if usable && !self.is_due(kid, alg) {
             return;
         }
-        let usable = self.current().is_some_and(|keys| keys.contains(kid, alg));
         let _fetching = match self.fetching.try_lock() {
             Ok(guard) => guard,
-            // Somebody else fetches; whoever has a good key need not wait for it.
+            // Somebody else fetches: whoever has a good key need not wait, whoever has none must.
             Err(_) if usable => return,
             Err(_) => self.fetching.lock().await,
         };

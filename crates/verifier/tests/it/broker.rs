@@ -55,6 +55,8 @@ pub struct Broker {
     /// Fetches of the JWK Set.
     pub fetched: AtomicUsize,
     pub asked: AtomicUsize,
+    /// Seconds that pass while the broker answers a question.
+    pub slow_s: AtomicI64,
     pub last_bearer: Mutex<String>,
     pub last_form: Mutex<String>,
 }
@@ -76,6 +78,7 @@ impl Broker {
             clock: Arc::default(),
             fetched: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            slow_s: AtomicI64::new(0),
             last_bearer: Mutex::default(),
             last_form: Mutex::default(),
         });
@@ -112,6 +115,7 @@ impl Broker {
             }
             "/oauth2/introspect" => {
                 self.asked.fetch_add(1, Ordering::SeqCst);
+                self.clock.advance_s(self.slow_s.load(Ordering::SeqCst));
                 let bearer = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
                 *self.last_bearer.lock().unwrap() = bearer.unwrap_or_default();
                 let form = request.into_body().collect().await.unwrap().to_bytes();

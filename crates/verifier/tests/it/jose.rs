@@ -110,6 +110,14 @@ fn t_006_a_key_url_is_refused() {
 }
 
 #[test]
+fn a_header_that_the_library_cannot_read_is_refused_before_the_claims() {
+    let (issuer, attacker) = (Es256::new(), Es256::new());
+    let header = with(issuer.header(), json!({"x5t": 7})).to_string();
+    let token = attacker.token(header, with(good_claims(), json!({"iss": 7})).to_string());
+    assert_eq!(issuer.gate(&token), Err(Refusal::Header));
+}
+
+#[test]
 fn t_007_a_kid_is_only_a_name() {
     let issuer = Es256::new();
     for kid in ["../../../dev/null", "' OR 1=1--", "\u{0}", "$(id)", " "] {

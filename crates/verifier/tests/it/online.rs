@@ -1,6 +1,6 @@
 //! Asking the broker: what is accepted, for how long, and that everything else is refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use dayfly_verifier::{Credential, Offline, Online, OnlineSettings, Outage, Refusal, Refused, SetupError};
 use serde_json::json;
@@ -131,6 +131,27 @@ async fn an_expired_token_is_refused_though_its_answer_is_fresh() {
 }
 
 #[tokio::test]
+async fn a_token_that_expires_while_it_is_asked_about_is_refused() {
+    let broker = Broker::start().await;
+    broker.set(&broker.introspect, broker.active());
+    let (online, token) = (broker.online(5).await.unwrap(), broker.token());
+    broker.clock.advance_s(299);
+    broker.slow_s.store(1, Ordering::SeqCst);
+    assert_eq!(online.check(&token).await.unwrap_err(), Refused::Token(Refusal::Expired));
+    assert_eq!(broker.questions(), 1);
+}
+
+#[tokio::test]
+async fn nobody_listening_refuses() {
+    let broker = Broker::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("https://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let settings = OnlineSettings { issuer, ..broker.settings(5) };
+    assert_eq!(Online::new(settings).await.unwrap_err(), SetupError::Keys(Outage::Connection));
+}
+
+#[tokio::test]
 async fn a_credential_file_is_read_again_when_it_changes() {
     let broker = Broker::start().await;
     broker.set(&broker.introspect, broker.active());
@@ -240,10 +261,10 @@ async fn t_047_a_redirect_is_not_followed() {
 async fn t_058_an_unknown_root_is_refused() {
     let (broker, other) = (Broker::start().await, Broker::start().await);
     let wrong = OnlineSettings { ca_pem: Some(other.ca_pem.clone()), ..broker.settings(5) };
-    assert_eq!(Online::new(wrong).await.unwrap_err(), SetupError::Keys(Outage::Connection));
+    assert_eq!(Online::new(wrong).await.unwrap_err(), SetupError::Keys(Outage::Tls));
     let localhost = broker.issuer.replace("127.0.0.1", "localhost");
     let wrong = OnlineSettings { issuer: localhost, ..broker.settings(5) };
-    assert_eq!(Online::new(wrong).await.unwrap_err(), SetupError::Keys(Outage::Connection), "wrong host");
+    assert_eq!(Online::new(wrong).await.unwrap_err(), SetupError::Keys(Outage::Tls), "wrong host");
     for pem in [&b""[..], b"no pem", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         let wrong = OnlineSettings { ca_pem: Some(pem.to_vec()), ..broker.settings(5) };
         assert_eq!(Online::new(wrong).await.unwrap_err(), SetupError::Roots);
@@ -269,22 +290,36 @@ async fn an_issuer_is_a_plain_https_url() {
 }
 
 #[tokio::test]
+async fn concurrent_requests_wait_for_the_key_they_need() {
+    let broker = Broker::start().await;
+    broker.set(&broker.introspect, broker.active());
+    let online = Arc::new(broker.online(5).await.unwrap());
+    let next = Es256::new();
+    broker.set(&broker.jwks, Answer::Json(json!({"keys": [next.signing.jwk()]})));
+    broker.clock.advance_s(30);
+    assert_eq!(all_pass(&online, next.signing.sign("at+jwt", &broker.claims()).unwrap()).await, 20);
+    assert_eq!(broker.fetches(), 2);
+}
+
+/// How many of 20 checks at once pass.
+async fn all_pass(online: &Arc<Online>, token: String) -> usize {
+    let check = |online: Arc<Online>, token: String| async move { online.check(&token).await.is_ok() };
+    let checks: Vec<_> = (0..20).map(|_| tokio::spawn(check(online.clone(), token.clone()))).collect();
+    let mut passed = 0;
+    for check in checks {
+        passed += usize::from(check.await.unwrap());
+    }
+    passed
+}
+
+#[tokio::test]
 async fn concurrent_requests_share_one_fetch() {
     let broker = Broker::start().await;
     broker.set(&broker.introspect, broker.active());
     let online = Arc::new(broker.online(5).await.unwrap());
-    broker.clock.advance_s(299);
-    broker.clock.advance_s(1);
+    broker.clock.advance_s(300);
     let claims = dayfly_verifier::TaskClaims { exp: NOW_S + 4000, ..broker.claims() };
     let token = broker.key.signing.sign("at+jwt", &claims).unwrap();
-    let checks: Vec<_> = (0..20)
-        .map(|_| {
-            let (online, token) = (online.clone(), token.clone());
-            tokio::spawn(async move { online.check(&token).await.map(|_| ()) })
-        })
-        .collect();
-    for check in checks {
-        assert_eq!(check.await.unwrap(), Ok(()));
-    }
+    assert_eq!(all_pass(&online, token).await, 20);
     assert_eq!(broker.fetches(), 2);
 }
