@@ -63,10 +63,12 @@ pub struct Verified<C> {
 }
 
 impl<C> Verified<C> {
+    /// All claims, the unknown ones included.
     pub fn claims(&self) -> &C {
         &self.claims
     }
 
+    /// The claims alone: what was proven about them is given up.
     pub fn into_claims(self) -> C {
         self.claims
     }
@@ -104,6 +106,9 @@ impl<C> fmt::Debug for Verified<C> {
 }
 
 /// Checks header against rules, then the signature, then the claims, in this order.
+///
+/// `keys` must be those of the issuer that `rules` names and of no other: a key that verifies for
+/// one issuer must not verify for the next.
 // SECURITY: t_023_the_signature_comes_before_the_claims
 pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Verified<Map<String, Value>>, Refusal> {
     if !rules.algs.iter().any(|alg| alg == jws.alg()) {
