@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     metrics::install as install_metrics,
-    serve::{ServeError, check, serve},
+    serve::{DATABASE, ServeError, check, serve},
     signals::{Signal, Signals},
 };
 use crate::{
