@@ -55,7 +55,9 @@ impl Door {
             Self::Socket(path) => Transport::socket(path.clone()),
             Self::Remote(addr) => {
                 let own = vars.get("DAYFLY_CA").or_else(|| vars.get("SSL_CERT_FILE"));
-                https(addr, own.as_deref())?
+                transport(addr, own.as_deref()).map_err(|failure| {
+                    failure.help("set DAYFLY_ADDR to the broker's issuer URL, as https://broker.example, and DAYFLY_CA to a PEM file")
+                })?
             }
         };
         Ok(Api::new(transport, bearer))
@@ -64,7 +66,8 @@ impl Door {
 
 /// A server of the public web, by the system's roots: `DAYFLY_CA` vouches for the broker only.
 pub fn platform(base: &str, vars: &Vars) -> Result<Transport, Failure> {
-    https(base, vars.get("SSL_CERT_FILE").as_deref())
+    transport(base, vars.get("SSL_CERT_FILE").as_deref())
+        .map_err(|failure| failure.help("check the platform's variables, and SSL_CERT_FILE where it is set"))
 }
 
 /// The text of a file that holds a token or a handle, without white space around it.
@@ -90,16 +93,13 @@ pub fn secret_text(bytes: Vec<u8>, what: &str) -> Result<Secret<String>, Failure
 }
 
 /// `ca_file`: the only roots to trust; otherwise the system's.
-fn https(addr: &str, ca_file: Option<&str>) -> Result<Transport, Failure> {
+fn transport(addr: &str, ca_file: Option<&str>) -> Result<Transport, Failure> {
     let ca_pem = ca_file.map(|file| {
         files::read_capped(Path::new(file))
             .map_err(|error| Failure::usage(format!("the CA file `{file}` cannot be read")).because(error))
     });
-    Transport::https(addr, ca_pem.transpose()?).map_err(|error: WireError| {
-        Failure::usage("the broker's address or CA cannot be used")
-            .because(error)
-            .help("set DAYFLY_ADDR to the broker's issuer URL, as https://broker.example, and DAYFLY_CA to a PEM file")
-    })
+    Transport::https(addr, ca_pem.transpose()?)
+        .map_err(|error: WireError| Failure::usage("the address or its CA cannot be used").because(error))
 }
 
 /// The folder, and how we came to it.

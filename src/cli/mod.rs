@@ -41,12 +41,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return not_understood(&error, &args, &vars),
     };
     let (format, screen) = (cli.style.error_format, Screen::new(cli.style.color, &vars));
-    match Session::new(&cli.style, vars).and_then(|session| run(cli.verb, &session)) {
+    match Session::new(&cli.style, own_variables(&cli.verb, vars)).and_then(|session| run(cli.verb, &session)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             screen.fail(&failure, format);
             ExitCode::from(failure.exit())
         }
+    }
+}
+
+/// `dev token` makes the same token wherever it runs: no `DAYFLY_*` counts there.
+fn own_variables(verb: &Verb, vars: Vars) -> Vars {
+    match verb {
+        Verb::Dev(args) if args.verb.is_some() => Vars::given(&[]),
+        _ => vars,
     }
 }
 
@@ -111,6 +119,14 @@ fn wants_json(args: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dev_token_ignores_the_variables() {
+        let vars = || Vars::given(&[("DAYFLY_OUTPUT", "nonsense")]);
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().verb;
+        assert_eq!(own_variables(&parse("dayfly dev token --state d"), vars()).raw("DAYFLY_OUTPUT"), None);
+        assert!(own_variables(&parse("dayfly dev"), vars()).raw("DAYFLY_OUTPUT").is_some());
+    }
 
     #[test]
     fn scripts_get_usage_errors_as_json_too() {

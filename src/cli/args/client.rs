@@ -1,6 +1,9 @@
 //! Options of the verbs that talk to a broker.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::{Args, Subcommand};
 use dayfly_domain::{Kind, LeaseId, Name, Span, State, TaskId, UnixMs};
@@ -328,6 +331,13 @@ impl SiftArgs {
             return Err("a state folder cannot be used with `--addr` or `--config`");
         }
         Ok(DoorArgs { addr: self.addr.clone(), state, config: self.config.clone() })
+    }
+}
+
+impl TokenArgs {
+    /// The file of `--out`; `-` is stdout, as is no file.
+    pub fn out_file(&self) -> Option<&Path> {
+        self.out.as_deref().filter(|file| *file != Path::new("-"))
     }
 }
 

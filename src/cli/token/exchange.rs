@@ -26,6 +26,14 @@ pub struct Ask {
     pub ticket: Option<String>,
 }
 
+/// No credential came.
+#[derive(Debug)]
+pub struct NotOpened {
+    pub error: ApiError,
+    /// An answer was lost on the way, so the handle may be one of a live task.
+    pub task_may_exist: bool,
+}
+
 /// Seconds for which the earlier credential still works after a renewal.
 pub const OVERLAP_S: u8 = 30;
 
@@ -47,8 +55,13 @@ enum Step {
 const RECOVER: Step = Step::Handle { supersede_s: 0 };
 
 /// Opens a task. The handle was kept before.
-pub async fn open(api: &Api, ask: &Ask, token: &Secret<String>, handle: &Handle) -> Result<TokenAnswer, ApiError> {
-    Attempt { api, ask, token: Some(token), handle, uncertain: false, used_up: false }.run(Step::Evidence).await
+pub async fn open(api: &Api, ask: &Ask, token: &Secret<String>, handle: &Handle) -> Result<TokenAnswer, NotOpened> {
+    let mut attempt = Attempt { api, ask, token: Some(token), handle, uncertain: false, used_up: false };
+    let answer = attempt.run(Step::Evidence).await;
+    answer.map_err(|error| {
+        let task_may_exist = attempt.uncertain || error.is_lost() || error.retry().is_some();
+        NotOpened { error, task_may_exist }
+    })
 }
 
 /// A further credential of a task that is open, which replaces the earlier ones for its target.
@@ -69,7 +82,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn run(mut self, first: Step) -> Result<TokenAnswer, ApiError> {
+    async fn run(&mut self, first: Step) -> Result<TokenAnswer, ApiError> {
         let mut step = first;
         for tries in 1.. {
             let error = match self.present(step).await {
@@ -199,7 +212,7 @@ mod tests {
 
     async fn open_with(script: &Script) -> Result<TokenAnswer, ApiError> {
         let token = Secret::new("a.b.c".to_owned());
-        open(&script.api(None), &ask(), &token, &Handle::make().unwrap()).await
+        open(&script.api(None), &ask(), &token, &Handle::make().unwrap()).await.map_err(|failed| failed.error)
     }
 
     async fn opened(script: Script) -> String {

@@ -59,7 +59,7 @@ impl Handle {
 pub fn place(args: &TokenArgs, vars: &Vars) -> Option<PathBuf> {
     let from_vars = || vars.get("DAYFLY_TASK_FILE").map(PathBuf::from);
     let beside = || {
-        let mut name = OsString::from(args.out.as_ref()?);
+        let mut name = OsString::from(args.out_file()?);
         name.push(".task");
         Some(PathBuf::from(name))
     };
@@ -148,5 +148,6 @@ mod tests {
         assert_eq!(place(&args(Some("F"), None), &vars), Some("/v".into()));
         assert_eq!(place(&args(Some("d/F"), None), &Vars::given(&[])), Some("d/F.task".into()));
         assert_eq!(place(&args(None, None), &Vars::given(&[])), None);
+        assert_eq!(place(&args(Some("-"), None), &Vars::given(&[])), None);
     }
 }

@@ -14,7 +14,7 @@ use dayfly_domain::{Name, Reason};
 
 use self::{
     evidence::{Evidence, Source},
-    exchange::Ask,
+    exchange::{Ask, NotOpened},
     handle::Handle,
 };
 use super::{
@@ -29,7 +29,7 @@ use crate::http::shapes::TokenAnswer;
 pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     let place = handle::place(args, &session.vars);
     let ask = ask(args, session)?;
-    if session.output == Output::Name && args.out.is_none() {
+    if session.output == Output::Name && args.out_file().is_none() {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
     let door = Door::find(&args.door, &session.vars)?;
@@ -38,7 +38,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
         Some(answer) => answer,
         None => opened(&door, &api, &ask, args, place.as_deref(), session).await?,
     };
-    deliver::deliver(&answer, &ask.template, args.out.as_deref(), place.as_deref(), session)
+    deliver::deliver(&answer, &ask.template, args.out_file(), place.as_deref(), session)
 }
 
 fn ask(args: &TokenArgs, session: &Session) -> Result<Ask, Failure> {
@@ -93,10 +93,10 @@ async fn opened(
     if let Some(file) = place {
         handle.keep(file)?;
     }
-    let answer = exchange::open(api, ask, &evidence.token, &handle).await;
-    answer.map_err(|error| {
-        forget(&error, place);
-        refused(&error, None)
+    let opened = exchange::open(api, ask, &evidence.token, &handle).await;
+    opened.map_err(|not_opened| {
+        forget(&not_opened, place);
+        refused(&not_opened.error, None)
     })
 }
 
@@ -121,9 +121,8 @@ fn check_issuer(door: &Door, issuer: &str) -> Result<(), Failure> {
 }
 
 /// A handle whose task was refused opens nothing: a later `task end` should not find it.
-fn forget(error: &ApiError, place: Option<&Path>) {
-    let final_no = matches!(error, ApiError::Refused(refusal) if (400..500).contains(&refusal.status));
-    if let Some(file) = place.filter(|_| final_no) {
+fn forget(not_opened: &NotOpened, place: Option<&Path>) {
+    if let Some(file) = place.filter(|_| !not_opened.task_may_exist) {
         // A file that stays does no harm: its handle is unknown.
         let _ = std::fs::remove_file(file);
     }
@@ -225,6 +224,10 @@ mod tests {
         let lost = (0..6).fold(Script::default(), |script, _| script.lose());
         assert_eq!(token(&lost, &place, &session).await.err().unwrap().exit(), 69);
         assert!(handle::read(&place).is_ok());
+        let found = Script::default().lose().refuse(400, "E-PER-JOB");
+        std::fs::remove_file(&place).unwrap();
+        assert_eq!(token(&found, &place, &session).await.err().unwrap().exit(), 77);
+        assert!(handle::read(&place).is_ok(), "its task is open: only a further credential was refused");
     }
 
     #[tokio::test]
