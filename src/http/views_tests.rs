@@ -16,7 +16,7 @@ fn lease_id() -> LeaseId {
 }
 
 fn issued_with(credential: Option<IssuedCredential>) -> Value {
-    let issued = super::issued(Issued {
+    let issued = issued(Issued {
         task: task_id(),
         template: "deploy-prod".into(),
         deadline: AT,

@@ -1,6 +1,6 @@
 //! `dayfly ledger verify`: every event against its hash, the rows against their events.
 
-use std::{ops::ControlFlow, path::PathBuf};
+use std::{ops::ControlFlow, path::Path};
 
 use serde_json::json;
 
@@ -37,7 +37,7 @@ pub fn verify(args: &LedgerVerifyArgs, session: &Session) -> Result<(), Failure>
         .help("keep a copy of the state folder before anything else; docs/RUNBOOK.md says how to go on from a copy"))
 }
 
-fn read(path: &PathBuf, session: &Session) -> Result<(String, Report), Failure> {
+fn read(path: &Path, session: &Session) -> Result<(String, Report), Failure> {
     if !path.exists() {
         let what = format!("there is no store `{}`", path.display());
         return Err(Failure::new(Exit::NotFound, what).help("name the broker's state folder with `--state DIR`"));
@@ -47,7 +47,7 @@ fn read(path: &PathBuf, session: &Session) -> Result<(String, Report), Failure> 
 }
 
 /// One consistent view of events, tasks and leases.
-fn verify_file(path: &PathBuf, session: &Session) -> Result<(String, Report), StoreError> {
+fn verify_file(path: &Path, session: &Session) -> Result<(String, Report), StoreError> {
     Reader::open(path)?.snapshot(|snapshot| {
         let mut verification = Verification::default();
         snapshot.each_event(0, |row| {

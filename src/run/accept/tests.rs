@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use axum::{
     Extension,
     body::Bytes,
+    http::request::Parts,
     response::IntoResponse,
     routing::{get, post},
 };
