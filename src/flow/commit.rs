@@ -6,7 +6,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dayfly_domain::{Cause, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
@@ -339,7 +339,9 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
+        let began = Instant::now();
         let written = self.store.write(&changes, now.at);
+        metrics::histogram!("dayfly_commit_duration_seconds").record(began.elapsed().as_secs_f64());
         metrics::histogram!("dayfly_commit_batch_size").record(ready.len() as f64);
         if matches!(written, Err(StoreError::Conflict | StoreError::Missing)) && ready.len() > 1 {
             // One group cannot be written: the others must not pay for it.

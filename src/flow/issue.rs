@@ -60,11 +60,12 @@ impl Flow {
             return Err(Reason::Clock.into());
         }
         let Exchange { subject, ask } = exchange;
+        let kind = Context::kind_of(&ask.what);
         let issued = match subject {
             Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, now).await,
             Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, now).await,
         };
-        self.count(&issued);
+        count(kind, &issued);
         issued
     }
 
@@ -245,6 +246,7 @@ impl Flow {
         let answer = Issued {
             task: row.id,
             template: row.template.clone(),
+            issuer: row.issuer.clone(),
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
@@ -308,14 +310,6 @@ impl Flow {
             return Err(Overtaken::Ended.into());
         }
         Ok(answer)
-    }
-
-    fn count(&self, issued: &Result<Issued, Refused>) {
-        let result = match issued {
-            Ok(_) => "issued",
-            Err(refused) => refused.reason.code(),
-        };
-        metrics::counter!("dayfly_issued_total", "result" => result).increment(1);
     }
 }
 
@@ -440,6 +434,15 @@ fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) ->
         expires: lease.expires,
         revocation: revoke::reach(checking, ttl_s).into_iter().map(bound).collect(),
     })
+}
+
+/// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
+fn count(kind: &'static str, issued: &Result<Issued, Refused>) {
+    let (issuer, result) = match issued {
+        Ok(issued) => (issued.issuer.clone(), "issued"),
+        Err(refused) => ("none".to_owned(), refused.reason.code()),
+    };
+    metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
 }
 
 fn reason_of(overtaken: Overtaken) -> Reason {

@@ -19,6 +19,7 @@ fn issued_with(credential: Option<IssuedCredential>) -> Value {
     let issued = issued(Issued {
         task: task_id(),
         template: "deploy-prod".into(),
+        issuer: "github".into(),
         deadline: AT,
         handle: Some(Secret::new("dtc_x".into())),
         point: Point { stream: "ab".into(), seq: 7 },
