@@ -34,7 +34,7 @@ pub fn verify(args: &LedgerVerifyArgs, session: &Session) -> Result<(), Failure>
         .problems
         .iter()
         .fold(Failure::failed(what), Failure::because)
-        .help("keep a copy of the state folder before anything else; docs/RUNBOOK.md says how to go on from a copy"))
+        .help("copy the state folder before anything else, and do not start a broker on it"))
 }
 
 fn read(path: &Path, session: &Session) -> Result<(String, Report), Failure> {
