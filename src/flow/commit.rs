@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -101,12 +102,20 @@ pub struct Writer {
     retry: Vec<EndGroup>,
 }
 
-/// A group that passed the fence, with what it changes.
+/// A group that passed the fence.
 struct Ready {
     /// The sequence number that its first event got.
     first: u64,
-    changes: Vec<Change>,
+    /// What it changes, within the batch's changes.
+    range: Range<usize>,
     reply: Reply,
+}
+
+/// A batch that passed the fence: changes in order, and whose they are.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    ready: Vec<Ready>,
 }
 
 type Prepared = (Vec<Change>, Reply);
@@ -128,9 +137,14 @@ impl Writer {
         while let Some(groups) = self.gather() {
             self.batch(groups);
         }
-        let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
-        let last = self.carried.drain(..).chain(ends).collect();
-        self.batch(last);
+        loop {
+            let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
+            let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
+            if last.is_empty() {
+                return;
+            }
+            self.batch(last);
+        }
     }
 
     /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
@@ -193,11 +207,11 @@ impl Writer {
         let mut fence = Fence::new(&shared.table, now);
         let mut seq = self.store.next_seq();
         let mut touched = HashSet::new();
-        let mut ready = Vec::new();
+        let mut batch = Batch::default();
         let records = self.shared.take_records();
         if !records.is_empty() {
             let first = seq;
-            ready.push(Ready { first, changes: numbered(records, &mut seq), reply: Reply::Nothing });
+            batch.push(first, numbered(records, &mut seq), Reply::Nothing);
         }
         for group in groups {
             if self.crowded(&group, &mut touched) {
@@ -206,11 +220,11 @@ impl Writer {
             }
             let mut next = seq;
             if let Some((changes, reply)) = self.prepare(group, &mut fence, &mut next, now) {
-                ready.push(Ready { first: seq, changes, reply });
+                batch.push(seq, changes, reply);
                 seq = next;
             }
         }
-        self.commit(ready, now);
+        self.commit(batch, now);
     }
 
     /// Whether this batch already touches the group's task: then it waits for the next one, so
@@ -233,7 +247,7 @@ impl Writer {
     fn prepare(&self, group: Group, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         match group {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
-            Group::End(group) => self.prepare_end(group, seq, now),
+            Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
             Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune => None,
         }
@@ -288,7 +302,7 @@ impl Writer {
         live.filter(outlives).map(|id| (id, at)).collect()
     }
 
-    fn prepare_end(&self, mut group: EndGroup, seq: &mut u64, now: Now) -> Option<Prepared> {
+    fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let table = &self.shared.table;
         let mark = match group.what {
             What::Task(id) => table.task(id).and_then(|task| task.end),
@@ -314,6 +328,11 @@ impl Writer {
             reply_end(&mut group, Err(NotCommitted::Store));
             return None;
         };
+        if let What::Task(id) = group.what
+            && group.block
+        {
+            fence.block(Label::of(&table.task(id)?));
+        }
         let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
         Some((changes, Reply::End(group, durable)))
     }
@@ -334,36 +353,46 @@ impl Writer {
         Some(changes)
     }
 
-    fn commit(&mut self, ready: Vec<Ready>, now: Now) {
-        let changes: Vec<Change> = ready.iter().flat_map(|ready| ready.changes.iter().cloned()).collect();
-        if changes.is_empty() {
+    fn commit(&mut self, batch: Batch, now: Now) {
+        if batch.changes.is_empty() {
             return;
         }
         let began = Instant::now();
-        let written = self.store.write(&changes, now.at);
+        let written = self.store.write(&batch.changes, now.at);
         metrics::histogram!("dayfly_commit_duration_seconds").record(began.elapsed().as_secs_f64());
-        metrics::histogram!("dayfly_commit_batch_size").record(ready.len() as f64);
-        if matches!(written, Err(StoreError::Conflict | StoreError::Missing)) && ready.len() > 1 {
+        metrics::histogram!("dayfly_commit_batch_size").record(batch.ready.len() as f64);
+        let alone = match &written {
             // One group cannot be written: the others must not pay for it.
-            ready.into_iter().for_each(|ready| self.commit_alone(ready, now));
-            return;
+            Err(StoreError::Conflict | StoreError::Missing) => batch.ready.len() > 1,
+            // What issues more than fits must not keep an end from being written.
+            Err(StoreError::Full) => batch.ready.iter().any(|ready| !matches!(ready.reply, Reply::End(..))),
+            _ => false,
+        };
+        let Batch { mut changes, ready } = batch;
+        if alone {
+            let full = matches!(written, Err(StoreError::Full));
+            ready.into_iter().for_each(|ready| self.commit_alone(ready, &mut changes, full, now));
+        } else {
+            self.settle(ready, &changes, &written);
         }
-        self.settle(ready, &changes, written);
     }
 
-    /// The same group at the sequence number that is next now.
-    fn commit_alone(&mut self, mut ready: Ready, now: Now) {
+    /// The same group at the sequence number that is next now. On a full disk only ends are tried.
+    fn commit_alone(&mut self, mut ready: Ready, all: &mut [Change], full: bool, now: Now) {
+        let changes = &mut all[ready.range.clone()];
+        if full && !matches!(ready.reply, Reply::End(..)) {
+            return self.settle(vec![ready], &[], &Err(StoreError::Full));
+        }
         let back = ready.first.saturating_sub(self.store.next_seq());
-        ready.changes.iter_mut().for_each(|change| move_back(change, back));
+        changes.iter_mut().for_each(|change| move_back(change, back));
         ready.reply.move_back(back);
-        let changes = std::mem::take(&mut ready.changes);
-        let written = self.store.write(&changes, now.at);
-        self.settle(vec![ready], &changes, written);
+        let written = self.store.write(changes, now.at);
+        self.settle(vec![ready], changes, &written);
     }
 
-    fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: Result<(), StoreError>) {
-        self.shared.note_write(&written);
-        let failed = match &written {
+    fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: &Result<(), StoreError>) {
+        self.shared.note_write(written);
+        let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 None
@@ -411,6 +440,14 @@ impl Writer {
         self.carried = others;
         let ends: VecDeque<Group> = ends;
         ends.into_iter().filter_map(|group| if let Group::End(end) = group { Some(end) } else { None }).collect()
+    }
+}
+
+impl Batch {
+    fn push(&mut self, first: u64, changes: Vec<Change>, reply: Reply) {
+        let start = self.changes.len();
+        self.changes.extend(changes);
+        self.ready.push(Ready { first, range: start..self.changes.len(), reply });
     }
 }
 

@@ -251,7 +251,11 @@ impl Table {
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
-                    lease.end = Some(End::from(*end));
+                    // An earlier end that is asked and not yet durable must not give way (law L2).
+                    let marked = lease.end.is_some_and(|mark| mark.seq.is_none() && mark.at < end.at);
+                    if !marked {
+                        lease.end = Some(End::from(*end));
+                    }
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
