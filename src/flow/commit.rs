@@ -6,90 +6,27 @@
 use std::{
     collections::{HashSet, VecDeque},
     ops::Range,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use dayfly_domain::{Cause, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
+use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, swap::Swap};
+use super::{
+    Shared,
+    group::{EndGroup, Group, IssueGroup, NotCommitted, Subject, What},
+};
 use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
-    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError, TaskRow},
+    store::{BlockRow, Change, EndRow, Store, StoreError},
 };
 
 /// Groups in one commit.
 const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// Groups that may wait.
-pub(super) const QUEUE_MAX: usize = 4096;
-
-/// What a request wants committed.
-#[derive(Debug)]
-pub(super) enum Group {
-    Issue(Box<IssueGroup>),
-    End(EndGroup),
-    /// Refusals or ends are waiting in [`Shared::records`] and [`Shared::ends`].
-    Wake,
-    Swap(Box<Swap>),
-    /// Written and acknowledged like any other; for events without rows.
-    Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
-    Prune,
-    Stop,
-}
-
-/// A task to open, or one to feed, with the credential and the events of the decision.
-#[derive(Debug)]
-pub(super) struct IssueGroup {
-    pub decided_under: Fingerprint,
-    pub task: Subject,
-    pub lease: Option<LeaseRow>,
-    /// In order; the last one is where the answer points.
-    pub events: Vec<Entry>,
-    /// End this task's earlier leases of the target so many seconds from now.
-    pub supersede_s: Option<u8>,
-    pub ack: oneshot::Sender<Result<u64, NotCommitted>>,
-}
-
-#[derive(Debug)]
-pub(super) enum Subject {
-    Open { row: Box<TaskRow>, per_job: u32 },
-    Feed(TaskId),
-}
-
-/// An end that already counts in memory.
-#[derive(Debug)]
-pub(super) struct EndGroup {
-    pub what: What,
-    pub actor: String,
-    pub reason: Option<String>,
-    /// With a task: also refuse the same work until its deadline.
-    pub block: bool,
-    /// Gone once it was answered; the group itself stays until it is durable.
-    pub ack: Option<oneshot::Sender<Result<End, NotCommitted>>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum What {
-    Task(TaskId),
-    Lease(LeaseId),
-}
-
-/// Why a group is not on the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotCommitted {
-    #[error("overtaken: {0}")]
-    Overtaken(#[from] Overtaken),
-    #[error("decided under a bundle that is no longer the current one")]
-    OtherBundle,
-    #[error("the store cannot be written")]
-    Store,
-    #[error("there is no such thing in memory")]
-    Gone,
-}
 
 /// The writer's side.
 pub struct Writer {
@@ -472,30 +409,6 @@ fn move_back(change: &mut Change, by: u64) {
     }
 }
 
-impl Shared {
-    /// Queues an end. Ends are never refused for want of room: there are no more than live leases.
-    pub(super) fn push_end(&self, group: EndGroup) {
-        lock(&self.ends).push_back(group);
-        // A full queue means that the writer is awake anyway.
-        let _ = self.queue.try_send(Group::Wake);
-    }
-
-    fn take_ends(&self, max: usize) -> Vec<EndGroup> {
-        let mut ends = lock(&self.ends);
-        let count = ends.len().min(max);
-        ends.drain(..count).collect()
-    }
-
-    fn has_ends(&self) -> bool {
-        !lock(&self.ends).is_empty()
-    }
-
-    /// Remembers whether the store could be written, for readiness.
-    pub(super) fn note_write(&self, written: &Result<(), StoreError>) {
-        self.store_fault.store(Arc::new(written.as_ref().err().map(ToString::to_string)));
-    }
-}
-
 pub(super) fn numbered(entries: Vec<Entry>, seq: &mut u64) -> Vec<Change> {
     let number = |entry: Entry| {
         let row = entry.at_seq(*seq);
@@ -529,10 +442,6 @@ fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
     BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     if let Some(ack) = group.ack.take() {
         // A caller that has gone away needs no answer.
@@ -540,7 +449,7 @@ fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     }
 }
 
-/// For tests of the fence: the table alone.
+/// Whether the lease is live, as introspection would say it.
 pub(super) fn live(table: &Table, lease: LeaseId, now: Now) -> bool {
-    table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == dayfly_domain::State::Active)
+    table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == State::Active)
 }
