@@ -7,4 +7,6 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod thin_path;
 mod tidy;
+mod world;
