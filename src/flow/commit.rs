@@ -233,7 +233,7 @@ impl Writer {
     fn prepare(&self, group: Group, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         match group {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
-            Group::End(group) => self.prepare_end(group, seq, now),
+            Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
             Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune => None,
         }
@@ -288,7 +288,7 @@ impl Writer {
         live.filter(outlives).map(|id| (id, at)).collect()
     }
 
-    fn prepare_end(&self, mut group: EndGroup, seq: &mut u64, now: Now) -> Option<Prepared> {
+    fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let table = &self.shared.table;
         let mark = match group.what {
             What::Task(id) => table.task(id).and_then(|task| task.end),
@@ -314,6 +314,11 @@ impl Writer {
             reply_end(&mut group, Err(NotCommitted::Store));
             return None;
         };
+        for change in &changes {
+            if let Change::AddBlock(row) = change {
+                fence.block(Label::from(row));
+            }
+        }
         let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
         Some((changes, Reply::End(group, durable)))
     }
@@ -360,7 +365,10 @@ impl Writer {
     }
 
     fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: Result<(), StoreError>) {
-        self.shared.note_write(&written);
+        // A row that clashes is one request's fault; the store is well.
+        if !matches!(written, Err(StoreError::Conflict)) {
+            self.shared.note_write(&written);
+        }
         let failed = match &written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));

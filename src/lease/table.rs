@@ -107,22 +107,22 @@ impl Label {
     }
 }
 
+impl From<&BlockRow> for Label {
+    fn from(row: &BlockRow) -> Self {
+        let word = |text: &String| Arc::from(&**text);
+        Self {
+            template: word(&row.template),
+            job: row.job.as_ref().map(word),
+            workload: row.workload.as_ref().map(word),
+        }
+    }
+}
+
 impl Task {
     pub fn state(&self, now: Now) -> State {
         match self.end {
             Some(end) if end.at <= now.at => State::Ended,
             _ if now.expired(self.opened_at, self.deadline) => State::Expired,
-            _ => State::Active,
-        }
-    }
-}
-
-impl Lease {
-    /// Of the lease alone; its task and ancestors are asked by [`Table::lease_state`].
-    fn own_state(&self, now: Now) -> State {
-        match self.end {
-            Some(end) if end.at <= now.at && end.at < self.expires => State::Ended,
-            _ if now.expired(self.issued_at, self.expires) => State::Expired,
             _ => State::Active,
         }
     }
@@ -151,18 +151,14 @@ impl Table {
         }
     }
 
-    /// The state of a lease and the end that made it so, whoever's it was.
+    /// The state of a lease and the end that made it so, whoever's it was: the earliest counts,
+    /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
-        match lease.own_state(now) {
-            State::Active => {}
-            State::Ended => return (State::Ended, lease.end),
-            State::Expired => {
-                let earlier = self.end_above(lease, now).filter(|end| end.at < lease.expires);
-                return earlier.map_or((State::Expired, None), |end| (State::Ended, Some(end)));
-            }
-        }
-        match self.end_above(lease, now) {
+        let due = |end: &End| end.at <= now.at && end.at < lease.expires;
+        let ends = [lease.end, self.end_above(lease, now)];
+        match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
+            None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
             None => (State::Active, None),
         }
     }
@@ -251,7 +247,10 @@ impl Table {
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
-                    lease.end = Some(End::from(*end));
+                    // SECURITY: an end that was marked while this supersede was being written is
+                    // not put off by it; a_supersede_does_not_revive_what_was_ended_meanwhile
+                    let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
+                    lease.end = marked.or(Some(End::from(*end)));
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
