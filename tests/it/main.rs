@@ -7,6 +7,11 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod durable;
+mod evidence;
+mod grants;
+mod handles;
+mod renewal;
 mod thin_path;
 mod tidy;
 mod world;
