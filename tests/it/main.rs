@@ -7,7 +7,10 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod clocks;
+mod deadline;
 mod durable;
+mod ends;
 mod evidence;
 mod grants;
 mod handles;
