@@ -265,10 +265,10 @@ impl Writer {
             reply_end(&mut group, Err(NotCommitted::Store));
             return None;
         };
-        if let What::Task(id) = group.what
-            && group.block
-        {
-            fence.block(Label::of(&table.task(id)?));
+        for change in &changes {
+            if let Change::AddBlock(row) = change {
+                fence.block(Label::from(row));
+            }
         }
         let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
         Some((changes, Reply::End(group, durable)))
@@ -328,7 +328,10 @@ impl Writer {
     }
 
     fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: &Result<(), StoreError>) {
-        self.shared.note_write(written);
+        // A row that clashes is one request's fault; the store is well.
+        if !matches!(written, Err(StoreError::Conflict)) {
+            self.shared.note_write(written);
+        }
         let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));

@@ -122,8 +122,11 @@ impl Flow {
         now: Now,
     ) -> Result<Issued, Refused> {
         let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
-        if self.table.task_state(row.id, now) != Some(State::Active) {
-            return Err(Reason::Ended.into());
+        match self.table.task_state(row.id, now) {
+            Some(State::Active) => {}
+            // Written, and not yet in memory: the commit that opened it is about to be applied.
+            None if row.end.is_none() && row.deadline > now.at => return Err(Reason::Busy.into()),
+            _ => return Err(Reason::Ended.into()),
         }
         if ask.template.is_empty() {
             ask.template.clone_from(&row.template);

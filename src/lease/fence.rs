@@ -41,8 +41,14 @@ pub struct Fence<'a> {
 
 impl<'a> Fence<'a> {
     pub fn new(table: &'a Table, now: Now) -> Self {
-        let (evidence, handles, blocked) = (HashSet::new(), HashSet::new(), HashSet::new());
-        Self { table, now, evidence, handles, opened: HashMap::new(), blocked }
+        Self {
+            table,
+            now,
+            evidence: HashSet::new(),
+            handles: HashSet::new(),
+            opened: HashMap::new(),
+            blocked: HashSet::new(),
+        }
     }
 
     /// May this task open? Remembers it for the rest of the batch when it may.
@@ -80,8 +86,10 @@ impl<'a> Fence<'a> {
     }
 
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {
-        let blocked =
-            self.blocked.contains(label) || self.table.blocks.get(label).is_some_and(|block| block.until > self.now.at);
+        if self.blocked.contains(label) {
+            return Err(Overtaken::Blocked);
+        }
+        let blocked = self.table.blocks.get(label).is_some_and(|block| block.until > self.now.at);
         if blocked { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 
