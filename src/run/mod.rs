@@ -20,6 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::serve::{attend, prepare_state};
 pub use self::{
     metrics::install as install_metrics,
     serve::{DATABASE, ServeError, check, serve},
@@ -103,6 +104,12 @@ impl Running {
     /// A token that stops the broker when it is cancelled.
     pub fn stopper(&self) -> CancellationToken {
         self.stop.clone()
+    }
+
+    /// Starts a companion of the broker. It ends when `stopper` says so; if it ends before, the
+    /// broker is broken.
+    pub fn also(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        spawn(&mut self.tasks, name, task);
     }
 
     /// Resolves when one of the broker's own tasks has died, or the writer.

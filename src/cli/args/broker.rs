@@ -48,13 +48,13 @@ pub struct DevTokenArgs {
     /// The folder that `dayfly dev --state` keeps
     #[arg(long, value_name = "DIR")]
     pub state: PathBuf,
-    /// The issuer to speak as
-    #[arg(long = "as", value_name = "NAME", default_value = "github")]
-    pub as_name: Name,
+    /// The issuer to speak as [default: the one that the stand-in plays]
+    #[arg(long = "as", value_name = "NAME")]
+    pub as_name: Option<Name>,
     /// Claims as a JSON object, `-` for stdin; nothing in it is changed
     #[arg(long, value_name = "FILE")]
     pub claims: Option<PathBuf>,
-    /// Leave out a claim that would be filled in; may be repeated
+    /// Leave out a claim; may be repeated
     #[arg(long, value_name = "NAME")]
     pub without: Vec<String>,
 }
