@@ -6,9 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Flow,
-    commit::{EndGroup, NotCommitted, What},
+    group::{COMMIT_WITHIN, EndGroup, NotCommitted, What},
     introspect::Authority,
-    issue::COMMIT_WITHIN,
     words::{Caller, ChannelState, EndAnswer, Presented, Refused},
 };
 use crate::{
@@ -36,8 +35,13 @@ impl Flow {
         if let Some(end) = row.end {
             return self.answer_task(id, Some(end.into()), now).await;
         }
-        if self.table.task_state(id, now).is_none_or(|state| state == State::Expired) {
-            return self.answer_task(id, None, now).await;
+        // SECURITY: what has expired only under a wall clock that jumped may come back with the next
+        // start, so it is ended on the record; an_end_while_the_clock_is_wrong_is_kept
+        match self.table.task_state(id, now) {
+            None | Some(State::Expired) if row.deadline <= now.at => return self.answer_task(id, None, now).await,
+            // Written, and not yet in memory: the commit that opened it is about to be applied.
+            None => return Err(Reason::Busy.into()),
+            Some(_) => {}
         }
         let cause = cause_of(&authority);
         let block = block.unwrap_or(!matches!(authority, Authority::Handle { .. }));
@@ -104,13 +108,22 @@ impl Flow {
     pub async fn revoke_presented(&self, token: &Presented) -> Result<(), Refused> {
         let now = self.time.now();
         let Some((id, lease, _)) = self.lease_of(token) else { return Ok(()) };
-        if self.table.lease_state(&lease, now).0 == State::Active {
+        if self.over(&lease, now).is_none() {
             self.table.mark_lease(id, End { at: now.at, cause: Cause::Presented, seq: None });
             self.end(lease_group(id, "bearer".to_owned(), None)).await?;
-        } else if self.table.lease(id).and_then(|lease| lease.end).is_some_and(|end| end.seq.is_none()) {
-            return Err(Reason::NotDurable.into());
         }
         Ok(())
+    }
+
+    /// Whether nothing needs to be written to keep a lease from living on, and what ended it. An
+    /// end that is not durable yet does not count, nor an expiry by a wall clock that jumped.
+    // SECURITY: `an_end_that_is_not_durable_is_not_acknowledged_by_another_door`.
+    fn over(&self, lease: &Lease, now: Now) -> Option<Option<End>> {
+        match self.table.lease_state(lease, now) {
+            (State::Ended, Some(end)) if end.seq.is_some() => Some(Some(end)),
+            (State::Expired, _) if lease.expires <= now.at => Some(None),
+            _ => None,
+        }
     }
 
     async fn end_one(
@@ -123,13 +136,13 @@ impl Flow {
         reason: Option<String>,
     ) -> Result<EndAnswer, Refused> {
         let now = self.time.now();
-        let Some(lease) = self.table.lease(id) else { return Ok(self.answer_kept_lease(&row, &task, now)) };
-        match self.table.lease_state(&lease, now) {
-            (State::Expired, _) => return Ok(self.answer_lease(id, &lease, None, now)),
-            (State::Ended, Some(end)) if lease.end.is_none_or(|own| own.seq.is_some()) => {
-                return Ok(self.answer_lease(id, &lease, Some(end), now));
-            }
-            _ => {}
+        let Some(lease) = self.table.lease(id) else {
+            // Written, and not yet in memory: the commit that issued it is about to be applied.
+            let expired = row.expires <= now.at;
+            return if expired { Ok(self.answer_kept_lease(&row, &task, now)) } else { Err(Reason::Busy.into()) };
+        };
+        if let Some(end) = self.over(&lease, now) {
+            return Ok(self.answer_lease(id, &lease, end, now));
         }
         self.table.mark_lease(id, End { at: now.at, cause, seq: None });
         let end = self.end(lease_group(id, actor, reason)).await?;
@@ -192,9 +205,8 @@ impl Flow {
 
     /// A lease that memory has forgotten: it is over, one way or the other.
     fn answer_kept_lease(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> EndAnswer {
-        let own = row.end.filter(|end| end.at < row.expires);
-        let above = task.end.filter(|end| end.at < row.expires);
-        let end: Option<End> = own.or(above).map(|end: EndRow| end.into());
+        let ends = [row.end, task.end].into_iter().flatten().filter(|end| end.at < row.expires);
+        let end: Option<End> = ends.min_by_key(|end| end.at).map(|end: EndRow| end.into());
         EndAnswer {
             id: row.id.to_string(),
             state: if end.is_some() { State::Ended } else { State::Expired },

@@ -334,7 +334,7 @@ enum Failed {
 /// The state of a lease that memory has forgotten.
 fn kept_state(row: &LeaseRow, task: &TaskRow, now: Now) -> (State, Option<End>) {
     let earlier = |end: &EndRow| end.at < row.expires && end.at <= now.at;
-    match row.end.filter(earlier).or(task.end.filter(earlier)) {
+    match [row.end, task.end].into_iter().flatten().filter(earlier).min_by_key(|end| end.at) {
         Some(end) => (State::Ended, Some(End::from(end))),
         None if now.expired(row.issued_at, row.expires) => (State::Expired, None),
         None => (State::Active, None),

@@ -6,10 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dayfly_domain::State;
 use tokio::sync::oneshot;
 
-use super::{
-    Flow,
-    commit::{Group, Writer},
-};
+use super::{Flow, commit::Writer, group::Group};
 use crate::{
     ledger::{self, KeyRotation, Stamp},
     store::{Checkpointer, PruneBefore},

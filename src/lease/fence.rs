@@ -36,11 +36,19 @@ pub struct Fence<'a> {
     evidence: HashSet<[u8; 32]>,
     handles: HashSet<[u8; 32]>,
     opened: HashMap<Label, u32>,
+    blocked: HashSet<Label>,
 }
 
 impl<'a> Fence<'a> {
     pub fn new(table: &'a Table, now: Now) -> Self {
-        Self { table, now, evidence: HashSet::new(), handles: HashSet::new(), opened: HashMap::new() }
+        Self {
+            table,
+            now,
+            evidence: HashSet::new(),
+            handles: HashSet::new(),
+            opened: HashMap::new(),
+            blocked: HashSet::new(),
+        }
     }
 
     /// May this task open? Remembers it for the rest of the batch when it may.
@@ -72,7 +80,15 @@ impl<'a> Fence<'a> {
         self.not_blocked(&Label::of(&task))
     }
 
+    /// A block that this batch writes: it counts for the groups behind it.
+    pub fn block(&mut self, label: Label) {
+        self.blocked.insert(label);
+    }
+
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {
+        if self.blocked.contains(label) {
+            return Err(Overtaken::Blocked);
+        }
         let blocked = self.table.blocks.get(label).is_some_and(|block| block.until > self.now.at);
         if blocked { Err(Overtaken::Blocked) } else { Ok(()) }
     }

@@ -107,22 +107,22 @@ impl Label {
     }
 }
 
+impl From<&BlockRow> for Label {
+    fn from(row: &BlockRow) -> Self {
+        let word = |text: &String| Arc::from(&**text);
+        Self {
+            template: word(&row.template),
+            job: row.job.as_ref().map(word),
+            workload: row.workload.as_ref().map(word),
+        }
+    }
+}
+
 impl Task {
     pub fn state(&self, now: Now) -> State {
         match self.end {
             Some(end) if end.at <= now.at => State::Ended,
             _ if now.expired(self.opened_at, self.deadline) => State::Expired,
-            _ => State::Active,
-        }
-    }
-}
-
-impl Lease {
-    /// Of the lease alone; its task and ancestors are asked by [`Table::lease_state`].
-    fn own_state(&self, now: Now) -> State {
-        match self.end {
-            Some(end) if end.at <= now.at && end.at < self.expires => State::Ended,
-            _ if now.expired(self.issued_at, self.expires) => State::Expired,
             _ => State::Active,
         }
     }
@@ -151,18 +151,14 @@ impl Table {
         }
     }
 
-    /// The state of a lease and the end that made it so, whoever's it was.
+    /// The state of a lease and the end that made it so, whoever's it was: the earliest counts,
+    /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
-        match lease.own_state(now) {
-            State::Active => {}
-            State::Ended => return (State::Ended, lease.end),
-            State::Expired => {
-                let earlier = self.end_above(lease, now).filter(|end| end.at < lease.expires);
-                return earlier.map_or((State::Expired, None), |end| (State::Ended, Some(end)));
-            }
-        }
-        match self.end_above(lease, now) {
+        let due = |end: &End| end.at <= now.at && end.at < lease.expires;
+        let ends = [lease.end, self.end_above(lease, now)];
+        match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
+            None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
             None => (State::Active, None),
         }
     }
@@ -251,7 +247,10 @@ impl Table {
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
-                    lease.end = Some(End::from(*end));
+                    // SECURITY: an end that was marked while this supersede was being written is
+                    // not put off by it; a_supersede_does_not_revive_what_was_ended_meanwhile
+                    let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
+                    lease.end = marked.or(Some(End::from(*end)));
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
@@ -366,5 +365,122 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl From<EndRow> for End {
     fn from(row: EndRow) -> Self {
         Self { at: row.at, cause: row.cause, seq: Some(row.seq) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_domain::{Bound, Kind};
+
+    use super::*;
+
+    const AT: UnixMs = UnixMs::from_s(1_000);
+
+    fn task_row(number: u8, parent: Option<TaskId>) -> TaskRow {
+        let text = String::new;
+        TaskRow {
+            id: TaskId::from_parts(1, [number; 10]),
+            parent,
+            template: "deploy".into(),
+            purpose: text(),
+            ticket: None,
+            job: None,
+            row: text(),
+            owner: text(),
+            environment: text(),
+            issuer: text(),
+            profile: text(),
+            workload: "ci/shop".into(),
+            untrusted: false,
+            grants: "{}".into(),
+            evidence_key: [number; 32],
+            evidence_iat_s: 990,
+            evidence_exp_s: 1_600,
+            claims: None,
+            handle_hash: [number; 32],
+            bound: Bound::None,
+            thumbprint: None,
+            opened_at: AT,
+            deadline: AT.plus_s(900),
+            end: None,
+        }
+    }
+
+    fn lease_row(task: TaskId) -> LeaseRow {
+        LeaseRow {
+            id: LeaseId::from_parts(1, [9; 10]),
+            task,
+            seq: 1,
+            target: "shop".into(),
+            kind: Kind::Jwt,
+            row: String::new(),
+            actions: "[]".into(),
+            issued_at: AT,
+            expires: AT.plus_s(900),
+            credential_hash: [9; 32],
+            thumbprint: None,
+            end: None,
+        }
+    }
+
+    fn state(table: &Table, lease: LeaseId, seconds: i64) -> State {
+        table.lease_state(&table.lease(lease).unwrap(), Now::exactly(AT.plus_s(seconds))).0
+    }
+
+    #[test]
+    fn a_supersede_does_not_revive_what_was_ended_meanwhile() {
+        let (table, task) = (Table::default(), task_row(1, None));
+        let lease = lease_row(task.id);
+        let (id, ahead) = (lease.id, EndRow { at: AT.plus_s(30), cause: Cause::Superseded, seq: 7 });
+        table.apply(&Change::OpenTask(task));
+        table.apply(&Change::AddLease(lease));
+        // The supersede is on its way to the store when the lease is ended by hand.
+        let mark = End { at: AT.plus_s(1), cause: Cause::Revoked, seq: None };
+        table.mark_lease(id, mark).unwrap();
+        table.apply(&Change::EndLease(id, ahead));
+        assert_eq!(state(&table, id, 1), State::Ended);
+        assert_eq!(table.lease(id).unwrap().end, Some(mark), "and the mark is still to be written");
+        table.apply(&Change::EndLease(id, EndRow { at: mark.at, cause: mark.cause, seq: 8 }));
+        assert_eq!(table.lease(id).unwrap().end, Some(End { seq: Some(8), ..mark }));
+    }
+
+    #[test]
+    fn an_end_above_is_an_end_below() {
+        let table = Table::default();
+        let (top, middle) = (task_row(1, None), task_row(2, Some(task_row(1, None).id)));
+        let bottom = task_row(3, Some(middle.id));
+        let (lease, ids) = (lease_row(bottom.id), [top.id, middle.id, bottom.id]);
+        let id = lease.id;
+        [top, middle, bottom].into_iter().for_each(|row| table.apply(&Change::OpenTask(row)));
+        table.apply(&Change::AddLease(lease));
+        table.mark_task(ids[1], End { at: AT.plus_s(5), cause: Cause::Completed, seq: None });
+        let now = Now::exactly(AT.plus_s(5));
+        let states = ids.map(|id| table.task_state(id, now).unwrap());
+        assert_eq!(states, [State::Active, State::Ended, State::Ended], "never a parent");
+        let (state, end) = table.lease_state(&table.lease(id).unwrap(), now);
+        assert_eq!((state, end.map(|end| end.cause)), (State::Ended, Some(Cause::ParentEnded)));
+        assert_eq!(self::state(&table, id, 4), State::Active, "not before");
+    }
+
+    #[test]
+    fn the_first_end_stays() {
+        let (table, task) = (Table::default(), task_row(1, None));
+        let id = task.id;
+        table.apply(&Change::OpenTask(task));
+        let first = End { at: AT, cause: Cause::Completed, seq: None };
+        assert_eq!(table.mark_task(id, first), Some(first));
+        assert_eq!(table.mark_task(id, End { cause: Cause::Revoked, ..first }), Some(first));
+    }
+
+    #[test]
+    fn evidence_and_handle_are_remembered_as_long_as_either_may_come_back() {
+        let (table, task) = (Table::default(), task_row(1, None));
+        let (id, hash) = (task.id, task.handle_hash);
+        table.apply(&Change::OpenTask(TaskRow { deadline: AT.plus_s(5), ..task }));
+        // The evidence's `exp` and its leeway come later than the deadline.
+        assert_eq!(table.forget_expired(Now::exactly(AT.plus_s(629)), 10), 0);
+        assert_eq!(table.task_of_handle(&hash), Some(id));
+        assert_eq!(table.forget_expired(Now::exactly(AT.plus_s(630)), 10), 1);
+        assert!(table.task_of_handle(&hash).is_none() && table.evidence.is_empty() && table.jobs.is_empty());
     }
 }

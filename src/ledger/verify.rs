@@ -41,9 +41,12 @@ pub struct Verification {
     more: u64,
     opened: HashMap<TaskId, Opened>,
     issued: HashMap<LeaseId, Issued>,
-    ends: HashMap<u64, (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>)>,
+    ends: HashMap<u64, Ending>,
     ids: HashMap<EventId, u64>,
 }
+
+/// Task, lease, cause and time of an end.
+type Ending = (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>);
 
 #[derive(Debug)]
 struct Opened {
@@ -60,7 +63,8 @@ struct Issued {
     until: i64,
     credential: String,
     seen: bool,
-    ended: bool,
+    /// As its row says.
+    ended_at: Option<i64>,
 }
 
 impl Verification {
@@ -128,7 +132,7 @@ impl Verification {
         };
         let until = body.until.unwrap_or_default();
         let credential = body.credential.unwrap_or_default();
-        let issued = Issued { seq, task: body.task, until, credential, seen: false, ended: false };
+        let issued = Issued { seq, task: body.task, until, credential, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
@@ -155,7 +159,7 @@ impl Verification {
             return self.problem(format!("lease {}: no event issued it", row.id));
         };
         issued.seen = true;
-        issued.ended = row.end.is_some();
+        issued.ended_at = row.end.map(|end| end.at.as_ms());
         let same = issued.seq == row.seq
             && issued.task == Some(row.task)
             && issued.until == row.expires.as_ms()
@@ -198,10 +202,13 @@ impl Verification {
     fn unused_ends(&mut self) {
         let mut left: Vec<_> = self.ends.drain().collect();
         left.sort_unstable_by_key(|(seq, _)| *seq);
-        for (seq, (task, lease, _, _)) in left {
+        for (seq, (task, lease, _, at)) in left {
             let kept = match (task, lease) {
-                // An end that lay ahead may have given way to an earlier one of the same lease.
-                (_, Some(lease)) => self.issued.get(&lease).is_some_and(|issued| issued.seen && !issued.ended),
+                // An end that lay ahead may have given way to an earlier one of the same lease,
+                // never the other way round.
+                (_, Some(lease)) => self.issued.get(&lease).is_some_and(|issued| {
+                    issued.seen && issued.ended_at.is_none_or(|ended| at.is_some_and(|at| at <= ended))
+                }),
                 (Some(task), None) => self.opened.get(&task).is_some_and(|opened| opened.seen),
                 (None, None) => true,
             };

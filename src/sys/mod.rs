@@ -4,5 +4,6 @@ pub mod clock;
 pub mod entropy;
 pub mod env;
 pub mod files;
+pub mod log;
 pub mod net;
 pub mod offload;

@@ -7,4 +7,14 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod clocks;
+mod deadline;
+mod durable;
+mod ends;
+mod evidence;
+mod grants;
+mod handles;
+mod renewal;
+mod thin_path;
 mod tidy;
+mod world;

@@ -6,6 +6,8 @@
 //! protected: it wants a task token for `AUDIENCE` that grants the action `rows:read`. Put TLS in
 //! front of it before it is used for real.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
 use std::{error::Error, sync::Arc, time::Duration};
 
 use axum::{

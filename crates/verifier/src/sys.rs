@@ -24,6 +24,7 @@ pub trait Clock: Send + Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
+#[expect(clippy::disallowed_methods, reason = "the one door to the clock")]
 impl Clock for SystemClock {
     /// A clock before 1970 reads as far in the future, so that everything is expired (law L4).
     fn now(&self) -> UnixMs {
@@ -57,6 +58,7 @@ impl Steady {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one door to randomness")]
 pub(crate) fn random() -> SystemRandom {
     SystemRandom::new()
 }

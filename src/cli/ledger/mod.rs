@@ -132,7 +132,7 @@ mod tests {
             limit: 50,
             door: <_>::default(),
         };
-        let session = crate::cli::session::Session { clock, ..test_session() };
+        let session = Session { clock, ..test_session() };
         let expected = [("task", samples::task_id(1).to_string()), ("since", "1970-01-01T01:00:00Z".to_owned())];
         assert_eq!(filter(&args, &session), expected);
     }

@@ -1,6 +1,6 @@
 //! The example server, held to what it promises.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the example has more than the test needs")]
 #[path = "../../examples/axum_server.rs"]
 mod axum_server;
 

@@ -1,0 +1,430 @@
+//! A whole broker in the test's hand: a stepped clock, a bundle made of text, evidence signed by a
+//! stand-in issuer, the writer on a thread of its own. Stories call the verbs or the HTTP door.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use axum::{Router, body::Body, http::Request};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use dayfly::{
+    flow::{
+        BundleSource, Caller, EndAnswer, Exchange, Flow, Introspected, Issued, Loaded, Presented, Refused, StartError,
+        Startup, Subject, Upkeep, start,
+    },
+    http::{Door, Front, Peer, router},
+    ledger::{Report, Verification},
+    policy::{Ask, BundleEnv, What, parse},
+    store::{Reader, Store},
+    sys::{
+        clock::{Clock, Stepped},
+        files::SourceFile,
+    },
+};
+use dayfly_domain::{BindingKind, Kind, LeaseId, Reason, Secret, TaskId, UnixMs, bundle::Problem};
+use dayfly_verifier::crypto::SigningKey;
+use ring::digest;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tower::ServiceExt;
+
+pub const ISSUER: &str = "https://broker.example.org";
+pub const BROKER_URI: &str = "https://broker.example.org/v1";
+pub const CI: &str = "https://ci.example.org";
+pub const SHOP_URI: &str = "https://shop.example.org";
+pub const STOCK_URI: &str = "https://stock.example.org";
+pub const START: UnixMs = UnixMs::from_s(1_800_000_000);
+pub const BUNDLE: &str = include_str!("world.toml");
+pub const OPERATOR: Caller = Caller::Operator { uid: 1000 };
+
+pub struct World {
+    pub flow: Flow,
+    pub upkeep: Upkeep,
+    pub clock: Arc<Stepped>,
+    pub bundle: Arc<Text>,
+    pub reader: Reader,
+    writer: Option<JoinHandle<()>>,
+    key: SigningKey,
+    folder: Option<TempDir>,
+    strict: bool,
+    count: u64,
+}
+
+/// A bundle whose text a test changes.
+pub struct Text {
+    text: Mutex<String>,
+    jwks: Vec<u8>,
+}
+
+impl Text {
+    pub fn set(&self, text: &str) {
+        *self.text.lock().unwrap() = text.to_owned();
+    }
+
+    /// Replaces what must be there.
+    pub fn edit(&self, from: &str, to: &str) {
+        let mut text = self.text.lock().unwrap();
+        assert!(text.contains(from), "`{from}` is not in the bundle");
+        *text = text.replace(from, to);
+    }
+
+    /// Takes a table and what follows it out, up to the next blank line.
+    pub fn cut(&self, head: &str) {
+        let mut text = self.text.lock().unwrap();
+        let at = text.find(head).expect("the table is in the bundle");
+        let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end);
+        text.replace_range(at..end, "");
+    }
+}
+
+impl BundleSource for Text {
+    fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let text = self.text.lock().unwrap().clone();
+        let files = [SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
+        let (bundle, lints) = parse(&files, &env, &mut |_| Ok(self.jwks.clone()))?;
+        Loaded::of(bundle, lints)
+    }
+}
+
+/// A job of the stand-in CI: what its token says.
+#[derive(Clone)]
+pub struct Job(pub Value);
+
+impl Job {
+    /// A job of the shop, in a run of its own.
+    pub fn shop() -> Self {
+        Self(json!({ "sub": "shop", "org": "acme", "event": "push" }))
+    }
+
+    pub fn pay() -> Self {
+        Self::shop().with("sub", "pay")
+    }
+
+    pub fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
+        self.0[claim] = value.into();
+        self
+    }
+
+    pub fn run(self, run: &str) -> Self {
+        self.with("run", run)
+    }
+}
+
+/// All that a template grants on its one target.
+pub fn ask(template: &str) -> Ask {
+    let what = What::Credential { kind: Kind::Jwt, resource: None, actions: None };
+    Ask { template: template.into(), what, ttl_s: None, ticket: None }
+}
+
+pub fn ask_on(template: &str, uri: Option<&str>, actions: Option<&[&str]>) -> Ask {
+    let actions = actions.map(|actions| actions.iter().map(|action| (*action).to_owned()).collect());
+    let what = What::Credential { kind: Kind::Jwt, resource: uri.map(str::to_owned), actions };
+    Ask { what, ..ask(template) }
+}
+
+pub fn secret(text: &str) -> Presented {
+    Secret::new(text.to_owned())
+}
+
+/// A handle as clients make them, and the hash that they send.
+pub fn client_handle(number: u8) -> (String, [u8; 32]) {
+    let handle = format!("dtc_{}", URL_SAFE_NO_PAD.encode([number; 32]));
+    let hash = sha256(handle.as_bytes());
+    (handle, hash)
+}
+
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap()
+}
+
+/// The text of the credential.
+pub fn token(issued: &Issued) -> String {
+    issued.credential.as_ref().expect("a credential was asked").token.expose().clone()
+}
+
+pub fn lease(issued: &Issued) -> LeaseId {
+    issued.credential.as_ref().expect("a credential was asked").lease
+}
+
+/// The handle that the broker made.
+pub fn handle(issued: &Issued) -> String {
+    issued.handle.as_ref().expect("the broker made the handle").expose().clone()
+}
+
+pub fn reason<T: std::fmt::Debug>(result: Result<T, Refused>) -> Reason {
+    result.expect_err("this must be refused").reason
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::made(BUNDLE, None, false)
+    }
+
+    pub fn of(bundle: &str) -> Self {
+        Self::made(bundle, None, false)
+    }
+
+    /// On a file, with keys beside it: survives [`World::restart`].
+    pub fn on_file() -> Self {
+        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), false)
+    }
+
+    pub fn strict_on_file() -> Self {
+        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), true)
+    }
+
+    fn made(bundle: &str, folder: Option<TempDir>, strict: bool) -> Self {
+        dayfly_verifier::crypto::init().unwrap();
+        let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
+        let jwks = serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
+        let bundle = Arc::new(Text { text: Mutex::new(bundle.to_owned()), jwks });
+        let clock = Stepped::at(START);
+        let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
+        let Broker { flow, upkeep, reader, writer } = broker;
+        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, folder, strict, count: 0 }
+    }
+
+    /// Stops the broker as a shutdown does and starts it on the same file.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start_again().unwrap_or_else(|error| panic!("{error:?}"));
+    }
+
+    pub fn start_again(&mut self) -> Result<(), StartError> {
+        let Broker { flow, upkeep, reader, writer } =
+            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict)?;
+        (self.flow, self.upkeep, self.reader, self.writer) = (flow, upkeep, reader, Some(writer));
+        Ok(())
+    }
+
+    /// Stops the writer; nothing can be recorded from then on.
+    pub async fn stop(&mut self) {
+        self.upkeep.shut_down().await;
+        if let Some(writer) = self.writer.take() {
+            writer.join().unwrap();
+        }
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.as_ref().expect("this world is on a file").path().join("dayfly.db")
+    }
+
+    /// Another hand on the file: breaks it, mends it, tampers with it.
+    pub fn sql(&self, statements: &str) {
+        rusqlite::Connection::open(self.file()).unwrap().execute_batch(statements).unwrap();
+    }
+
+    pub fn now(&self) -> UnixMs {
+        self.clock_now()
+    }
+
+    fn clock_now(&self) -> UnixMs {
+        Clock::Stepped(self.clock.clone()).wall()
+    }
+
+    pub fn pass_s(&self, seconds: i64) {
+        self.clock.advance_ms(seconds * 1000);
+    }
+
+    /// Evidence of a job, each time with a new `jti`.
+    pub fn evidence(&mut self, job: &Job) -> String {
+        self.count += 1;
+        let jti = format!("jti-{}", self.count);
+        self.sign(job.clone().with("jti", jti))
+    }
+
+    /// Evidence whose `jti` is whatever the job says.
+    pub fn sign(&self, job: Job) -> String {
+        let iat = self.clock_now().as_s();
+        let Job(mut claims) = job;
+        for (name, value) in
+            [("iss", json!(CI)), ("aud", json!(ISSUER)), ("iat", json!(iat)), ("exp", json!(iat + 600))]
+        {
+            if claims.get(name).is_none() {
+                claims[name] = value;
+            }
+        }
+        self.key.sign("JWT", &claims).unwrap()
+    }
+
+    pub async fn present(&self, evidence: &str, ask: Ask) -> Result<Issued, Refused> {
+        self.present_with(evidence, None, ask).await
+    }
+
+    pub async fn present_with(&self, evidence: &str, hash: Option<[u8; 32]>, ask: Ask) -> Result<Issued, Refused> {
+        let subject = Subject::Evidence { token: secret(evidence), control_s256: hash };
+        self.flow.exchange(Exchange { subject, ask }).await
+    }
+
+    /// Opens a task with fresh evidence.
+    pub async fn try_open(&mut self, job: &Job, ask: Ask) -> Result<Issued, Refused> {
+        let evidence = self.evidence(job);
+        self.present(&evidence, ask).await
+    }
+
+    pub async fn open(&mut self, job: &Job, template: &str) -> Issued {
+        self.try_open(job, ask(template)).await.unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    /// A further credential of the handle's task, by the template's one target.
+    pub async fn feed(&self, handle: &str, supersede_s: Option<u8>) -> Result<Issued, Refused> {
+        self.feed_ask(handle, supersede_s, ask("")).await
+    }
+
+    pub async fn feed_ask(&self, handle: &str, supersede_s: Option<u8>, ask: Ask) -> Result<Issued, Refused> {
+        let subject = Subject::Handle { handle: secret(handle), supersede_s };
+        self.flow.exchange(Exchange { subject, ask }).await
+    }
+
+    pub async fn caller(&self, bearer: &str) -> Caller {
+        self.flow.caller(&secret(bearer)).await
+    }
+
+    /// As the local operator sees it.
+    pub async fn introspect(&self, token: &str) -> Option<Introspected> {
+        self.flow.introspect(&OPERATOR, &secret(token)).await.unwrap()
+    }
+
+    pub async fn active(&self, token: &str) -> bool {
+        self.introspect(token).await.is_some()
+    }
+
+    pub async fn end(&self, handle: &str, task: TaskId) -> Result<EndAnswer, Refused> {
+        self.flow.end_task(&self.caller(handle).await, task, None, None).await
+    }
+
+    pub async fn revoke(&self, task: TaskId, block: Option<bool>) -> Result<EndAnswer, Refused> {
+        self.flow.end_task(&OPERATOR, task, Some("an operator said so".into()), block).await
+    }
+
+    /// The ledger against the rows.
+    pub fn verify(&self) -> Report {
+        verify(&self.reader, self.clock_now())
+    }
+
+    /// The broker's door as a connection over TCP sees it.
+    pub fn door(&self) -> Router {
+        router(Front { flow: self.flow.clone(), door: Door::new(ISSUER, "test") })
+    }
+
+    pub async fn call(&self, request: Request<Body>) -> Answer {
+        let response = self.door().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A test that fails leaves its writer waiting; the process's end takes it along.
+        drop(self.writer.take());
+    }
+}
+
+/// What came back over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: axum::http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("no JSON: {}", self.text))
+    }
+
+    pub fn head(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+/// A request over TCP, with a secret in its `Authorization` header or none.
+pub fn get(path: &str, bearer: Option<&str>) -> Request<Body> {
+    request("GET", path, bearer, None, Body::empty())
+}
+
+pub fn form(path: &str, bearer: Option<&str>, fields: &[(&str, &str)]) -> Request<Body> {
+    let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
+    request("POST", path, bearer, Some("application/x-www-form-urlencoded"), Body::from(pairs.join("&")))
+}
+
+pub fn post_json(path: &str, bearer: Option<&str>, body: &Value) -> Request<Body> {
+    request("POST", path, bearer, Some("application/json"), Body::from(body.to_string()))
+}
+
+fn request(method: &str, path: &str, bearer: Option<&str>, media_type: Option<&str>, body: Body) -> Request<Body> {
+    let mut request = Request::builder().method(method).uri(path);
+    if let Some(bearer) = bearer {
+        request = request.header("authorization", format!("Bearer {bearer}"));
+    }
+    if let Some(media_type) = media_type {
+        request = request.header("content-type", media_type);
+    }
+    let mut request = request.body(body).unwrap();
+    request.extensions_mut().insert(Peer::Tcp("192.0.2.1:4711".parse().unwrap()));
+    request
+}
+
+/// The same request over the local socket.
+pub fn local(mut request: Request<Body>) -> Request<Body> {
+    request.extensions_mut().insert(Peer::Local { uid: 1000 });
+    request
+}
+
+fn percent(text: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+pub fn verify(reader: &Reader, now: UnixMs) -> Report {
+    let checked = reader.snapshot(|snapshot| {
+        let mut check = Verification::default();
+        snapshot
+            .each_event(0, |row| {
+                check.event(&row);
+                std::ops::ControlFlow::Continue(())
+            })
+            .unwrap();
+        snapshot.each_task(|row| check.task(&row)).unwrap();
+        snapshot.each_lease(|row| check.lease(&row)).unwrap();
+        check.finish(now)
+    });
+    checked.unwrap()
+}
+
+struct Broker {
+    flow: Flow,
+    upkeep: Upkeep,
+    reader: Reader,
+    writer: JoinHandle<()>,
+}
+
+fn broker(
+    clock: &Arc<Stepped>,
+    bundle: &Arc<Text>,
+    folder: Option<&TempDir>,
+    strict: bool,
+) -> Result<Broker, StartError> {
+    let store = match folder {
+        Some(folder) => Store::open(&folder.path().join("dayfly.db"))?,
+        None => Store::memory()?,
+    };
+    let reader = store.reader();
+    let startup = Startup {
+        issuer: ISSUER.into(),
+        clock: Clock::Stepped(clock.clone()),
+        store,
+        keys_dir: folder.map(|folder| folder.path().to_owned()),
+        source: bundle.clone(),
+        strict_rollback: strict,
+    };
+    let (flow, writer, upkeep) = start(startup)?;
+    let writer = std::thread::spawn(move || writer.run());
+    Ok(Broker { flow, upkeep, reader, writer })
+}
