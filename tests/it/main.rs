@@ -9,6 +9,8 @@
 
 mod clocks;
 mod deadline;
+mod demo;
+mod dev;
 mod durable;
 mod ends;
 mod evidence;
