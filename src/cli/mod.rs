@@ -1,1 +1,138 @@
-//! cli
+//! The command line: what people type and see. Arguments and variables come in; data goes to
+//! stdout, talk to stderr, and an exit code out. It holds no rules: the client verbs ask a broker,
+//! the others start one or read its files.
+
+pub mod args;
+pub mod failure;
+pub mod session;
+pub mod settings;
+pub mod table;
+
+mod api;
+mod demo;
+mod dev;
+mod door;
+mod ended;
+mod lease;
+mod ledger;
+mod policy;
+mod print;
+mod revoke;
+#[cfg(test)]
+mod samples;
+mod serve;
+mod task;
+mod token;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+
+use args::{Cli, Colour, DevVerb, ErrorFormat, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+use failure::Failure;
+use session::{Screen, Session, Vars};
+
+/// Parses, runs, says what went wrong, and gives the exit code.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let vars = Vars::Process;
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error, &args, &vars),
+    };
+    let (format, screen) = (cli.style.error_format, Screen::new(cli.style.color, &vars));
+    match Session::new(&cli.style, own_variables(&cli.verb, vars)).and_then(|session| run(cli.verb, &session)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            screen.fail(&failure, format);
+            ExitCode::from(failure.exit())
+        }
+    }
+}
+
+/// `dev token` makes the same token wherever it runs: no `DAYFLY_*` counts there.
+fn own_variables(verb: &Verb, vars: Vars) -> Vars {
+    match verb {
+        Verb::Dev(args) if args.verb.is_some() => Vars::given(&[]),
+        _ => vars,
+    }
+}
+
+fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
+    match verb {
+        Verb::Demo(args) => demo::run(&args, session),
+        Verb::Dev(args) => match args.verb {
+            Some(DevVerb::Token(args)) => dev::token(&args, session),
+            None => dev::run(&args.run, session),
+        },
+        Verb::Serve(args) => serve::run(&args, session),
+        Verb::Policy(PolicyVerb::Check(args)) => policy::check(&args, session),
+        Verb::Policy(PolicyVerb::Show(args)) => policy::show(&args, session),
+        Verb::Ledger(LedgerVerb::Verify(args)) => ledger::verify(&args, session),
+        client => talk(client, session),
+    }
+}
+
+/// The verbs that talk to a broker, on a runtime of one thread.
+fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Token(args) => token::run(&args, session).await,
+            Verb::Task(TaskVerb::Ls(args)) => task::ls(&args, session).await,
+            Verb::Task(TaskVerb::Show(args)) => task::show(&args, session).await,
+            Verb::Task(TaskVerb::End(args)) => task::end(&args, session).await,
+            Verb::Lease(LeaseVerb::Ls(args)) => lease::ls(&args, session).await,
+            Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
+            Verb::Revoke(args) => revoke::run(&args, session).await,
+            Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
+            Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
+                unreachable!("`run` keeps the verbs that need no broker")
+            }
+        }
+    })
+}
+
+/// Help and version are data; anything else is a usage error, in the format that was asked for.
+fn not_understood(error: &clap::Error, args: &[OsString], vars: &Vars) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        let shown = Screen::new(Colour::Never, vars).data(&error.render().to_string());
+        return shown.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
+    if wants_json(args) {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        Screen::new(Colour::Never, vars).fail(&Failure::usage(first).help("dayfly help"), ErrorFormat::Json);
+    } else {
+        // A closed stderr is no second failure.
+        let _ = error.print();
+    }
+    ExitCode::from(2)
+}
+
+fn wants_json(args: &[OsString]) -> bool {
+    let pair = |pair: &[OsString]| pair[0] == "--error-format" && pair[1] == "json";
+    args.windows(2).any(pair) || args.iter().any(|arg| arg == "--error-format=json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dev_token_ignores_the_variables() {
+        let vars = || Vars::given(&[("DAYFLY_OUTPUT", "nonsense")]);
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().verb;
+        assert_eq!(own_variables(&parse("dayfly dev token --state d"), vars()).raw("DAYFLY_OUTPUT"), None);
+        assert!(own_variables(&parse("dayfly dev"), vars()).raw("DAYFLY_OUTPUT").is_some());
+    }
+
+    #[test]
+    fn scripts_get_usage_errors_as_json_too() {
+        let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert!(wants_json(&words("dayfly nonsense --error-format json")));
+        assert!(wants_json(&words("dayfly --error-format=json nonsense")));
+        assert!(!wants_json(&words("dayfly --error-format text json")));
+    }
+}

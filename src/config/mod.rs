@@ -1,1 +1,198 @@
-//! config
+//! The settings of the server: text in, checked values out.
+//!
+//! Where the file lies and how it is read is the door's business; what is in it is decided here,
+//! so that `serve --check` and the tests need no file. Nothing in it is a secret: keys are named
+//! by their files.
+
+mod issuer;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+pub use issuer::IssuerFault;
+
+/// What `dayfly serve` needs to know. Unknown keys are errors.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The broker's own URL, exactly as it stands in tokens. No default.
+    pub issuer: String,
+    /// Where the API listens, with TLS. Default `0.0.0.0:8443`.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// Where health and metrics are served, without TLS. Default `127.0.0.1:9464`.
+    #[serde(default = "default_metrics_listen")]
+    pub metrics_listen: SocketAddr,
+    /// No default: the API is never served in the clear.
+    pub tls: Tls,
+    /// Database, keys, lock and socket. Default `/var/lib/dayfly`.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The trust bundle. Default `/etc/dayfly/policies`.
+    #[serde(default = "default_policies_dir")]
+    pub policies_dir: PathBuf,
+    /// Refuse to start under a bundle that was already replaced once. Default `false`: say so only.
+    #[serde(default)]
+    pub strict_rollback: bool,
+    /// Serve local operators at `state_dir/dayfly.sock`. Default `true`.
+    #[serde(default = "default_socket")]
+    pub socket: bool,
+    /// What is logged, as a filter of `tracing`: `info`, `dayfly=debug,info`. Default `info`.
+    #[serde(default = "default_log")]
+    pub log: String,
+}
+
+/// PEM files of the API's listener; read again on SIGHUP.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Leaf first, then intermediates.
+    pub cert_file: PathBuf,
+    /// PKCS#8, mode 0600.
+    pub key_file: PathBuf,
+}
+
+/// Why a text is no settings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    #[error("line {line}: {text}")]
+    Toml { line: usize, text: String },
+    #[error("`issuer` is `{url}`, but {fault}")]
+    Issuer { url: String, fault: IssuerFault },
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    #[error("`listen` and `metrics_listen` are both `{0}`")]
+    SameAddress(SocketAddr),
+}
+
+/// Where the default settings say the state is; clients look for the socket there.
+pub const STATE_DIR: &str = "/var/lib/dayfly";
+
+/// The socket's name below the state folder.
+pub const SOCKET_NAME: &str = "dayfly.sock";
+
+impl Settings {
+    /// Reads and checks.
+    pub fn parse(text: &str) -> Result<Self, SettingsError> {
+        let settings: Self = toml::from_str(text).map_err(|error| in_line(text, &error))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    pub fn socket_path(&self) -> PathBuf {
+        self.state_dir.join(SOCKET_NAME)
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        issuer::check(&self.issuer).map_err(|fault| SettingsError::Issuer { url: self.issuer.clone(), fault })?;
+        let paths = [
+            ("tls.cert_file", &self.tls.cert_file),
+            ("tls.key_file", &self.tls.key_file),
+            ("state_dir", &self.state_dir),
+            ("policies_dir", &self.policies_dir),
+        ];
+        if let Some((name, _)) = paths.iter().find(|(_, path)| path.as_os_str().is_empty()) {
+            return Err(SettingsError::Empty(name));
+        }
+        if self.log.trim().is_empty() {
+            return Err(SettingsError::Empty("log"));
+        }
+        // Port 0 is another port for each of them.
+        if self.listen == self.metrics_listen && self.listen.port() != 0 {
+            return Err(SettingsError::SameAddress(self.listen));
+        }
+        Ok(())
+    }
+}
+
+fn in_line(text: &str, error: &toml::de::Error) -> SettingsError {
+    let start = error.span().map_or(0, |span| span.start.min(text.len()));
+    let line = text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count() + 1;
+    SettingsError::Toml { line, text: error.message().to_owned() }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 8443))
+}
+
+fn default_metrics_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 9464))
+}
+
+fn default_state_dir() -> PathBuf {
+    STATE_DIR.into()
+}
+
+fn default_policies_dir() -> PathBuf {
+    "/etc/dayfly/policies".into()
+}
+
+fn default_socket() -> bool {
+    true
+}
+
+fn default_log() -> String {
+    "info".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"
+issuer = "https://broker.example"
+[tls]
+cert_file = "/etc/dayfly/tls.pem"
+key_file = "/etc/dayfly/tls.key"
+"#;
+
+    #[test]
+    fn the_least_settings_get_the_documented_defaults() {
+        let settings = Settings::parse(LEAST).unwrap();
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:8443");
+        assert_eq!(settings.metrics_listen.to_string(), "127.0.0.1:9464");
+        assert_eq!(settings.socket_path(), PathBuf::from("/var/lib/dayfly/dayfly.sock"));
+        assert_eq!(settings.policies_dir, PathBuf::from("/etc/dayfly/policies"));
+        assert_eq!((settings.strict_rollback, settings.socket, settings.log.as_str()), (false, true, "info"));
+    }
+
+    #[test]
+    fn every_setting_can_be_given() {
+        let text = format!(
+            "listen = '[::1]:0'\nmetrics_listen = '127.0.0.1:0'\nstate_dir = '/s'\npolicies_dir = 'p'\n\
+             strict_rollback = true\nsocket = false\nlog = 'dayfly=debug'\n{LEAST}"
+        );
+        let settings = Settings::parse(&text).unwrap();
+        assert!(settings.strict_rollback && !settings.socket && settings.listen.is_ipv6());
+        assert_eq!(settings.state_dir, PathBuf::from("/s"));
+    }
+
+    #[test]
+    fn a_key_spelt_wrong_is_an_error_with_its_line() {
+        let error = Settings::parse(&format!("strict_rolback = true{LEAST}")).unwrap_err().to_string();
+        assert!(error.starts_with("line 1: unknown field `strict_rolback`"), "{error}");
+        let error = Settings::parse(&format!("{LEAST}password = 'x'\n")).unwrap_err().to_string();
+        assert!(error.starts_with("line 6: unknown field `password`"), "{error}");
+    }
+
+    #[test]
+    fn settings_without_tls_or_issuer_are_errors() {
+        assert!(matches!(Settings::parse("issuer = 'https://b.example'"), Err(SettingsError::Toml { .. })));
+        assert!(matches!(Settings::parse("[tls]\ncert_file='a'\nkey_file='b'"), Err(SettingsError::Toml { .. })));
+    }
+
+    #[test]
+    fn one_address_cannot_serve_both_listeners() {
+        let text = format!("listen = '127.0.0.1:1'\nmetrics_listen = '127.0.0.1:1'{LEAST}");
+        assert!(matches!(Settings::parse(&text), Err(SettingsError::SameAddress(_))));
+        let text = format!("listen = '127.0.0.1:0'\nmetrics_listen = '127.0.0.1:0'{LEAST}");
+        assert!(Settings::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn an_empty_path_is_an_error() {
+        let error = Settings::parse(&format!("state_dir = ''{LEAST}")).unwrap_err();
+        assert_eq!(error, SettingsError::Empty("state_dir"));
+    }
+}

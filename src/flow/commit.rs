@@ -5,90 +5,28 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use dayfly_domain::{Cause, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
+use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, swap::Swap};
+use super::{
+    Shared,
+    group::{EndGroup, Group, IssueGroup, NotCommitted, Subject, What},
+};
 use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
-    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError, TaskRow},
+    store::{BlockRow, Change, EndRow, Store, StoreError},
 };
 
 /// Groups in one commit.
 const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
-/// Groups that may wait.
-pub(super) const QUEUE_MAX: usize = 4096;
-
-/// What a request wants committed.
-#[derive(Debug)]
-pub(super) enum Group {
-    Issue(Box<IssueGroup>),
-    End(EndGroup),
-    /// Refusals or ends are waiting in [`Shared::records`] and [`Shared::ends`].
-    Wake,
-    Swap(Box<Swap>),
-    /// Written and acknowledged like any other; for events without rows.
-    Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
-    Prune,
-    Stop,
-}
-
-/// A task to open, or one to feed, with the credential and the events of the decision.
-#[derive(Debug)]
-pub(super) struct IssueGroup {
-    pub decided_under: Fingerprint,
-    pub task: Subject,
-    pub lease: Option<LeaseRow>,
-    /// In order; the last one is where the answer points.
-    pub events: Vec<Entry>,
-    /// End this task's earlier leases of the target so many seconds from now.
-    pub supersede_s: Option<u8>,
-    pub ack: oneshot::Sender<Result<u64, NotCommitted>>,
-}
-
-#[derive(Debug)]
-pub(super) enum Subject {
-    Open { row: Box<TaskRow>, per_job: u32 },
-    Feed(TaskId),
-}
-
-/// An end that already counts in memory.
-#[derive(Debug)]
-pub(super) struct EndGroup {
-    pub what: What,
-    pub actor: String,
-    pub reason: Option<String>,
-    /// With a task: also refuse the same work until its deadline.
-    pub block: bool,
-    /// Gone once it was answered; the group itself stays until it is durable.
-    pub ack: Option<oneshot::Sender<Result<End, NotCommitted>>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum What {
-    Task(TaskId),
-    Lease(LeaseId),
-}
-
-/// Why a group is not on the record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotCommitted {
-    #[error("overtaken: {0}")]
-    Overtaken(#[from] Overtaken),
-    #[error("decided under a bundle that is no longer the current one")]
-    OtherBundle,
-    #[error("the store cannot be written")]
-    Store,
-    #[error("there is no such thing in memory")]
-    Gone,
-}
 
 /// The writer's side.
 pub struct Writer {
@@ -101,12 +39,20 @@ pub struct Writer {
     retry: Vec<EndGroup>,
 }
 
-/// A group that passed the fence, with what it changes.
+/// A group that passed the fence.
 struct Ready {
     /// The sequence number that its first event got.
     first: u64,
-    changes: Vec<Change>,
+    /// What it changes, within the batch's changes.
+    range: Range<usize>,
     reply: Reply,
+}
+
+/// A batch that passed the fence: changes in order, and whose they are.
+#[derive(Default)]
+struct Batch {
+    changes: Vec<Change>,
+    ready: Vec<Ready>,
 }
 
 type Prepared = (Vec<Change>, Reply);
@@ -128,9 +74,14 @@ impl Writer {
         while let Some(groups) = self.gather() {
             self.batch(groups);
         }
-        let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
-        let last = self.carried.drain(..).chain(ends).collect();
-        self.batch(last);
+        loop {
+            let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
+            let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
+            if last.is_empty() {
+                return;
+            }
+            self.batch(last);
+        }
     }
 
     /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
@@ -193,11 +144,11 @@ impl Writer {
         let mut fence = Fence::new(&shared.table, now);
         let mut seq = self.store.next_seq();
         let mut touched = HashSet::new();
-        let mut ready = Vec::new();
+        let mut batch = Batch::default();
         let records = self.shared.take_records();
         if !records.is_empty() {
             let first = seq;
-            ready.push(Ready { first, changes: numbered(records, &mut seq), reply: Reply::Nothing });
+            batch.push(first, numbered(records, &mut seq), Reply::Nothing);
         }
         for group in groups {
             if self.crowded(&group, &mut touched) {
@@ -206,11 +157,11 @@ impl Writer {
             }
             let mut next = seq;
             if let Some((changes, reply)) = self.prepare(group, &mut fence, &mut next, now) {
-                ready.push(Ready { first: seq, changes, reply });
+                batch.push(seq, changes, reply);
                 seq = next;
             }
         }
-        self.commit(ready, now);
+        self.commit(batch, now);
     }
 
     /// Whether this batch already touches the group's task: then it waits for the next one, so
@@ -339,37 +290,49 @@ impl Writer {
         Some(changes)
     }
 
-    fn commit(&mut self, ready: Vec<Ready>, now: Now) {
-        let changes: Vec<Change> = ready.iter().flat_map(|ready| ready.changes.iter().cloned()).collect();
-        if changes.is_empty() {
+    fn commit(&mut self, batch: Batch, now: Now) {
+        if batch.changes.is_empty() {
             return;
         }
-        let written = self.store.write(&changes, now.at);
-        metrics::histogram!("dayfly_commit_batch_size").record(ready.len() as f64);
-        if matches!(written, Err(StoreError::Conflict | StoreError::Missing)) && ready.len() > 1 {
+        let began = Instant::now();
+        let written = self.store.write(&batch.changes, now.at);
+        metrics::histogram!("dayfly_commit_duration_seconds").record(began.elapsed().as_secs_f64());
+        metrics::histogram!("dayfly_commit_batch_size").record(batch.ready.len() as f64);
+        let alone = match &written {
             // One group cannot be written: the others must not pay for it.
-            ready.into_iter().for_each(|ready| self.commit_alone(ready, now));
-            return;
+            Err(StoreError::Conflict | StoreError::Missing) => batch.ready.len() > 1,
+            // What issues more than fits must not keep an end from being written.
+            Err(StoreError::Full) => batch.ready.iter().any(|ready| !matches!(ready.reply, Reply::End(..))),
+            _ => false,
+        };
+        let Batch { mut changes, ready } = batch;
+        if alone {
+            let full = matches!(written, Err(StoreError::Full));
+            ready.into_iter().for_each(|ready| self.commit_alone(ready, &mut changes, full, now));
+        } else {
+            self.settle(ready, &changes, &written);
         }
-        self.settle(ready, &changes, written);
     }
 
-    /// The same group at the sequence number that is next now.
-    fn commit_alone(&mut self, mut ready: Ready, now: Now) {
+    /// The same group at the sequence number that is next now. On a full disk only ends are tried.
+    fn commit_alone(&mut self, mut ready: Ready, all: &mut [Change], full: bool, now: Now) {
+        let changes = &mut all[ready.range.clone()];
+        if full && !matches!(ready.reply, Reply::End(..)) {
+            return self.settle(vec![ready], &[], &Err(StoreError::Full));
+        }
         let back = ready.first.saturating_sub(self.store.next_seq());
-        ready.changes.iter_mut().for_each(|change| move_back(change, back));
+        changes.iter_mut().for_each(|change| move_back(change, back));
         ready.reply.move_back(back);
-        let changes = std::mem::take(&mut ready.changes);
-        let written = self.store.write(&changes, now.at);
-        self.settle(vec![ready], &changes, written);
+        let written = self.store.write(changes, now.at);
+        self.settle(vec![ready], changes, &written);
     }
 
-    fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: Result<(), StoreError>) {
+    fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: &Result<(), StoreError>) {
         // A row that clashes is one request's fault; the store is well.
         if !matches!(written, Err(StoreError::Conflict)) {
-            self.shared.note_write(&written);
+            self.shared.note_write(written);
         }
-        let failed = match &written {
+        let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 None
@@ -420,6 +383,14 @@ impl Writer {
     }
 }
 
+impl Batch {
+    fn push(&mut self, first: u64, changes: Vec<Change>, reply: Reply) {
+        let start = self.changes.len();
+        self.changes.extend(changes);
+        self.ready.push(Ready { first, range: start..self.changes.len(), reply });
+    }
+}
+
 impl Reply {
     fn move_back(&mut self, by: u64) {
         match self {
@@ -438,30 +409,6 @@ fn move_back(change: &mut Change, by: u64) {
         Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
         Change::AddBlock(row) => row.seq -= by,
         Change::OpenTask(_) | Change::Meta(..) => {}
-    }
-}
-
-impl Shared {
-    /// Queues an end. Ends are never refused for want of room: there are no more than live leases.
-    pub(super) fn push_end(&self, group: EndGroup) {
-        lock(&self.ends).push_back(group);
-        // A full queue means that the writer is awake anyway.
-        let _ = self.queue.try_send(Group::Wake);
-    }
-
-    fn take_ends(&self, max: usize) -> Vec<EndGroup> {
-        let mut ends = lock(&self.ends);
-        let count = ends.len().min(max);
-        ends.drain(..count).collect()
-    }
-
-    fn has_ends(&self) -> bool {
-        !lock(&self.ends).is_empty()
-    }
-
-    /// Remembers whether the store could be written, for readiness.
-    pub(super) fn note_write(&self, written: &Result<(), StoreError>) {
-        self.store_fault.store(Arc::new(written.as_ref().err().map(ToString::to_string)));
     }
 }
 
@@ -498,10 +445,6 @@ fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
     BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     if let Some(ack) = group.ack.take() {
         // A caller that has gone away needs no answer.
@@ -509,7 +452,7 @@ fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     }
 }
 
-/// For tests of the fence: the table alone.
+/// Whether the lease is live, as introspection would say it.
 pub(super) fn live(table: &Table, lease: LeaseId, now: Now) -> bool {
-    table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == dayfly_domain::State::Active)
+    table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == State::Active)
 }

@@ -6,9 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     Flow,
-    commit::{EndGroup, NotCommitted, What},
+    group::{COMMIT_WITHIN, EndGroup, NotCommitted, What},
     introspect::Authority,
-    issue::COMMIT_WITHIN,
     words::{Caller, ChannelState, EndAnswer, Presented, Refused},
 };
 use crate::{

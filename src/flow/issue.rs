@@ -1,14 +1,12 @@
 //! A token exchange: evidence opens a task, a handle feeds one.
 
-use std::time::Duration;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, Shared,
-    commit::{self, Group, IssueGroup, NotCommitted},
+    Flow, commit,
+    group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     refuse::Refusal,
     sha256,
     words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, RevocationBound, Subject},
@@ -23,9 +21,6 @@ use crate::{
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
 };
-
-/// Law L6: an issue that cannot be recorded is refused within this.
-pub(super) const COMMIT_WITHIN: Duration = Duration::from_millis(1_800);
 
 const HANDLE_PREFIX: &str = "dtc_";
 
@@ -60,11 +55,12 @@ impl Flow {
             return Err(Reason::Clock.into());
         }
         let Exchange { subject, ask } = exchange;
+        let kind = Context::kind_of(&ask.what);
         let issued = match subject {
             Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, now).await,
             Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, now).await,
         };
-        self.count(&issued);
+        count(kind, &issued);
         issued
     }
 
@@ -219,11 +215,11 @@ impl Flow {
     ) -> Result<Prepared, Refused> {
         let fresh;
         let (row, subject) = match (asking.task, opening) {
-            (Some(row), _) => (row, commit::Subject::Feed(row.id)),
+            (Some(row), _) => (row, group::Subject::Feed(row.id)),
             (None, Some(opening)) => {
                 fresh = open_row(grant, asking, opening, now.at)?;
                 let row = Box::new(fresh.clone());
-                (&fresh, commit::Subject::Open { row, per_job: grant.per_job() })
+                (&fresh, group::Subject::Open { row, per_job: grant.per_job() })
             }
             (None, None) => return Err(Reason::Internal.into()),
         };
@@ -248,6 +244,7 @@ impl Flow {
         let answer = Issued {
             task: row.id,
             template: row.template.clone(),
+            issuer: row.issuer.clone(),
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
@@ -311,14 +308,6 @@ impl Flow {
             return Err(Overtaken::Ended.into());
         }
         Ok(answer)
-    }
-
-    fn count(&self, issued: &Result<Issued, Refused>) {
-        let result = match issued {
-            Ok(_) => "issued",
-            Err(refused) => refused.reason.code(),
-        };
-        metrics::counter!("dayfly_issued_total", "result" => result).increment(1);
     }
 }
 
@@ -445,6 +434,15 @@ fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) ->
     })
 }
 
+/// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
+fn count(kind: &'static str, issued: &Result<Issued, Refused>) {
+    let (issuer, result) = match issued {
+        Ok(issued) => (issued.issuer.clone(), "issued"),
+        Err(refused) => ("none".to_owned(), refused.reason.code()),
+    };
+    metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
+}
+
 fn reason_of(overtaken: Overtaken) -> Reason {
     match overtaken {
         Overtaken::Replayed => Reason::Replayed,
@@ -466,19 +464,4 @@ fn hint_of(error: &IntakeError) -> Option<String> {
 fn json<T: serde::Serialize>(value: &T) -> String {
     // INVARIANT: names, strings, numbers and lists of them: JSON can hold all of them.
     serde_json::to_string(value).expect("plain data is plain JSON")
-}
-
-impl Shared {
-    /// Puts a group into the writer's queue and waits for what becomes of it.
-    pub(super) async fn submit<T>(
-        &self,
-        group: Group,
-        answer: oneshot::Receiver<Result<T, NotCommitted>>,
-    ) -> Result<T, NotCommitted> {
-        let durable = async {
-            self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
-            answer.await.map_err(|_| NotCommitted::Store)?
-        };
-        tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)?
-    }
 }

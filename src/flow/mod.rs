@@ -4,6 +4,7 @@
 mod bundle;
 mod commit;
 mod end;
+mod group;
 mod introspect;
 mod issue;
 mod read;
@@ -56,10 +57,10 @@ pub struct Shared {
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
-    queue: mpsc::Sender<commit::Group>,
+    queue: mpsc::Sender<group::Group>,
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
-    ends: Mutex<VecDeque<commit::EndGroup>>,
+    ends: Mutex<VecDeque<group::EndGroup>>,
     refusals: refuse::Refusals,
     /// Why the last commit failed, while it is so.
     store_fault: ArcSwap<Option<String>>,

@@ -12,7 +12,7 @@ use std::{
 
 use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint};
 
-use super::{Shared, commit::Group, words::Refused};
+use super::{Shared, group::Group, words::Refused};
 use crate::{
     ledger::{self, Asked, Context, Denial, Entry, Stamp},
     policy::Ask,

@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 use super::{
     Flow, Shared, Upkeep,
     bundle::{BundleSource, Loaded},
-    commit::{self, Writer, numbered},
+    commit::{Writer, numbered},
+    group,
     refuse::Refusals,
     swap::NotSwapped,
 };
@@ -71,7 +72,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let (table, last_exp) = fold(&store, now.at)?;
     keyring.note_exp(last_exp);
     let checkpointer = store.checkpointer()?;
-    let (queue, waiting) = mpsc::channel(commit::QUEUE_MAX);
+    let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {
         issuer: issuer.into(),
         stream: store.stream(),

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use super::{
     Flow, Shared,
     bundle::Loaded,
-    commit::{EndGroup, Group, NotCommitted, What, Writer, numbered},
-    issue::COMMIT_WITHIN,
+    commit::{Writer, numbered},
+    group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
 };
 use crate::{
     lease::{End, Now},

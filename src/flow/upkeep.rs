@@ -1,16 +1,16 @@
 //! What happens by itself: forgetting what expired, pruning, rotating keys, settling refusals,
 //! checkpoints, gauges. `run` calls it; nothing here spawns.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use dayfly_domain::State;
 use tokio::sync::oneshot;
 
-use super::{
-    Flow,
-    commit::{Group, Writer},
-};
+use super::{Flow, commit::Writer, group::Group};
 use crate::{
     ledger::{self, KeyRotation, Stamp},
     store::{Checkpointer, PruneBefore},
+    sys::offload::offload,
 };
 
 /// Rows dropped, and ids forgotten, in one slice.
@@ -22,12 +22,12 @@ const KEEP_S: i64 = 24 * 3600;
 #[derive(Debug)]
 pub struct Upkeep {
     flow: Flow,
-    checkpointer: Checkpointer,
+    checkpointer: Arc<Mutex<Checkpointer>>,
 }
 
 impl Upkeep {
     pub(super) fn new(flow: Flow, checkpointer: Checkpointer) -> Self {
-        Self { flow, checkpointer }
+        Self { flow, checkpointer: Arc::new(Mutex::new(checkpointer)) }
     }
 
     /// Every second: memory forgets what expired, in bounded slices; shared refusals whose minute
@@ -48,7 +48,9 @@ impl Upkeep {
     /// Every minute: keys, checkpoints, pruning.
     pub async fn each_minute(&self) {
         self.rotate().await;
-        if let Err(error) = self.checkpointer.checkpoint() {
+        let checkpointer = self.checkpointer.clone();
+        let checkpoint = move || checkpointer.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
+        if let Ok(Err(error)) = offload(checkpoint).await {
             tracing::warn!(%error, "no checkpoint");
         }
         let life_s = i64::from(self.flow.policy.load().bundle().longest_life().as_s());

@@ -67,6 +67,8 @@ pub struct RevocationBound {
 pub struct Issued {
     pub task: TaskId,
     pub template: String,
+    /// Name of the issuer whose evidence opened it.
+    pub issuer: String,
     pub deadline: UnixMs,
     /// Only when the broker made the handle.
     pub handle: Option<Presented>,

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
+/// One object of RFC 9396, as granted: the same in the answer and in the token.
+pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
 
 /// Where an event stands: a stream (32 hex digits) and a sequence number from 0.
@@ -29,21 +31,6 @@ pub struct Known {
     pub known: bool,
     /// When the last verifier on this channel stops honouring the credential, at worst.
     pub worst_case_at: UnixMs,
-}
-
-/// One object of RFC 9396, as granted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuthorizationDetail {
-    /// `dayfly_task`
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub template: String,
-    /// Exactly one: the target's URI.
-    pub locations: Vec<String>,
-    pub actions: Vec<String>,
-    pub purpose: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ticket: Option<String>,
 }
 
 /// Answer of `/oauth2/token` (RFC 8693 section 2.2.1, and ours).

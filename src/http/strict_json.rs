@@ -1,16 +1,9 @@
-//! JSON, strictly: a member name twice, nesting deeper than 16 or more than 200 members in one
-//! place is refused, so that no two readers of one text can disagree and none is made to work
-//! hard. Out comes an ordinary `serde_json::Value`.
+//! JSON, strictly: what two readers could read differently, or what makes one work hard, is
+//! refused. The reading itself is the verifier's, so that one rule stands in one place.
 
-use std::fmt;
+use dayfly_verifier::parse_strict;
+use serde_json::Value;
 
-use serde::{
-    Deserializer,
-    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
-};
-use serde_json::{Map, Number, Value};
-
-const DEPTH_MAX: usize = 16;
 const MEMBERS_MAX: usize = 200;
 
 /// The text is not JSON as we take it. Never quotes the text.
@@ -20,84 +13,7 @@ pub(super) struct NotJson;
 
 /// One whole JSON text and nothing after it.
 pub(super) fn parse(text: &[u8]) -> Result<Value, NotJson> {
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let value = Nested(DEPTH_MAX).deserialize(&mut reader).map_err(|_| NotJson)?;
-    reader.end().map_err(|_| NotJson)?;
-    Ok(value)
-}
-
-/// Reads one value; holds how many levels may still open.
-#[derive(Clone, Copy)]
-struct Nested(usize);
-
-impl Nested {
-    fn below<E: Error>(self) -> Result<Self, E> {
-        self.0.checked_sub(1).map(Self).ok_or_else(|| E::custom("nested too deeply"))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Nested {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Nested {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a number"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let below = self.below()?;
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(below)? {
-            if items.len() >= MEMBERS_MAX {
-                return Err(A::Error::custom("too many members"));
-            }
-            items.push(item);
-        }
-        Ok(Value::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let below = self.below()?;
-        let mut members = Map::new();
-        while let Some(name) = map.next_key::<String>()? {
-            if members.len() >= MEMBERS_MAX || members.contains_key(&name) {
-                return Err(A::Error::custom("a member name twice, or too many members"));
-            }
-            members.insert(name, map.next_value_seed(below)?);
-        }
-        Ok(Value::Object(members))
-    }
+    parse_strict(text, MEMBERS_MAX).ok_or(NotJson)
 }
 
 #[cfg(test)]

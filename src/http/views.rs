@@ -28,7 +28,7 @@ const LIFTED: &[&str] = &[
 ];
 
 pub(super) fn issued(issued: Issued) -> TokenAnswer {
-    let Issued { task, template, deadline, handle, point, credential } = issued;
+    let Issued { task, template, issuer: _, deadline, handle, point, credential } = issued;
     let without = TokenAnswer {
         access_token: task.to_string(),
         issued_token_type: TASK_CONTROL.to_owned(),

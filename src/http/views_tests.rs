@@ -16,9 +16,10 @@ fn lease_id() -> LeaseId {
 }
 
 fn issued_with(credential: Option<IssuedCredential>) -> Value {
-    let issued = super::issued(Issued {
+    let issued = issued(Issued {
         task: task_id(),
         template: "deploy-prod".into(),
+        issuer: "github".into(),
         deadline: AT,
         handle: Some(Secret::new("dtc_x".into())),
         point: Point { stream: "ab".into(), seq: 7 },

@@ -80,7 +80,7 @@ impl<'a> Fence<'a> {
         self.not_blocked(&Label::of(&task))
     }
 
-    /// A block that an earlier group of the batch writes.
+    /// A block that this batch writes: it counts for the groups behind it.
     pub fn block(&mut self, label: Label) {
         self.blocked.insert(label);
     }

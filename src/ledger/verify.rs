@@ -41,9 +41,12 @@ pub struct Verification {
     more: u64,
     opened: HashMap<TaskId, Opened>,
     issued: HashMap<LeaseId, Issued>,
-    ends: HashMap<u64, (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>)>,
+    ends: HashMap<u64, Ending>,
     ids: HashMap<EventId, u64>,
 }
+
+/// Task, lease, cause and time of an end.
+type Ending = (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>);
 
 #[derive(Debug)]
 struct Opened {

@@ -374,6 +374,12 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_is_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<Policy>();
+    }
+
+    #[test]
     fn the_schema_follows_the_bundle() {
         let bundle = bundle(&[("shop.toml", SHOP)]).unwrap();
         let policy = Policy::compile(bundle).unwrap();

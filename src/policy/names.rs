@@ -90,7 +90,9 @@ mod tests {
         #[test]
         fn t_176_a_quoted_text_reads_back_as_itself(text in any::<String>()) {
             let expression = Expression::from_str(&quoted(&text)).unwrap();
-            let request = cedar_policy::Request::builder().build();
+            let uid = || Type::Task.uid("x");
+            let context = cedar_policy::Context::empty();
+            let request = cedar_policy::Request::new(uid(), uid(), uid(), context, None).unwrap();
             let value = cedar_policy::eval_expression(&request, &cedar_policy::Entities::empty(), &expression).unwrap();
             prop_assert_eq!(value, EvalResult::String(text));
         }

@@ -205,4 +205,39 @@ mod tests {
         let (job, actions) = (main_job("staging"), ["tasks:read".into()]);
         assert!(!policy.may(&token(&job, &actions), "tasks:read", &ROW));
     }
+
+    #[test]
+    fn an_overlay_of_our_own_reaches_every_row() {
+        let toml = r#"
+            [owner.dayfly-dev]
+            [issuer.dayfly-dev]
+            profile = "oidc"
+            owner = "dayfly-dev"
+            url = "https://127.0.0.1:4711/operator"
+            keys = { discovery = true, allow_private = true }
+            [task.dayfly-dev]
+            purpose = "operate the broker"
+            owner = "dayfly-dev"
+            grants = { broker = ["tasks:read", "tasks:end", "leases:read", "leases:end", "ledger:read", "introspect", "broker:operate"] }
+            ttl = "1h"
+            review_by = 2099-01-01
+            [[task.dayfly-dev.allow]]
+            id = "dayfly-dev"
+            issuer = "dayfly-dev"
+            claims = { sub = "operator" }"#;
+        let actions = dayfly_domain::bundle::BROKER_ACTIONS;
+        let list: Vec<_> = actions.iter().map(|action| format!("Dayfly::Action::\"{action}\"")).collect();
+        let cedar = format!(
+            "@id(\"dayfly-dev-rows\") @purpose(\"p\") permit (principal is Dayfly::Workload, action in [{}], resource)
+             when {{ principal.issuer == \"dayfly-dev\" }};",
+            list.join(", "),
+        );
+        let policy =
+            policy(&[("shop.toml", SHOP), ("builtin/dev/d.toml", toml), ("builtin/dev/d.cedar", &cedar)]).unwrap();
+        let job = Workload { issuer: "dayfly-dev".parse().unwrap(), profile: "oidc".parse().unwrap(), ..main_job("x") };
+        let actions = actions.map(Arc::from);
+        let who = Reach::Workload { workload: &job, owner: "dayfly-dev", actions: &actions };
+        assert!(policy.may(&who, "leases:end", &LEASE) && policy.may(&who, "broker:operate", &RowFacts::BROKER));
+        assert!(policy.may(&who, "ledger:read", &RowFacts::BROKER));
+    }
 }

@@ -74,6 +74,11 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
+/// Sets the mode of what is there.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
 /// Makes a folder of mode 0700 with its parents; an existing one is left as it is.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     if !path.exists() {

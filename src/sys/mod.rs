@@ -1,7 +1,9 @@
-//! The only door to clock, entropy, network and files.
+//! The only door to clock, entropy, environment, network and files.
 
 pub mod clock;
 pub mod entropy;
+pub mod env;
 pub mod files;
+pub mod log;
 pub mod net;
 pub mod offload;

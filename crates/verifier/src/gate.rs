@@ -63,10 +63,12 @@ pub struct Verified<C> {
 }
 
 impl<C> Verified<C> {
+    /// All claims, the unknown ones included.
     pub fn claims(&self) -> &C {
         &self.claims
     }
 
+    /// The claims alone: what was proven about them is given up.
     pub fn into_claims(self) -> C {
         self.claims
     }
@@ -104,6 +106,9 @@ impl<C> fmt::Debug for Verified<C> {
 }
 
 /// Checks header against rules, then the signature, then the claims, in this order.
+///
+/// `keys` must be those of the issuer that `rules` names and of no other: a key that verifies for
+/// one issuer must not verify for the next.
 // SECURITY: t_023_the_signature_comes_before_the_claims
 pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Verified<Map<String, Value>>, Refusal> {
     if !rules.algs.iter().any(|alg| alg == jws.alg()) {
@@ -112,6 +117,8 @@ pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Ve
     if !rules.accepts_typ(jws.typ()) {
         return Err(Refusal::Type);
     }
+    // So that later a JSON error can only be of the claims, which are read after the signature.
+    jsonwebtoken::decode_header(jws.token()).map_err(|_| Refusal::Header)?;
     let key = keys.find(jws.kid(), jws.algorithm()).ok_or(Refusal::UnknownKey)?;
     // Another provider of the process's own verifies as well; a failing one refuses.
     let _ = crypto::init();
@@ -142,7 +149,8 @@ fn validation(jws: &Jws, rules: &Rules) -> Validation {
 /// What `jsonwebtoken` refused, unless it got as far as the claims: those we name ourselves.
 fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
     match kind {
-        ErrorKind::MissingRequiredClaim(_)
+        ErrorKind::Json(_)
+        | ErrorKind::MissingRequiredClaim(_)
         | ErrorKind::InvalidClaimFormat(_)
         | ErrorKind::ExpiredSignature
         | ErrorKind::InvalidIssuer
@@ -150,7 +158,6 @@ fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
         | ErrorKind::InvalidSubject
         | ErrorKind::ImmatureSignature => None,
         ErrorKind::InvalidAlgorithm | ErrorKind::UnsupportedAlgorithm => Some(Refusal::Algorithm),
-        ErrorKind::Json(_) => Some(Refusal::Header),
         _ => Some(Refusal::Signature),
     }
 }

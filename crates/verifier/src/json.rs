@@ -19,13 +19,19 @@ const RESERVED: &str = "$serde_json::private::";
 /// The bytes as one JSON object and nothing after it.
 // SECURITY: t_022_duplicate_members_are_refused
 pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth_left: DEPTH_MAX }.deserialize(&mut json).ok()?;
-    json.end().ok()?;
-    match value {
+    match parse_strict(bytes, usize::MAX)? {
         Value::Object(members) => Some(members),
         _ => None,
     }
+}
+
+/// The bytes as one JSON value and nothing after it: no member name twice, nothing nested deeper
+/// than 16, at most `members_max` members in one object or array. `None` never says why.
+pub fn parse_strict(bytes: &[u8], members_max: usize) -> Option<Value> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = Strict { depth_left: DEPTH_MAX, members_max }.deserialize(&mut json).ok()?;
+    json.end().ok()?;
+    Some(value)
 }
 
 /// Unpadded base64url (RFC 7515 section 2) in its one spelling: unused bits are zero.
@@ -38,13 +44,20 @@ pub(crate) fn to_base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+#[derive(Clone, Copy)]
 struct Strict {
     depth_left: u8,
+    members_max: usize,
 }
 
 impl Strict {
-    fn inner<E: de::Error>(&self) -> Result<u8, E> {
-        self.depth_left.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))
+    fn inner<E: de::Error>(self) -> Result<Self, E> {
+        let depth_left = self.depth_left.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))?;
+        Ok(Self { depth_left, ..self })
+    }
+
+    fn room<E: de::Error>(self, held: usize) -> Result<(), E> {
+        if held < self.members_max { Ok(()) } else { Err(E::custom("too many members")) }
     }
 }
 
@@ -92,19 +105,21 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
-        let depth_left = self.inner()?;
+        let inner = self.inner()?;
         let mut items = Vec::new();
-        while let Some(item) = seq.next_element_seed(Strict { depth_left })? {
+        while let Some(item) = seq.next_element_seed(inner)? {
+            self.room(items.len())?;
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let depth_left = self.inner()?;
+        let inner = self.inner()?;
         let mut members = Map::new();
         while let Some(name) = map.next_key::<String>()? {
-            let value = map.next_value_seed(Strict { depth_left })?;
+            self.room(members.len())?;
+            let value = map.next_value_seed(inner)?;
             if name.starts_with(RESERVED) || members.insert(name, value).is_some() {
                 return Err(de::Error::custom("a member name is there twice, or reserved"));
             }

@@ -47,6 +47,8 @@ pub struct Jws {
 
 impl Jws {
     /// Reads the form only: size, three canonical parts, header and claims as JSON objects.
+    ///
+    /// [`Refusal::Malformed`], [`Refusal::Algorithm`] or [`Refusal::Header`].
     pub fn parse(token: &str) -> Result<Self, Refusal> {
         let [header, payload, signature] = parts(token)?;
         json::base64url(signature).ok_or(Refusal::Malformed)?;
@@ -73,10 +75,12 @@ impl Jws {
         self.alg.0
     }
 
+    /// Which key signed it, in the issuer's own words: a name to look up, 1 to 256 bytes.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
+    /// What kind of token it says it is (RFC 7515 section 4.1.9).
     pub fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
@@ -92,11 +96,12 @@ impl Jws {
         self.claims.get("iss")?.as_str()
     }
 
+    /// The token's own id, as anybody can have written it; for finding a record to compare with.
     pub fn unverified_jti(&self) -> Option<&str> {
         self.claims.get("jti")?.as_str()
     }
 
-    /// What anybody can have written.
+    /// What anybody can have written. Decide nothing by it; take [`crate::verify`]'s outcome.
     pub fn unverified_claims(&self) -> &Map<String, Value> {
         &self.claims
     }

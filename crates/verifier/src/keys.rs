@@ -71,10 +71,12 @@ impl KeySet {
         self.dropped
     }
 
+    /// How many keys can verify.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
+    /// Whether no token can pass.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

@@ -1,18 +1,62 @@
-//! What a resource server links to accept Dayfly's task tokens.
+//! What a resource server links to accept Dayfly's task tokens. The broker uses the same gate on
+//! the tokens that it is shown.
+//!
+//! Three ways, by what they cost and how soon they hear of an end:
+//!
+//! | | asks | worst case after a task or lease was ended |
+//! |---|---|---|
+//! | [`Offline`] | nobody (keys may be fetched) | honoured until its `exp`, plus the server's own leeway: how far its clock is behind. It never hears of an end |
+//! | `Online` (feature `online`) | the broker, at most every `max_stale` per token | `max_stale` + 2 s |
+//! | [`read_task_token`] | nobody | as [`Offline`]; keys and time are arguments |
+//!
+//! A token is refused at its `exp` by all of them. Whatever cannot be checked is refused; nothing
+//! here falls back to less.
+//!
+//! ```
+//! use dayfly_verifier::{KeySet, Offline, Refused, Refusal};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // What the broker publishes under `/oauth2/jwks`.
+//! let keys = KeySet::parse(br#"{"keys": []}"#)?;
+//! let offline = Offline::new(keys, "https://dayfly.example", "https://db-0.example");
+//!
+//! match offline.check("not a token") {
+//!     Ok(caller) => assert!(caller.claims().allows("db:migrate")),
+//!     Err(refused) => {
+//!         assert_eq!(refused, Refused::Token(Refusal::Malformed));
+//!         assert_eq!(refused.status(), 401);
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Underneath stand [`Jws`] (reads the form), [`KeySet`] (which key may verify what), [`verify`]
+//! (signature first, then claims, by [`Rules`]) and [`Verified`], which only `verify` can make.
+//! All cryptography is ring's; see [`crypto`].
 
 pub mod crypto;
 mod gate;
 mod json;
 mod jws;
 mod keys;
+mod offline;
+#[cfg(feature = "online")]
+mod online;
 mod refusal;
+mod refused;
 pub mod sys;
 mod task;
 
 pub use dayfly_domain::{LeaseId, Reason, Secret, TaskId, UnixMs};
 pub use gate::{Rules, Verified, verify};
+pub use json::parse_strict;
 pub use jws::{Jws, TOKEN_MAX_BYTES};
 pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError};
+pub use offline::Offline;
+#[cfg(feature = "online")]
+pub use online::{Credential, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
+pub use refused::Refused;
 pub use sys::{Clock, SystemClock};
 pub use task::{DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, read_task_token};

@@ -17,17 +17,22 @@ pub enum Refusal {
     /// Another kind of token (RFC 8725 section 3.11).
     #[error("the token's `typ` is not accepted")]
     Type,
+    /// The issuer's set has no key of this `kid` for this `alg`, or without `kid` not exactly one.
     #[error("no key of the issuer fits the token")]
     UnknownKey,
+    /// Not signed by that key; or by a key that is none.
     #[error("the token's signature is wrong")]
     Signature,
+    /// Not this issuer byte for byte, or no string.
     #[error("the token's `iss` is another")]
     Issuer,
     /// `aud` is a string, or an array of exactly one.
     #[error("the token's `aud` is not exactly the expected one")]
     Audience,
+    /// `exp` is reached (RFC 7519 section 4.1.4). No leeway.
     #[error("the token is expired")]
     Expired,
+    /// `nbf` or `iat` lies further ahead than the leeway.
     #[error("the token is not valid yet")]
     NotYetValid,
     /// Issued longer ago than these rules allow, whatever its `exp`.

@@ -46,7 +46,7 @@ pub struct Door {
 impl Door {
     /// With the default limits and refusals without a body.
     pub fn new(app: Router) -> Self {
-        Self { app, limits: Limits::default(), refuse: plain }
+        Self { app, limits: Limits::default(), refuse: Arc::new(plain) }
     }
 }
 

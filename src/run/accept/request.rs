@@ -1,7 +1,7 @@
 //! One request on its way to the router: it has one host, and its body is read whole, up to a
 //! size and within a time, before anything else sees it. A panic behind this line is a 500.
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -22,7 +22,7 @@ use super::Door;
 use crate::http::Peer;
 
 /// Answers a request that the router never sees (400, 408, 413) or in which it panicked (500).
-pub type Refuse = fn(StatusCode, &Parts) -> Response;
+pub type Refuse = Arc<dyn Fn(StatusCode, &Parts) -> Response + Send + Sync>;
 
 /// The status and nothing else.
 pub fn plain(status: StatusCode, _: &Parts) -> Response {

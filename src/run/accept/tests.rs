@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use axum::{
     Extension,
     body::Bytes,
+    http::request::Parts,
     response::IntoResponse,
     routing::{get, post},
 };
@@ -264,7 +265,7 @@ async fn a_refused_client_that_goes_on_sending_is_not_reset() {
     send(&mut stream, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n").await;
     assert!(read_answer(&mut stream, "").await.starts_with("HTTP/1.1 413 "));
     for _ in 0..30 {
-        send(&mut stream, [b'x'; 10_000]).await;
+        send(&mut stream, vec![b'x'; 10_000]).await;
     }
     stream.shutdown().await.expect("no reset");
     assert_eq!(soon(stream.read(&mut [0; 1])).await.expect("a close, not a reset"), 0);
@@ -292,7 +293,8 @@ async fn t_155_a_slow_body_is_408() {
 
 #[tokio::test]
 async fn refusals_speak_with_the_words_of_the_door() {
-    let refuse: Refuse = |status, parts| (status, format!("no: {}", parts.uri.path())).into_response();
+    let refuse: Refuse =
+        Arc::new(|status, parts: &Parts| (status, format!("no: {}", parts.uri.path())).into_response());
     let served = Served::plain(Door { refuse, ..Door::new(app()) }).await;
     let answers = served.exchange("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n").await;
     assert!(answers.ends_with("\r\n\r\nno: /echo"), "{answers}");

@@ -102,7 +102,7 @@ fn check_url(url: &str, kind: IssuerKind, discovery: bool, place: &Place<'_>, fo
     }
     match uri::parse(url) {
         Err(what) => found.add(place, "url", what),
-        Ok(uri) if !discovery => found.require(!uri.scheme.is_empty(), place, "url", "has no scheme"),
+        Ok(_) if !discovery => {}
         Ok(uri) => {
             let plain = uri.scheme == "https" && !uri.rest.contains('?');
             found.require(plain, place, "url", "keys by discovery need an `https` URL without a query");

@@ -1,12 +1,6 @@
 //! A trust bundle whose tables passed every check: who is believed, what they may do, for how
 //! long, and who answers for it. Made by `tables` (the text as written) through `check`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
-
 mod bundle_tests;
 mod check;
 mod claim;
@@ -22,6 +16,12 @@ mod uri;
 pub use check::{Surroundings, check};
 pub use lint::{example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use serde::Deserialize;
 use time::Date;

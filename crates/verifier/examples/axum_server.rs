@@ -1,0 +1,98 @@
+//! A resource server that accepts Dayfly's task tokens.
+//!
+//! `axum_server ISSUER AUDIENCE CA_FILE CREDENTIAL_FILE [ADDRESS]`
+//!
+//! `CREDENTIAL_FILE` holds a token for `ISSUER/v1` that may introspect. One route, `GET /rows`, is
+//! protected: it wants a task token for `AUDIENCE` that grants the action `rows:read`. Put TLS in
+//! front of it before it is used for real.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    },
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use dayfly_verifier::{Credential, Online, OnlineSettings, Refused, TaskClaims, Verified};
+
+/// The witness that handlers take: it cannot be made without a check.
+type Caller = Arc<Verified<TaskClaims>>;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let mut next = |name: &str| args.next().ok_or(format!("`{name}` is missing"));
+    let online = Online::new(OnlineSettings {
+        issuer: next("ISSUER")?,
+        audience: next("AUDIENCE")?,
+        ca_pem: Some(std::fs::read(next("CA_FILE")?)?),
+        credential: Credential::File(next("CREDENTIAL_FILE")?.into()),
+        max_stale: Duration::from_secs(5),
+    })
+    .await?;
+    let address = next("ADDRESS").unwrap_or("127.0.0.1:0".to_owned());
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    println!("http://{}", listener.local_addr()?);
+    axum::serve(listener, router(Arc::new(online))).await?;
+    Ok(())
+}
+
+pub fn router(online: Arc<Online>) -> Router {
+    Router::new().route("/rows", get(rows)).route_layer(middleware::from_fn_with_state(online, protect))
+}
+
+/// Lets in whoever has an active task token, and tells the handler who it is.
+async fn protect(State(online): State<Arc<Online>>, mut request: Request, next: Next) -> Response {
+    let Some(token) = bearer(request.headers()) else {
+        // RFC 6750 section 3.1: without a token, no error code.
+        return challenge(StatusCode::UNAUTHORIZED, "Bearer");
+    };
+    match online.check(token).await {
+        Ok(caller) => {
+            request.extensions_mut().insert::<Caller>(Arc::new(caller));
+            next.run(request).await
+        }
+        Err(refused) => {
+            if refused == Refused::Unavailable {
+                eprintln!("the broker: {:?}", online.last_outage());
+            }
+            refusal(refused)
+        }
+    }
+}
+
+async fn rows(Extension(caller): Extension<Caller>) -> Response {
+    let claims = caller.claims();
+    if !claims.allows("rows:read") {
+        return challenge(StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope", scope="rows:read""#);
+    }
+    format!("rows for {} in {}\n", claims.sub, claims.txn).into_response()
+}
+
+/// The token of exactly one `Authorization: Bearer ...`.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (only, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = only.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn refusal(refused: Refused) -> Response {
+    match refused.challenge() {
+        Some(text) => challenge(StatusCode::UNAUTHORIZED, &text),
+        None => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
+}
+
+fn challenge(status: StatusCode, text: &str) -> Response {
+    let value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("Bearer"));
+    (status, [(WWW_AUTHENTICATE, value)]).into_response()
+}

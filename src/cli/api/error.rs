@@ -1,0 +1,182 @@
+//! What a call can come back with instead of an answer, and how the command line says it.
+
+use dayfly_domain::{EventId, Reason};
+
+use super::transport::{Answer, WireError};
+use crate::{
+    cli::failure::{Exit, Failure},
+    http::shapes::{OAuthError, Problem},
+};
+
+/// A call that gave no answer to work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    #[error("{0}")]
+    Wire(#[from] WireError),
+    #[error("the broker refused")]
+    Refused(Box<Refusal>),
+    /// Something answered, but not as a broker does: a proxy, another server.
+    #[error("the answer is not one of a broker")]
+    Strange { status: u16, why: String },
+}
+
+/// The broker's own no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// `E-...`; from a newer broker perhaps one that we do not know.
+    pub code: String,
+    pub status: u16,
+    pub detail: String,
+    pub decision_id: Option<EventId>,
+    pub request_id: String,
+    pub retry_after_s: Option<u64>,
+    /// With `E-NOT-DURABLE`: the end is in force.
+    pub effective: bool,
+}
+
+impl Refusal {
+    pub fn reason(&self) -> Option<Reason> {
+        Reason::from_code(&self.code)
+    }
+
+    /// From the table; for an unknown code from the status.
+    pub fn exit(&self) -> u8 {
+        self.reason().map_or_else(|| exit_of(self.status) as u8, |reason| reason.row().exit)
+    }
+}
+
+impl ApiError {
+    /// Reads an answer whose status is no success.
+    pub fn from_answer(answer: &Answer) -> Self {
+        refusal(answer).map_or_else(
+            || Self::Strange { status: answer.status, why: format!("it has status {}", answer.status) },
+            |refusal| Self::Refused(Box::new(refusal)),
+        )
+    }
+
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused(refusal) => refusal.reason(),
+            Self::Wire(_) | Self::Strange { .. } => None,
+        }
+    }
+
+    /// The request may have taken effect though no broker said so.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Wire(WireError::Lost(_)) => true,
+            // A proxy that gave up on a broker that may have gone on.
+            Self::Strange { status, .. } => *status >= 500 || (200..300).contains(status),
+            Self::Wire(WireError::Unreachable(_) | WireError::Setup(_)) | Self::Refused(_) => false,
+        }
+    }
+
+    /// Nothing took effect, and it is worth another try: after so many seconds, if it said so.
+    pub fn retry(&self) -> Option<Option<u64>> {
+        match self {
+            Self::Refused(refusal) if matches!(refusal.status, 503 | 429) => Some(refusal.retry_after_s),
+            _ => None,
+        }
+    }
+
+    /// `doing`: what was tried, as in `the task could not be ended`.
+    pub fn failure(&self, doing: &str) -> Failure {
+        match self {
+            Self::Refused(refusal) => refused(refusal, doing),
+            Self::Wire(WireError::Setup(why)) => Failure::usage(format!("{doing}: {why}")),
+            Self::Wire(error) => Failure::new(Exit::Unavailable, format!("{doing}: the broker cannot be reached"))
+                .because(error)
+                .help("check DAYFLY_ADDR and DAYFLY_CA, or on its machine --state, and whether the broker runs"),
+            Self::Strange { status, why } => {
+                Failure::new(exit_of(*status), format!("{doing}: the answer is not one of a broker"))
+                    .because(why)
+                    .help("check that DAYFLY_ADDR is the broker's issuer URL, and what stands between")
+            }
+        }
+    }
+}
+
+fn refused(refusal: &Refusal, doing: &str) -> Failure {
+    let row = refusal.reason().map(Reason::row);
+    let why = if refusal.detail.is_empty() { row.map_or("refused", |row| row.help) } else { &refusal.detail };
+    let mut failure = Failure::with_exit(refusal.exit(), format!("{doing}: {why}"));
+    if refusal.effective {
+        failure = failure.because("the end is in force, and is written as soon as that is possible");
+    }
+    if let Some(row) = row.filter(|row| row.help != why) {
+        failure = failure.help(row.help);
+    }
+    let request_id = Some(refusal.request_id.clone()).filter(|id| !id.is_empty());
+    failure.answered(&refusal.code, refusal.status, refusal.decision_id, request_id)
+}
+
+fn refusal(answer: &Answer) -> Option<Refusal> {
+    let retry_after_s = answer.retry_after_s;
+    let problem = |it: Problem| Refusal {
+        code: it.reason,
+        status: answer.status,
+        detail: it.detail.unwrap_or(it.title),
+        decision_id: it.decision_id,
+        request_id: it.request_id,
+        retry_after_s,
+        effective: it.effective.unwrap_or(false),
+    };
+    let oauth = |it: OAuthError| Refusal {
+        code: it.reason,
+        status: answer.status,
+        detail: it.error_description,
+        decision_id: it.decision_id,
+        request_id: it.request_id,
+        retry_after_s,
+        effective: false,
+    };
+    let first = serde_json::from_slice(&answer.body).ok().map(problem);
+    first.or_else(|| serde_json::from_slice(&answer.body).ok().map(oauth))
+}
+
+fn exit_of(status: u16) -> Exit {
+    match status {
+        401 => Exit::NotAuthenticated,
+        403 => Exit::Denied,
+        404 => Exit::NotFound,
+        408 | 410 | 429 => Exit::TryLater,
+        500.. => Exit::Unavailable,
+        _ => Exit::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, retry_after_s: None, body: body.into() }
+    }
+
+    #[test]
+    fn exit_codes_come_from_the_table_of_reasons() {
+        for (code, exit) in [("E-NOMATCH", 77), ("E-REPLAYED", 75), ("E-EXPIRED", 4), ("E-NOT-FOUND", 3), ("E-X", 1)] {
+            let body = format!(r#"{{"error":"x","error_description":"d","reason":"{code}","request_id":"r"}}"#);
+            let failure = ApiError::from_answer(&answer(400, &body)).failure("no token was issued");
+            assert_eq!(failure.exit(), exit, "{code}");
+            assert_eq!(failure.parts().code.as_deref(), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_problem_that_is_effective_says_so() {
+        let body =
+            r#"{"type":"t","title":"T","status":503,"reason":"E-NOT-DURABLE","request_id":"r","effective":true}"#;
+        let failure = ApiError::from_answer(&answer(503, body)).failure("the end is not recorded");
+        assert_eq!(failure.exit(), 75);
+        assert!(failure.parts().causes[0].contains("in force"));
+    }
+
+    #[test]
+    fn a_page_of_a_proxy_is_no_broker_and_may_have_swallowed_the_answer() {
+        let error = ApiError::from_answer(&answer(502, "<html>"));
+        assert!(error.is_lost());
+        assert_eq!(error.failure("x").exit(), 69);
+        assert!(!ApiError::from_answer(&answer(404, "<html>")).is_lost());
+    }
+}

@@ -1,0 +1,395 @@
+//! Options of the verbs that talk to a broker.
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use clap::{Args, Subcommand};
+use dayfly_domain::{Kind, LeaseId, Name, Span, State, TaskId, UnixMs};
+
+use super::LedgerVerifyArgs;
+pub use dayfly_domain::EventId;
+
+/// Which broker. An option beats a variable; a variable beats the settings.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Which broker")]
+pub struct DoorArgs {
+    /// The broker's URL [variable: DAYFLY_ADDR; its CA: DAYFLY_CA]
+    #[arg(long, value_name = "URL")]
+    pub addr: Option<String>,
+    /// The broker's state folder on this machine, with its socket [default: the settings' state_dir]
+    #[arg(long, value_name = "DIR", conflicts_with = "addr")]
+    pub state: Option<PathBuf>,
+    /// The settings that name the state folder
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["addr", "state"])]
+    pub config: Option<PathBuf>,
+}
+
+/// `dayfly token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// The template to run [variable: DAYFLY_TASK]
+    #[arg(long, value_name = "NAME")]
+    pub task: Option<Name>,
+    /// The resource server, where the template has several
+    #[arg(long, value_name = "URI")]
+    pub target: Option<String>,
+    /// Only this action; may be repeated [default: all that the template grants]
+    #[arg(long = "action", value_name = "ACTION")]
+    pub actions: Vec<String>,
+    /// Live no longer than this, as in `5m`
+    #[arg(long, value_name = "DURATION", value_parser = positive_span)]
+    pub ttl: Option<Span>,
+    /// A reference for people, kept with the task; fixed when it opens
+    #[arg(long, value_name = "TEXT")]
+    pub ticket: Option<String>,
+    /// Write the token here, mode 0600, and the handle beside it [default: stdout]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Keep the task's handle here [variable: DAYFLY_TASK_FILE; default: FILE.task of --out]
+    #[arg(long, value_name = "FILE")]
+    pub task_file: Option<PathBuf>,
+    /// The platform's identity token, `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub evidence_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TaskVerb {
+    /// List tasks, newest first
+    Ls(TaskListArgs),
+    /// Show one task
+    Show(ShowTaskArgs),
+    /// End a task and everything it was given
+    #[command(long_about = END_ABOUT)]
+    End(TaskEndArgs),
+}
+
+const END_ABOUT: &str = "\
+End a task and everything it was given.
+
+With a handle (--task-file or DAYFLY_TASK_FILE) it ends its own task, and the id may be left out.
+Otherwise it is the act of an operator, which also blocks the job from opening the same task again
+until its deadline; `dayfly revoke --no-block` does not.";
+
+#[derive(Debug, Subcommand)]
+pub enum LeaseVerb {
+    /// List leases, newest first
+    Ls(Box<LeaseListArgs>),
+    /// Show one lease
+    Show(ShowLeaseArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LedgerVerb {
+    /// List events, newest first, or show one
+    Show(LedgerShowArgs),
+    /// Check every event against its hash and the whole against its record, on this machine
+    Verify(LedgerVerifyArgs),
+}
+
+/// What tasks and leases can be sifted by.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Only those")]
+pub struct SiftArgs {
+    /// In this state: `active`, `ended` or `expired`. Any other value is the broker's state folder,
+    /// as with the other verbs; may be given once for each
+    #[arg(long, value_name = "STATE|DIR", conflicts_with = "state_dir")]
+    pub state: Vec<StateOrDir>,
+    /// The broker's state folder, whatever its name
+    #[arg(long, value_name = "DIR", conflicts_with = "addr", hide = true)]
+    pub state_dir: Option<PathBuf>,
+    /// With this job label
+    #[arg(long)]
+    pub job: Option<String>,
+    /// Of this workload
+    #[arg(long)]
+    pub workload: Option<String>,
+    /// Of this owner
+    #[arg(long)]
+    pub owner: Option<String>,
+    /// Opened with evidence of this issuer
+    #[arg(long)]
+    pub issuer: Option<String>,
+    /// Of this template
+    #[arg(long)]
+    pub template: Option<String>,
+    /// For this target, by its name
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Over by then: a time (RFC 3339), or from now (`15m`)
+    #[arg(long, value_name = "WHEN")]
+    pub expires_before: Option<When>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    /// The broker's URL [variable: DAYFLY_ADDR; its CA: DAYFLY_CA]
+    #[arg(long, value_name = "URL")]
+    pub addr: Option<String>,
+    /// The settings that name the state folder
+    #[arg(long, value_name = "FILE", conflicts_with = "addr")]
+    pub config: Option<PathBuf>,
+}
+
+/// `dayfly task ls`.
+#[derive(Debug, Clone, Args)]
+pub struct TaskListArgs {
+    #[command(flatten)]
+    pub sift: SiftArgs,
+}
+
+/// `dayfly lease ls`.
+#[derive(Debug, Clone, Args)]
+pub struct LeaseListArgs {
+    /// Of this task
+    #[arg(long, value_name = "ID")]
+    pub task: Option<TaskId>,
+    /// Of this form: `jwt` or `x509`
+    #[arg(long)]
+    pub kind: Option<Kind>,
+    #[command(flatten)]
+    pub sift: SiftArgs,
+}
+
+/// `dayfly task show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowTaskArgs {
+    /// `tsk_...`
+    pub id: TaskId,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly lease show`.
+#[derive(Debug, Clone, Args)]
+pub struct ShowLeaseArgs {
+    /// `lse_...`
+    pub id: LeaseId,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly task end`.
+#[derive(Debug, Clone, Args)]
+pub struct TaskEndArgs {
+    /// `tsk_...` [default: the handle's own task]
+    pub id: Option<TaskId>,
+    /// Why, for the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// The file that `dayfly token` keeps the handle in [variable: DAYFLY_TASK_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub task_file: Option<PathBuf>,
+    /// Show what would end, and end nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly revoke`.
+#[derive(Debug, Clone, Args)]
+pub struct RevokeArgs {
+    /// `lse_...` for one lease, `tsk_...` for a task and everything it was given
+    pub id: Revoked,
+    /// Why, for the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Also keep the job from opening the same task again until its deadline (the default for tasks)
+    #[arg(long)]
+    pub block: bool,
+    /// End the task, but let the job open another
+    #[arg(long, conflicts_with = "block")]
+    pub no_block: bool,
+    /// Show what would end, and end nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly ledger show`.
+#[derive(Debug, Clone, Args)]
+pub struct LedgerShowArgs {
+    /// One event, `evt_...`; a decision's id is the id of its event
+    #[arg(value_name = "EVT", conflicts_with_all = ["task", "lease", "since", "until"])]
+    pub id: Option<EventId>,
+    /// About this task
+    #[arg(long, value_name = "ID")]
+    pub task: Option<TaskId>,
+    /// About this lease
+    #[arg(long, value_name = "ID")]
+    pub lease: Option<LeaseId>,
+    /// From then on: a time (RFC 3339), or so long ago (`1h`)
+    #[arg(long, value_name = "WHEN")]
+    pub since: Option<When>,
+    /// Up to then
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<When>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// What `revoke` can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    Task(TaskId),
+    Lease(LeaseId),
+}
+
+impl FromStr for Revoked {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let task = text.parse().map(Self::Task);
+        task.or_else(|_| text.parse().map(Self::Lease))
+            .map_err(|_| "expected `tsk_` or `lse_` and 26 lower-case characters".to_owned())
+    }
+}
+
+/// A value of `--state` where lists are sifted by state: a state's word, or else a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateOrDir {
+    Is(State),
+    Dir(PathBuf),
+}
+
+impl FromStr for StateOrDir {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("expected a state or a folder".to_owned());
+        }
+        Ok(text.parse().map_or_else(|_| Self::Dir(text.into()), Self::Is))
+    }
+}
+
+/// A moment: given as such, or as a distance from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    At(UnixMs),
+    Distance(Span),
+}
+
+impl When {
+    /// A distance counts into the future.
+    pub fn ahead(self, now: UnixMs) -> UnixMs {
+        match self {
+            Self::At(at) => at,
+            Self::Distance(span) => now.plus_ms(span.as_ms()),
+        }
+    }
+
+    /// A distance counts into the past.
+    pub fn ago(self, now: UnixMs) -> UnixMs {
+        match self {
+            Self::At(at) => at,
+            Self::Distance(span) => now.plus_ms(-span.as_ms()),
+        }
+    }
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let span = text.parse().map(Self::Distance).ok();
+        span.or_else(|| UnixMs::parse(text).map(Self::At))
+            .ok_or_else(|| "expected a time as `2026-11-22T05:00:00Z`, or a duration as `1h`".to_owned())
+    }
+}
+
+impl SiftArgs {
+    /// The state asked for, if one is.
+    pub fn wanted_state(&self) -> Result<Option<State>, &'static str> {
+        let mut states = self.state.iter().filter_map(|value| match value {
+            StateOrDir::Is(state) => Some(*state),
+            StateOrDir::Dir(_) => None,
+        });
+        let first = states.next();
+        if states.next().is_some() { Err("`--state` names two states") } else { Ok(first) }
+    }
+
+    /// The door, with the folder that `--state` or `--state-dir` names.
+    pub fn door(&self) -> Result<DoorArgs, &'static str> {
+        let mut dirs = self.state.iter().filter_map(|value| match value {
+            StateOrDir::Dir(dir) => Some(dir.clone()),
+            StateOrDir::Is(_) => None,
+        });
+        let state = self.state_dir.clone().or_else(|| dirs.next());
+        if dirs.next().is_some() {
+            return Err("`--state` names two folders");
+        }
+        if state.is_some() && (self.addr.is_some() || self.config.is_some()) {
+            return Err("a state folder cannot be used with `--addr` or `--config`");
+        }
+        Ok(DoorArgs { addr: self.addr.clone(), state, config: self.config.clone() })
+    }
+}
+
+impl TokenArgs {
+    /// The file of `--out`; `-` is stdout, as is no file.
+    pub fn out_file(&self) -> Option<&Path> {
+        self.out.as_deref().filter(|file| *file != Path::new("-"))
+    }
+}
+
+fn positive_span(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error: dayfly_domain::SpanError| error.to_string())?;
+    if span.as_s() == 0 { Err("at least one second".to_owned()) } else { Ok(span) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::args::{Cli, Verb};
+
+    fn sift(line: &str) -> SiftArgs {
+        match Cli::try_parse_from(line.split_whitespace()).unwrap().verb {
+            Verb::Task(TaskVerb::Ls(args)) => args.sift,
+            Verb::Lease(LeaseVerb::Ls(args)) => args.sift,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn state_is_a_word_or_a_folder() {
+        let args = sift("dayfly lease ls --state active --state /run/dayfly");
+        assert_eq!(args.wanted_state(), Ok(Some(State::Active)));
+        assert_eq!(args.door().unwrap().state, Some("/run/dayfly".into()));
+        let args = sift("dayfly task ls --state ./active");
+        assert_eq!((args.wanted_state(), args.door().unwrap().state), (Ok(None), Some("./active".into())));
+    }
+
+    #[test]
+    fn two_states_two_folders_or_two_brokers_are_refused() {
+        assert!(sift("dayfly task ls --state active --state ended").wanted_state().is_err());
+        assert!(sift("dayfly task ls --state a --state b").door().is_err());
+        assert!(sift("dayfly task ls --state a --addr https://b.example").door().is_err());
+    }
+
+    #[test]
+    fn moments_count_from_now_both_ways() {
+        let now = UnixMs::from_s(10_000);
+        let hour: When = "1h".parse().unwrap();
+        assert_eq!((hour.ago(now), hour.ahead(now)), (UnixMs::from_s(6_400), UnixMs::from_s(13_600)));
+        let fixed: When = "1970-01-01T00:00:05Z".parse().unwrap();
+        assert_eq!((fixed.ago(now), fixed.ahead(now)), (UnixMs::from_s(5), UnixMs::from_s(5)));
+    }
+
+    #[test]
+    fn what_is_revoked_is_known_by_its_prefix() {
+        let lease = LeaseId::from_parts(1, [0; 10]);
+        assert_eq!(lease.to_string().parse(), Ok(Revoked::Lease(lease)));
+        assert!("lse_x".parse::<Revoked>().is_err());
+    }
+}

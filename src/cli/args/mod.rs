@@ -1,0 +1,198 @@
+//! What can be typed: the tree of verbs and their options. Secrets are never values of options;
+//! they are named by files, variables or stdin.
+
+mod broker;
+mod client;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use broker::{
+    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyShowArgs,
+    PolicyVerb, ServeArgs,
+};
+pub use client::{
+    DoorArgs, EventId, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs,
+    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+};
+
+/// Short-lived credentials, each tied to one task, each ended with it
+#[derive(Debug, Parser)]
+#[command(name = "dayfly", version, propagate_version = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(flatten)]
+    pub style: StyleArgs,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  dayfly demo                                  the whole story on this machine, in one command
+  dayfly token --task deploy-prod --out token  in a CI job: a credential for one task
+  dayfly lease ls                              on the broker's machine: what is live
+
+Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 not authenticated, 69 broker unavailable,
+75 try later, 77 denied";
+
+/// How to talk, the same for every verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Output")]
+pub struct StyleArgs {
+    /// How data is printed on stdout [default: table; variable: DAYFLY_OUTPUT]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub output: Option<Output>,
+    /// How errors are printed on stderr
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub error_format: ErrorFormat,
+    /// Colour on stderr; NO_COLOR and TERM=dumb switch it off
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Colour,
+    /// Never ask anything
+    #[arg(long, global = true)]
+    pub no_input: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// One document with `schema_version`
+    Json,
+    /// One document a line
+    Jsonl,
+    /// Ids only, one a line
+    Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ErrorFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show the whole story on loopback: a job, its token, a check, the end
+    Demo(DemoArgs),
+    /// Keep a broker running for development, on loopback only
+    Dev(DevArgs),
+    /// Run the broker
+    Serve(ServeArgs),
+    /// Get a credential for one task
+    #[command(long_about = TOKEN_ABOUT)]
+    Token(TokenArgs),
+    /// List, show and end tasks
+    #[command(subcommand)]
+    Task(TaskVerb),
+    /// List and show leases: the credentials that were given
+    #[command(subcommand)]
+    Lease(LeaseVerb),
+    /// End a lease or a whole task, as an operator
+    Revoke(RevokeArgs),
+    /// Check and show the trust bundle
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Read and verify the ledger
+    #[command(subcommand)]
+    Ledger(LedgerVerb),
+}
+
+const TOKEN_ABOUT: &str = "\
+Get a credential for one task.
+
+Who you are is found by itself, in this order: --evidence-file, DAYFLY_ID_TOKEN, GitHub Actions
+(the job needs `permissions: id-token: write`). A platform that is recognised but gives no token
+is an error; nothing else is tried then.
+
+The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_FILE, or
+--task-file), mode 0600. A later call with the same file renews with that handle and needs no
+evidence; `dayfly task end` ends the task with it. Without a place to keep it, the handle is
+thrown away and the task lives to its deadline.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_of_part_one_is_there() {
+        for line in [
+            "dayfly demo",
+            "dayfly dev",
+            "dayfly dev --state d --listen 127.0.0.1:8443 --policies p --as github",
+            "dayfly dev token --state d --as github --claims c.json --without jti --without ref",
+            "dayfly serve --check --config f",
+            "dayfly token --task deploy-prod --target https://t.example --action a:b --action c:d --ttl 5m --ticket T-1",
+            "dayfly token --task deploy-prod --out F --evidence-file - --addr https://b.example --output json",
+            "dayfly task ls --state active --owner o --limit 7",
+            "dayfly task show tsk_0000000000g000000000000000",
+            "dayfly task end --dry-run",
+            "dayfly lease ls --kind jwt --expires-before 15m",
+            "dayfly lease show lse_0000000000g000000000000000",
+            "dayfly revoke tsk_0000000000g000000000000000 --reason x --no-block --dry-run",
+            "dayfly policy check --policies p",
+            "dayfly policy show deploy-prod --policies p",
+            "dayfly policy show --schema",
+            "dayfly ledger show evt_0000000000g000000000000000",
+            "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
+            "dayfly ledger verify --state d",
+        ] {
+            assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "dayfly",
+            "dayfly dev token",
+            "dayfly token --task Deploy",
+            "dayfly token --task t --ttl 0s",
+            "dayfly token --task t --ttl 5",
+            "dayfly token --task t --evidence x",
+            "dayfly task ls --limit 0",
+            "dayfly task ls --kind jwt",
+            "dayfly task ls --addr https://b.example --state-dir d",
+            "dayfly lease show tsk_0000000000g000000000000000",
+            "dayfly revoke evt_0000000000g000000000000000",
+            "dayfly revoke tsk_0000000000g000000000000000 --block --no-block",
+            "dayfly policy show",
+            "dayfly policy show --schema deploy",
+            "dayfly ledger show evt_0000000000g000000000000000 --since 1h",
+            "dayfly ledger show --since yesterday",
+            "dayfly exec -- make",
+        ] {
+            let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` was taken"));
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn no_option_takes_a_secret_as_its_value() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let name = arg.get_long().unwrap_or_default();
+                assert!(!["token", "evidence", "handle", "password", "secret", "key"].contains(&name), "--{name}");
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

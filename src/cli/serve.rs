@@ -1,0 +1,60 @@
+//! `dayfly serve`: the broker itself, or only the check of what it would start with.
+
+use super::{
+    args::ServeArgs,
+    failure::{Exit, Failure},
+    session::Session,
+    settings,
+};
+use crate::{
+    config::Settings,
+    flow::StartError,
+    run::{self, LaunchError, ServeError},
+    sys::log,
+};
+
+pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
+    let (file, settings) = settings::require(args.config.as_deref(), &session.vars)?;
+    own_crypto()?;
+    if args.check {
+        let lints = run::check(&settings).map_err(|error| failure(&error))?;
+        lints.iter().for_each(|lint| session.screen.warn(&lint.to_string()));
+        session.screen.say(&format!("`{}` is good: settings, TLS, file modes, bundle and its tests", file.display()));
+        return Ok(());
+    }
+    let filter = session.vars.get("DAYFLY_LOG").unwrap_or_else(|| settings.log.clone());
+    log::start(&filter).map_err(|error| Failure::usage("the log filter is wrong").because(error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
+    runtime.block_on(serve(&settings, session))
+}
+
+async fn serve(settings: &Settings, session: &Session) -> Result<(), Failure> {
+    let ready = |address| session.screen.say(&format!("{} is served at {address}", settings.issuer));
+    run::serve(settings, ready).await.map_err(|error| failure(&error))
+}
+
+/// One crypto provider: ours must have won the process-wide slot.
+pub fn own_crypto() -> Result<(), Failure> {
+    dayfly_verifier::crypto::init()
+        .map_err(|error| Failure::failed("another crypto provider is installed in this process").because(error))
+}
+
+/// What went wrong, with all its causes, and what to do.
+pub fn failure(error: &ServeError) -> Failure {
+    let problems = match error {
+        ServeError::Bundle { problems, .. } => problems.as_slice(),
+        ServeError::Launch(LaunchError::Start(StartError::Bundle(problems))) => problems.as_slice(),
+        _ => &[],
+    };
+    let exit = match error {
+        ServeError::Locked(_) | ServeError::Listen { .. } => Exit::Unavailable,
+        _ => Exit::Failure,
+    };
+    let failure = problems.iter().fold(Failure::new(exit, error.to_string()), Failure::because);
+    match error {
+        ServeError::Bundle { .. } => failure.help("dayfly policy check --policies DIR"),
+        ServeError::Locked(_) => failure.help("stop the other broker, or give this one a state_dir of its own"),
+        _ => failure,
+    }
+}

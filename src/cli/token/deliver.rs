@@ -1,0 +1,179 @@
+//! Handing a credential over: a file of mode 0600 or stdout, one line about it on stderr.
+//!
+//! Tokens are read here only to tell people whose they are; nothing is believed.
+
+use std::path::Path;
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use dayfly_domain::Span;
+use serde_json::{Map, Value, json};
+
+use super::evidence::Evidence;
+use crate::{
+    cli::{args::Output, failure::Failure, print, session::Session},
+    http::shapes::TokenAnswer,
+    sys::files,
+};
+
+/// Writes the token where it was asked for, and says what it is.
+pub fn deliver(
+    answer: &TokenAnswer,
+    template: &str,
+    out: Option<&Path>,
+    handle_file: Option<&Path>,
+    session: &Session,
+) -> Result<(), Failure> {
+    if let Some(file) = out {
+        let written = files::write_atomic(file, format!("{}\n", answer.access_token).as_bytes(), 0o600);
+        written.map_err(|error| {
+            Failure::failed(format!("the token cannot be written to `{}`", file.display())).because(error)
+        })?;
+    }
+    session.screen.say(&summary(answer, template));
+    if handle_file.is_none() {
+        session.screen.warn(
+            "no handle was kept, so this task cannot be renewed or ended by you: use --out FILE or DAYFLY_TASK_FILE",
+        );
+    }
+    session.screen.data(&data(answer, template, out, handle_file, session.output))
+}
+
+/// Whose evidence it is, as far as it says so itself.
+pub fn identity(evidence: &Evidence) -> Option<String> {
+    let claims = payload(evidence.token.expose())?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let Some(repository) = text("repository") else {
+        let (issuer, subject) = (text("iss")?, text("sub")?);
+        return Some(format!("identity   {}  {issuer} · {subject}", evidence.origin));
+    };
+    let workflow = text("workflow_ref").and_then(|path| path.split('@').next()?.rsplit('/').next());
+    let run = text("run_id").map(|run| format!("run {run}"));
+    let parts: Vec<&str> = [Some(repository), text("ref"), workflow, run.as_deref()].into_iter().flatten().collect();
+    let ids = text("repository_owner_id").zip(text("repository_id"));
+    let ids = ids.map(|(owner, repository)| format!(" (ids {owner}/{repository})")).unwrap_or_default();
+    Some(format!("identity   {}  {}{ids}", evidence.origin, parts.join(" · ")))
+}
+
+/// `lease lse_… task deploy-prod · owner team-shop · "release the shop" · 15m`
+fn summary(answer: &TokenAnswer, template: &str) -> String {
+    let lease = answer.lease_id.map(|id| id.to_string()).unwrap_or_default();
+    let detail = answer.authorization_details.as_ref().and_then(|details| details.first());
+    let owner = owner(answer).map(|owner| format!("owner {owner}"));
+    let purpose = detail.map(|detail| format!("\"{}\"", detail.purpose));
+    let lives = answer.expires_in.and_then(|s| u32::try_from(s).ok()).map(|s| Span::seconds(s).to_string());
+    let parts: Vec<String> = [Some(format!("task {template}")), owner, purpose, lives].into_iter().flatten().collect();
+    format!("lease      {lease}   {}", parts.join(" · "))
+}
+
+fn data(
+    answer: &TokenAnswer,
+    template: &str,
+    out: Option<&Path>,
+    handle_file: Option<&Path>,
+    output: Output,
+) -> String {
+    match (output, out) {
+        (Output::Table, Some(_)) => String::new(),
+        (Output::Table, None) => format!("{}\n", answer.access_token),
+        (Output::Name, _) => answer.lease_id.map(|id| format!("{id}\n")).unwrap_or_default(),
+        (Output::Json | Output::Jsonl, _) => print::document(document(answer, template, out, handle_file)),
+    }
+}
+
+/// The token itself only where it goes nowhere else.
+fn document(answer: &TokenAnswer, template: &str, out: Option<&Path>, handle_file: Option<&Path>) -> Value {
+    let mut members = Map::new();
+    let mut put = |name: &str, value: Value| {
+        if !value.is_null() {
+            members.insert(name.to_owned(), value);
+        }
+    };
+    put("task_id", json!(answer.task_id));
+    put("lease_id", json!(answer.lease_id));
+    put("template", json!(template));
+    put("owner", json!(owner(answer)));
+    put("expires_at", json!(answer.expires_at));
+    put("task_deadline", json!(answer.task_deadline));
+    put("token_type", json!(answer.token_type));
+    put("authorization_details", json!(answer.authorization_details));
+    put("revocation", json!(answer.revocation));
+    put("task_file", json!(handle_file.map(|file| file.display().to_string())));
+    match out {
+        Some(file) => put("token_file", json!(file.display().to_string())),
+        None => put("token", json!(answer.access_token)),
+    }
+    print::versioned(Value::Object(members))
+}
+
+fn owner(answer: &TokenAnswer) -> Option<String> {
+    payload(&answer.access_token)?.get("owner")?.as_str().map(str::to_owned)
+}
+
+/// The claims of a JWT, unchecked: for people's eyes only.
+fn payload(token: &str) -> Option<Map<String, Value>> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use dayfly_domain::Secret;
+
+    use super::*;
+    use crate::cli::{samples, session::test_session};
+
+    fn answer() -> TokenAnswer {
+        serde_json::from_value(samples::issued(1)).unwrap()
+    }
+
+    #[test]
+    fn a_token_in_a_file_is_private_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, kept) = (dir.path().join("t"), dir.path().join("t.task"));
+        deliver(&answer(), "deploy-prod", Some(&file), Some(&kept), &test_session()).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), answer().access_token);
+        for output in [Output::Table, Output::Json, Output::Jsonl, Output::Name] {
+            assert!(!data(&answer(), "deploy-prod", Some(&file), Some(&kept), output).contains("eyJ"), "{output:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_on_stdout_is_all_there_is() {
+        assert_eq!(data(&answer(), "deploy-prod", None, None, Output::Table), format!("{}\n", answer().access_token));
+    }
+
+    #[test]
+    fn json_is_a_contract() {
+        let shown = data(&answer(), "deploy-prod", Some(Path::new("F")), Some(Path::new("F.task")), Output::Json);
+        insta::assert_snapshot!(shown, @r#"
+        {"schema_version":1,"task_id":"tsk_00000000010000000000000000","lease_id":"lse_00000000010000000000000000","template":"deploy-prod","owner":"team-shop","expires_at":"2026-11-22T05:15:00Z","task_deadline":"2026-11-22T05:15:00Z","token_type":"Bearer","authorization_details":[{"type":"dayfly_task","template":"deploy-prod","locations":["https://shop.example"],"actions":["deploy:create"],"purpose":"release the shop"}],"revocation":[{"channel":"introspection","usual_s":30,"bound_s":30}],"task_file":"F.task","token_file":"F"}
+        "#);
+    }
+
+    #[test]
+    fn people_read_one_line() {
+        insta::assert_snapshot!(summary(&answer(), "deploy-prod"), @r#"
+        lease      lse_00000000010000000000000000   task deploy-prod · owner team-shop · "release the shop" · 15m
+        "#);
+    }
+
+    #[test]
+    fn the_identity_line_says_whose_job_it_is() {
+        let evidence = |claims: Value| {
+            let token = format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string()));
+            Evidence { token: Secret::new(token), origin: "github" }
+        };
+        let job = json!({
+            "repository": "acme/shop", "ref": "refs/heads/main", "run_id": "9421", "repository_id": "88120",
+            "repository_owner_id": "4411", "workflow_ref": "acme/shop/.github/workflows/deploy.yml@refs/heads/main",
+        });
+        insta::assert_snapshot!(identity(&evidence(job)).unwrap(), @r"
+        identity   github  acme/shop · refs/heads/main · deploy.yml · run 9421 (ids 4411/88120)
+        ");
+        assert_eq!(identity(&evidence(json!({ "iss": "i", "sub": "s" }))).as_deref(), Some("identity   github  i · s"));
+        assert!(identity(&Evidence { token: Secret::new("nonsense".to_owned()), origin: "file" }).is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! `serve`: from settings to a running broker, and back.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use dayfly_domain::{
+    BindingKind,
+    bundle::{Lint, Problem, example_ids, overdue_lints},
+};
+use tokio::net::TcpListener;
+
+use super::{
+    Ended, LaunchError, Parts, Running,
+    limits::Limits,
+    notify,
+    signals::{Signal, Signals},
+};
+use crate::{
+    config::{SOCKET_NAME, Settings},
+    flow::{BundleSource, Folder, Loaded, Startup},
+    policy::BundleEnv,
+    store::{Store, StoreError},
+    sys::{
+        clock::Clock,
+        files,
+        net::{NetError, TlsFiles},
+    },
+};
+
+/// Name of the database below the state folder.
+pub const DATABASE: &str = "dayfly.db";
+
+/// Why `serve` does not run. The broker has issued nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the bundle in `{path}` is not usable")]
+    Bundle { path: PathBuf, problems: Vec<Problem> },
+    #[error("the TLS files are not usable: {0}")]
+    Tls(#[from] NetError),
+    #[error("`{path}` is not usable: {source}")]
+    State { path: PathBuf, source: io::Error },
+    #[error("another process holds `{0}`")]
+    Locked(PathBuf),
+    #[error("the store is not usable: {0}")]
+    Store(#[from] StoreError),
+    #[error("`{address}` cannot be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("signals cannot be listened to: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("{0} died; the broker does not go on without it")]
+    Broken(&'static str),
+}
+
+/// Runs until a signal ends it. `ready` is called once everything is served.
+pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
+    super::install_metrics();
+    let mut signals = Signals::listen().map_err(ServeError::Signals)?;
+    let _lock = prepare_state(&settings.state_dir)?;
+    let source = source(settings);
+    // Said here, with the file of each problem, before anything is touched.
+    load(settings, &source)?;
+    let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
+    let tls = Arc::new(ArcSwap::new(files.load()?));
+    let api = listen(settings.listen).await?;
+    let address = api.local_addr().unwrap_or(settings.listen);
+    let ops = listen(settings.metrics_listen).await?;
+    let startup = Startup {
+        issuer: settings.issuer.clone(),
+        clock: Clock::Machine,
+        store: Store::open(&settings.state_dir.join(DATABASE))?,
+        keys_dir: Some(settings.state_dir.clone()),
+        source: Arc::new(source),
+        strict_rollback: settings.strict_rollback,
+    };
+    let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
+    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::default() };
+    let running = super::launch(parts)?;
+    notify::tell("READY=1");
+    ready(address);
+    let ended = attend(running, &mut signals, async |flow| reload(flow, &files, &tls).await).await;
+    match ended {
+        Ended::Stopped => Ok(()),
+        Ended::Broken(what) => Err(ServeError::Broken(what)),
+    }
+}
+
+/// Answers signals until one ends the broker, or a part of it dies.
+pub(crate) async fn attend(
+    mut running: Running,
+    signals: &mut Signals,
+    on_reload: impl AsyncFn(&crate::flow::Flow),
+) -> Ended {
+    let flow = running.flow.clone();
+    let ended = loop {
+        tokio::select! {
+            what = running.broken() => break Ended::Broken(what),
+            signal = signals.next() => match signal {
+                Signal::Stop => break Ended::Stopped,
+                Signal::Reload => {
+                    notify::tell("RELOADING=1");
+                    on_reload(&flow).await;
+                    notify::tell("READY=1");
+                }
+            },
+        }
+    };
+    notify::tell("STOPPING=1");
+    running.stop().await;
+    ended
+}
+
+/// Bundle and TLS files; what is bad leaves the old in place and says so.
+async fn reload(flow: &crate::flow::Flow, files: &TlsFiles, tls: &ArcSwap<rustls::ServerConfig>) {
+    match files.load() {
+        Ok(config) => tls.store(config),
+        Err(error) => tracing::error!(%error, "the TLS files were not loaded; the old ones stay"),
+    }
+    if let Ok(swapped) = flow.load_bundle("signal:HUP").await {
+        tracing::info!(to = %swapped.to, ended = swapped.ended, rollback = swapped.rollback, "bundle loaded");
+    }
+}
+
+/// Everything `serve` would refuse, without serving: settings, TLS, file modes, bundle, its tests.
+pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
+    let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
+    files.load()?;
+    let lints = load(settings, &source(settings))?;
+    let state = &settings.state_dir;
+    for name in [DATABASE, "token-keys.json"] {
+        let path = state.join(name);
+        if path.exists() {
+            files::require_private(&path).map_err(|source| ServeError::State { path, source })?;
+        }
+    }
+    Ok(lints)
+}
+
+fn source(settings: &Settings) -> Folder {
+    let env = BundleEnv { issuer_url: settings.issuer.clone(), broker_binding: BindingKind::Dpop };
+    Folder { path: settings.policies_dir.clone(), env }
+}
+
+fn load(settings: &Settings, source: &Folder) -> Result<Vec<Lint>, ServeError> {
+    let failed = |problems| ServeError::Bundle { path: settings.policies_dir.clone(), problems };
+    let Loaded { policy, mut lints } = source.load().map_err(failed)?;
+    let examples = example_ids(policy.bundle());
+    if !examples.is_empty() {
+        let problem = |at: String| {
+            Problem::new("", at, "an example id, which no platform issues").help("write the real ids of your platform")
+        };
+        return Err(failed(examples.into_iter().map(problem).collect()));
+    }
+    lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
+    Ok(lints)
+}
+
+/// The state folder, private and ours alone.
+pub(crate) fn prepare_state(dir: &Path) -> Result<files::StateLock, ServeError> {
+    let failed = |source| ServeError::State { path: dir.to_owned(), source };
+    files::private_dir(dir).map_err(failed)?;
+    if !fs::metadata(dir).map_err(failed)?.is_dir() {
+        return Err(failed(io::Error::other("it is not a folder")));
+    }
+    files::lock_state(dir).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => ServeError::Locked(dir.join("lock")),
+        _ => failed(source),
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
