@@ -23,4 +23,5 @@ mod tampering;
 mod thin_path;
 mod tidy;
 mod visibility;
+mod wire;
 mod world;
