@@ -77,19 +77,24 @@ impl Writer {
         loop {
             let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
             let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
-            if last.is_empty() {
+            let waiting = last.len();
+            if waiting == 0 {
                 return;
             }
             self.batch(last);
+            // What waits behind an end that cannot be written would wait for ever.
+            if self.carried.len() >= waiting {
+                return;
+            }
         }
     }
 
     /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
     fn gather(&mut self) -> Option<Vec<Group>> {
-        let mut groups: Vec<Group> = self.carried.drain(..).collect();
-        if groups.is_empty() {
-            groups.extend(self.wait()?);
-        }
+        // What is carried may wait for an end of the same task that could not be written: not
+        // without a pause either.
+        let first = if self.carried.is_empty() || !self.retry.is_empty() { self.wait()? } else { None };
+        let mut groups: Vec<Group> = self.carried.drain(..).chain(first).collect();
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < BATCH_MAX {
             match self.queue.try_recv() {
