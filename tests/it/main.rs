@@ -7,13 +7,16 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod claims;
 mod clocks;
 mod deadline;
 mod durable;
 mod ends;
 mod evidence;
+mod folders;
 mod grants;
 mod handles;
+mod races;
 mod refusals;
 mod renewal;
 mod restarts;
