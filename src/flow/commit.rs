@@ -77,19 +77,24 @@ impl Writer {
         loop {
             let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
             let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
-            if last.is_empty() {
+            let waiting = last.len();
+            if waiting == 0 {
                 return;
             }
             self.batch(last);
+            // What waits behind an end that cannot be written would wait for ever.
+            if self.carried.len() >= waiting {
+                return;
+            }
         }
     }
 
     /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
     fn gather(&mut self) -> Option<Vec<Group>> {
-        let mut groups: Vec<Group> = self.carried.drain(..).collect();
-        if groups.is_empty() {
-            groups.extend(self.wait()?);
-        }
+        // What is carried may wait for an end of the same task that could not be written: not
+        // without a pause either.
+        let first = if self.carried.is_empty() || !self.retry.is_empty() { self.wait()? } else { None };
+        let mut groups: Vec<Group> = self.carried.drain(..).chain(first).collect();
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < BATCH_MAX {
             match self.queue.try_recv() {
@@ -125,13 +130,14 @@ impl Writer {
     fn batch(&mut self, groups: Vec<Group>) {
         let mut groups: VecDeque<Group> = self.retry.drain(..).map(Group::End).chain(groups).collect();
         loop {
-            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune));
+            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe));
             let rest = swap.map(|at| groups.split_off(at));
             self.write(groups);
             let Some(mut rest) = rest else { return };
             match rest.pop_front() {
                 Some(Group::Swap(swap)) => self.swap(*swap),
                 Some(Group::Prune) => self.prune(),
+                Some(Group::Probe) => self.probe(),
                 _ => {}
             }
             groups = rest;
@@ -186,7 +192,7 @@ impl Writer {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
-            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune => None,
+            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe => None,
         }
     }
 

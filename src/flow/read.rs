@@ -35,7 +35,7 @@ impl Flow {
     pub async fn tasks(
         &self,
         caller: &Caller,
-        filter: TaskFilter,
+        mut filter: TaskFilter,
         limit: usize,
         cursor: Option<&str>,
     ) -> Result<Listing<TaskView>, Refused> {
@@ -44,7 +44,10 @@ impl Flow {
         let before = self.cursor(&scope, cursor)?.map(TaskId::from_u128);
         self.on_reader(move |flow, now| {
             if let Authority::Handle { task } = authority {
-                return flow.own_task(task, now);
+                if filter.task.is_some_and(|other| other != task) {
+                    return Ok(Listing { items: Vec::new(), next_cursor: None });
+                }
+                filter.task = Some(task);
             }
             let read = |before, limit| flow.reader.tasks(&filter, now.latest, Page { before, limit });
             let page = flow.page(
@@ -162,12 +165,6 @@ impl Flow {
             Failed::Store(error) => error.reason().into(),
             Failed::Unreadable => Reason::Internal.into(),
         })
-    }
-
-    fn own_task(&self, id: TaskId, now: Now) -> Result<Listing<TaskView>, Failed> {
-        let rows = self.reader.task(id)?.into_iter();
-        let items = rows.map(|row| self.task_view(row, now)).collect::<Result<_, _>>()?;
-        Ok(Listing { items, next_cursor: None })
     }
 
     fn sees_task(&self, authority: &Authority, row: &TaskRow) -> bool {

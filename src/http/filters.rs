@@ -32,6 +32,7 @@ pub(super) fn tasks(query: Option<&str>) -> Result<Query<TaskFilter>, Refused> {
     page(query, |fields| {
         Ok(TaskFilter {
             state: word(fields, "state")?,
+            task: word(fields, "task")?,
             job: text(fields, "job")?,
             workload: text(fields, "workload")?,
             owner: text(fields, "owner")?,
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_unknown_filter_is_never_ignored() {
-        for query in ["task=tsk_0", "kind=jwt", "State=active", "where=1", "=", "a", "offset=1"] {
+        for query in ["lease=lse_0", "kind=jwt", "State=active", "where=1", "=", "a", "offset=1"] {
             assert_eq!(reason(tasks(Some(query))), Some(Reason::Request), "{query}");
         }
         assert_eq!(reason(events(Some("state=active"))), Some(Reason::Request));

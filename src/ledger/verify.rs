@@ -53,6 +53,8 @@ struct Opened {
     evidence: String,
     handle: String,
     deadline: i64,
+    /// Owner, issuer, template, row: what decides who may see it and when it ends by policy.
+    words: [Option<String>; 4],
     seen: bool,
 }
 
@@ -62,6 +64,9 @@ struct Issued {
     task: Option<TaskId>,
     until: i64,
     credential: String,
+    /// Target and row.
+    words: [Option<String>; 2],
+    actions: Vec<String>,
     seen: bool,
     /// As its row says.
     ended_at: Option<i64>,
@@ -119,6 +124,7 @@ impl Verification {
             evidence: body.evidence.unwrap_or_default(),
             handle: body.handle.unwrap_or_default(),
             deadline: body.until.unwrap_or_default(),
+            words: [body.owner, body.issuer, body.template, body.row],
             seen: false,
         };
         if self.opened.insert(task, opened).is_some() {
@@ -132,7 +138,9 @@ impl Verification {
         };
         let until = body.until.unwrap_or_default();
         let credential = body.credential.unwrap_or_default();
-        let issued = Issued { seq, task: body.task, until, credential, seen: false, ended_at: None };
+        let words = [body.target, body.row];
+        let actions = body.actions.unwrap_or_default();
+        let issued = Issued { seq, task: body.task, until, credential, words, actions, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
@@ -146,7 +154,8 @@ impl Verification {
         opened.seen = true;
         let same = opened.evidence == hex(&row.evidence_key)
             && opened.handle == hex(&row.handle_hash)
-            && opened.deadline == row.deadline.as_ms();
+            && opened.deadline == row.deadline.as_ms()
+            && opened.words == [&row.owner, &row.issuer, &row.template, &row.row].map(|word| Some(word.clone()));
         if !same {
             self.problem(format!("task {}: the row does not match its event", row.id));
         }
@@ -163,7 +172,9 @@ impl Verification {
         let same = issued.seq == row.seq
             && issued.task == Some(row.task)
             && issued.until == row.expires.as_ms()
-            && issued.credential == hex(&row.credential_hash);
+            && issued.credential == hex(&row.credential_hash)
+            && issued.words == [&row.target, &row.row].map(|word| Some(word.clone()))
+            && serde_json::from_str::<Vec<String>>(&row.actions).is_ok_and(|actions| actions == issued.actions);
         if !same {
             self.problem(format!("lease {}: the row does not match its event", row.id));
         }

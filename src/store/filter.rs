@@ -57,6 +57,7 @@ pub(super) fn tasks(filter: &TaskFilter, now: UnixMs, before: Option<u128>) -> C
     Conditions::at(now)
         .and("t.id < $", before.map(id_value))
         .and(&format!("{TASK_STATE} = $"), filter.state.map(|state| text(state.as_str())))
+        .and("t.id = $", filter.task.map(|id| id_value(id.as_u128())))
         .and("t.job = $", filter.job.clone())
         .and("t.workload = $", filter.workload.clone())
         .and("t.owner = $", filter.owner.clone())

@@ -121,6 +121,7 @@ pub enum Change {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskFilter {
     pub state: Option<State>,
+    pub task: Option<TaskId>,
     pub job: Option<String>,
     pub workload: Option<String>,
     pub owner: Option<String>,

@@ -88,3 +88,39 @@ async fn readiness_tells_a_broken_store_from_a_request_that_cannot_be_kept() {
     assert_eq!(reason(world.present_with(&evidence, Some(hash), ask("deploy")).await), Reason::HandleUsed);
     assert_eq!(world.flow.readiness(), Ok(()));
 }
+
+/// What waits behind an end that cannot be written neither spins nor keeps the broker from stopping.
+#[tokio::test]
+async fn a_shutdown_over_a_broken_store_comes_to_an_end() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let further = world.feed(&handle(&issued), None).await.unwrap();
+    world.sql(BREAK);
+    let (one, two) = tokio::join!(
+        world.flow.end_lease(&OPERATOR, lease(&issued), None),
+        world.flow.end_lease(&OPERATOR, lease(&further), None)
+    );
+    assert_eq!((reason(one), reason(two)), (Reason::NotDurable, Reason::NotDurable));
+    world.stop().await;
+    world.sql(MEND);
+    assert!(world.verify().problems.is_empty());
+}
+
+/// Ends of several leases of one task are written one after the other, all of them.
+#[tokio::test]
+async fn ends_that_waited_are_all_written() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let further = world.feed(&handle(&issued), None).await.unwrap();
+    world.sql(BREAK);
+    for one in [&issued, &further] {
+        assert_eq!(reason(world.flow.end_lease(&OPERATOR, lease(one), None).await), Reason::NotDurable);
+    }
+    world.sql(MEND);
+    for one in [&issued, &further] {
+        assert_eq!(world.flow.end_lease(&OPERATOR, lease(one), None).await.unwrap().cause, Some(Cause::Revoked));
+    }
+    world.restart().await;
+    assert!(!world.active(&token(&issued)).await && !world.active(&token(&further)).await);
+    assert!(world.verify().problems.is_empty());
+}

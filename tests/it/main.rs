@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod claims;
 mod clocks;
 mod deadline;
 mod demo;
@@ -14,9 +15,18 @@ mod dev;
 mod durable;
 mod ends;
 mod evidence;
+mod folders;
 mod grants;
 mod handles;
+mod races;
+mod refusals;
 mod renewal;
+mod restarts;
+mod secrets;
+mod swaps;
+mod tampering;
 mod thin_path;
 mod tidy;
+mod visibility;
+mod wire;
 mod world;

@@ -98,7 +98,7 @@ async fn a_task_alone_has_no_credential_until_it_is_fed() {
 }
 
 #[tokio::test]
-async fn a_forged_token_over_a_known_id_is_inactive() {
+async fn a_token_is_matched_whole_not_by_its_id() {
     let mut world = World::new();
     let issued = world.open(&Job::shop(), "deploy").await;
     let claims: Map<String, Value> = world.introspect(&token(&issued)).await.unwrap().claims;

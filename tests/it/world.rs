@@ -47,6 +47,7 @@ pub struct World {
     pub reader: Reader,
     writer: Option<JoinHandle<()>>,
     key: SigningKey,
+    other: SigningKey,
     folder: Option<TempDir>,
     strict: bool,
     count: u64,
@@ -56,6 +57,8 @@ pub struct World {
 pub struct Text {
     text: Mutex<String>,
     jwks: Vec<u8>,
+    /// What `other.json` holds: the keys of nobody in the bundle, unless a test says so.
+    other_jwks: Vec<u8>,
 }
 
 impl Text {
@@ -69,14 +72,6 @@ impl Text {
         assert!(text.contains(from), "`{from}` is not in the bundle");
         *text = text.replace(from, to);
     }
-
-    /// Takes a table and what follows it out, up to the next blank line.
-    pub fn cut(&self, head: &str) {
-        let mut text = self.text.lock().unwrap();
-        let at = text.find(head).expect("the table is in the bundle");
-        let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end);
-        text.replace_range(at..end, "");
-    }
 }
 
 impl BundleSource for Text {
@@ -84,7 +79,9 @@ impl BundleSource for Text {
         let text = self.text.lock().unwrap().clone();
         let files = [SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
         let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
-        let (bundle, lints) = parse(&files, &env, &mut |_| Ok(self.jwks.clone()))?;
+        let (bundle, lints) = parse(&files, &env, &mut |path| {
+            Ok(if path == "other.json" { self.other_jwks.clone() } else { self.jwks.clone() })
+        })?;
         Loaded::of(bundle, lints)
     }
 }
@@ -178,13 +175,14 @@ impl World {
 
     fn made(bundle: &str, folder: Option<TempDir>, strict: bool) -> Self {
         dayfly_verifier::crypto::init().unwrap();
-        let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
-        let jwks = serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
-        let bundle = Arc::new(Text { text: Mutex::new(bundle.to_owned()), jwks });
+        let (key, other) = (new_key(), new_key());
+        let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
+        let text = Mutex::new(bundle.to_owned());
+        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other) });
         let clock = Stepped::at(START);
         let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
         let Broker { flow, upkeep, reader, writer } = broker;
-        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, folder, strict, count: 0 }
+        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, other, folder, strict, count: 0 }
     }
 
     /// Stops the broker as a shutdown does and starts it on the same file.
@@ -238,6 +236,15 @@ impl World {
 
     /// Evidence whose `jti` is whatever the job says.
     pub fn sign(&self, job: Job) -> String {
+        self.sign_with(&self.key, job)
+    }
+
+    /// Signed by the key in `other.json`.
+    pub fn sign_as_other(&self, job: Job) -> String {
+        self.sign_with(&self.other, job)
+    }
+
+    fn sign_with(&self, key: &SigningKey, job: Job) -> String {
         let iat = self.clock_now().as_s();
         let Job(mut claims) = job;
         for (name, value) in
@@ -247,7 +254,7 @@ impl World {
                 claims[name] = value;
             }
         }
-        self.key.sign("JWT", &claims).unwrap()
+        key.sign("JWT", &claims).unwrap()
     }
 
     pub async fn present(&self, evidence: &str, ask: Ask) -> Result<Issued, Refused> {
@@ -375,6 +382,10 @@ fn request(method: &str, path: &str, bearer: Option<&str>, media_type: Option<&s
 pub fn local(mut request: Request<Body>) -> Request<Body> {
     request.extensions_mut().insert(Peer::Local { uid: 1000 });
     request
+}
+
+fn new_key() -> SigningKey {
+    SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap()
 }
 
 fn percent(text: &str) -> String {

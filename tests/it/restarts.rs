@@ -1,0 +1,83 @@
+//! What survives a restart: leases, ends, blocks, handles, keys.
+
+use dayfly_domain::{Cause, State};
+use dayfly_verifier::{KeySet, read_task_token};
+
+use crate::world::{ISSUER, Job, OPERATOR, SHOP_URI, World, handle, lease, token};
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_a_restart() {
+    let mut world = World::on_file();
+    let live = world.open(&Job::shop().run("1"), "deploy").await;
+    let ended = world.open(&Job::shop().run("2"), "deploy").await;
+    world.end(&handle(&ended), ended.task).await.unwrap();
+    let jwks = world.flow.jwks();
+    world.restart().await;
+    assert!(world.active(&token(&live)).await && !world.active(&token(&ended)).await);
+    let view = world.flow.lease(&OPERATOR, lease(&ended)).await.unwrap();
+    assert_eq!((view.state, view.cause), (State::Ended, Some(Cause::Completed)));
+    assert_eq!(world.flow.jwks(), jwks, "the keys are kept");
+    let keys = KeySet::parse(jwks.to_string().as_bytes()).unwrap();
+    let further = world.feed(&handle(&live), Some(0)).await.unwrap();
+    assert!(read_task_token(&token(&further), &keys, ISSUER, SHOP_URI, world.now()).is_ok());
+    assert!(!world.active(&token(&live)).await);
+    world.end(&handle(&live), live.task).await.unwrap();
+    world.restart().await;
+    assert!(!world.active(&token(&further)).await);
+    assert!(world.verify().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_supersede_that_lay_ahead_comes_due_after_a_restart() {
+    let mut world = World::on_file();
+    let first = world.open(&Job::shop(), "deploy").await;
+    world.feed(&handle(&first), Some(30)).await.unwrap();
+    world.pass_s(10);
+    world.restart().await;
+    assert!(world.active(&token(&first)).await);
+    world.pass_s(20);
+    assert!(!world.active(&token(&first)).await);
+}
+
+#[tokio::test]
+async fn what_expired_while_the_broker_was_down_is_expired() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.stop().await;
+    world.pass_s(900);
+    world.start_again().unwrap();
+    assert!(!world.active(&token(&issued)).await);
+    let view = world.flow.lease(&OPERATOR, lease(&issued)).await.unwrap();
+    assert_eq!(view.state, State::Expired);
+    assert!(world.feed(&handle(&issued), None).await.is_ok(), "its task still lives");
+}
+
+#[tokio::test]
+async fn a_start_is_an_event_with_both_clocks() {
+    let mut world = World::on_file();
+    world.restart().await;
+    let events = world.flow.events(&OPERATOR, dayfly::flow::EventFilter::default(), 50, None).await.unwrap().items;
+    let kinds: Vec<_> = events.iter().map(|event| event.body["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["start", "start", "bundle_swapped"]);
+    assert_eq!(events[0].body["wall_ms"], world.now().as_ms());
+    assert_eq!(events[0].body["boot_ms"], 0);
+}
+
+#[tokio::test]
+async fn tokens_of_a_rotated_key_live_on() {
+    let mut world = World::on_file();
+    world.pass_s(24 * 3600 - 60);
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.pass_s(60);
+    world.upkeep.each_minute().await;
+    let keys = KeySet::parse(world.flow.jwks().to_string().as_bytes()).unwrap();
+    assert!(read_task_token(&token(&issued), &keys, ISSUER, SHOP_URI, world.now()).is_ok());
+    let further = world.feed(&handle(&issued), None).await.unwrap();
+    let kid = |token: &str| dayfly_verifier::Jws::parse(token).unwrap().kid().unwrap().to_owned();
+    assert_ne!(kid(&token(&issued)), kid(&token(&further)));
+    world.restart().await;
+    assert!(world.active(&token(&issued)).await && world.active(&token(&further)).await);
+    world.pass_s(900);
+    world.upkeep.each_minute().await;
+    assert!(!world.flow.jwks().to_string().contains(&kid(&token(&issued))), "gone with its last token");
+}
