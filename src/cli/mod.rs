@@ -50,10 +50,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// `dev token` makes the same token wherever it runs: no `DAYFLY_*` counts there.
+/// `dev token` makes the same token, and `demo` tells the same story, wherever they run: no
+/// `DAYFLY_*` counts there.
 fn own_variables(verb: &Verb, vars: Vars) -> Vars {
     match verb {
-        Verb::Dev(args) if args.verb.is_some() => Vars::given(&[]),
+        Verb::Dev(args) if args.verb.is_some() => vars.only(&["NO_COLOR", "TERM"]),
+        Verb::Demo(_) => vars.only(&["NO_COLOR", "TERM"]),
         _ => vars,
     }
 }

@@ -26,6 +26,12 @@ impl Vars {
         Self::Given(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
     }
 
+    /// These variables and no other.
+    pub fn only(&self, names: &[&str]) -> Self {
+        let held = names.iter().filter_map(|name| self.raw(name).map(|value| (name.to_string(), value)));
+        Self::Given(held.collect())
+    }
+
     /// The variable as it is, also when it is empty.
     pub fn raw(&self, name: &str) -> Option<String> {
         match self {

@@ -81,11 +81,13 @@ pub fn more(more: bool, session: &Session) {
     }
 }
 
-/// Who ends: with a token an operator; otherwise the handle, if there is one; otherwise the socket.
+/// Who ends: a task that is named, with a token, an operator; otherwise the handle, if there is
+/// one; otherwise the socket.
 fn holder(args: &TaskEndArgs, vars: &Vars) -> Result<Api, Failure> {
     let door = Door::find(&args.door, vars)?;
     let has_token = matches!(door, Door::Remote(_)) && vars.get("DAYFLY_TOKEN_FILE").is_some();
-    let from_vars = || vars.get("DAYFLY_TASK_FILE").map(PathBuf::from).filter(|_| !has_token);
+    let operator = has_token && args.id.is_some();
+    let from_vars = || vars.get("DAYFLY_TASK_FILE").map(PathBuf::from).filter(|_| !operator);
     match args.task_file.clone().or_else(from_vars) {
         Some(file) => door.api(vars, Some(handle::read(&file)?.into_bearer())),
         None if args.id.is_none() => Err(no_id()),

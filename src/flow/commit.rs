@@ -130,13 +130,14 @@ impl Writer {
     fn batch(&mut self, groups: Vec<Group>) {
         let mut groups: VecDeque<Group> = self.retry.drain(..).map(Group::End).chain(groups).collect();
         loop {
-            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune));
+            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe));
             let rest = swap.map(|at| groups.split_off(at));
             self.write(groups);
             let Some(mut rest) = rest else { return };
             match rest.pop_front() {
                 Some(Group::Swap(swap)) => self.swap(*swap),
                 Some(Group::Prune) => self.prune(),
+                Some(Group::Probe) => self.probe(),
                 _ => {}
             }
             groups = rest;
@@ -191,7 +192,7 @@ impl Writer {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
-            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune => None,
+            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe => None,
         }
     }
 

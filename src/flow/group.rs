@@ -32,6 +32,8 @@ pub(super) enum Group {
     /// Written and acknowledged like any other; for events without rows.
     Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
+    /// Tries whether the store can be written again.
+    Probe,
     Stop,
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{Flow, commit::Writer, group::Group};
 use crate::{
     ledger::{self, KeyRotation, Stamp},
-    store::{Checkpointer, PruneBefore},
+    store::{Change, Checkpointer, PruneBefore},
     sys::offload::offload,
 };
 
@@ -38,15 +38,21 @@ impl Upkeep {
             while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
         }
         self.flow.settle_refusals(now.at, false);
-        metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(self.flow.table.lease_count() as f64);
+        if self.flow.store_fault.load().is_some() {
+            // Whoever stays away while the broker is not ready would never bring the write that
+            // shows that it is again. A full queue is tried again in a second.
+            let _ = self.flow.queue.try_send(Group::Probe);
+        }
         metrics::gauge!("dayfly_clock_safe").set(f64::from(u8::from(now.safe)));
         for (issuer, failures) in self.flow.keys.failures() {
             metrics::counter!("dayfly_jwks_fetch_failures_total", "issuer" => issuer.to_string()).absolute(failures);
         }
     }
 
-    /// Every minute: keys, checkpoints, pruning.
+    /// Every minute: keys, checkpoints, pruning, what takes a look at every lease.
     pub async fn each_minute(&self) {
+        let active = self.flow.table.active_leases(self.flow.time.now());
+        metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
         self.rotate().await;
         let checkpointer = self.checkpointer.clone();
         let checkpoint = move || checkpointer.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
@@ -96,6 +102,13 @@ impl Upkeep {
 }
 
 impl Writer {
+    /// Writes a row that nobody reads, to learn whether the disk takes it.
+    pub(super) fn probe(&mut self) {
+        let now = self.shared.time.now();
+        let written = self.store.write(&[Change::Meta("probe".to_owned(), now.at.to_string())], now.at);
+        self.shared.note_write(&written);
+    }
+
     /// Drops rows that nobody asks for any more, a slice at a time.
     pub(super) fn prune(&mut self) {
         let now = self.shared.time.now();

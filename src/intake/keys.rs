@@ -113,7 +113,13 @@ impl IssuerKeys {
         alg: &str,
         now: UnixMs,
     ) -> Result<Arc<KeySet>, KeysError> {
-        let _one_at_a_time = known.fetching.lock().await;
+        // Whoever has a key to go on with does not wait while another request fetches.
+        let enough = known.read().usable(now).filter(|keys| keys.contains(kid, alg));
+        let _one_at_a_time = match (known.fetching.try_lock(), enough) {
+            (Ok(turn), _) => turn,
+            (Err(_), Some(keys)) => return Ok(keys),
+            (Err(_), None) => known.fetching.lock().await,
+        };
         let state = known.read();
         if let Some(keys) = state.good(kid, alg, now) {
             return Ok(keys);

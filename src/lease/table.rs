@@ -229,9 +229,10 @@ impl Table {
         }
     }
 
-    /// How many leases are live in memory; for the gauge.
-    pub fn lease_count(&self) -> usize {
-        self.leases.len()
+    /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
+    pub fn active_leases(&self, now: Now) -> usize {
+        // INVARIANT: nobody waits for a lease while holding a task, so one may be asked below the other.
+        self.leases.iter().filter(|entry| self.lease_state(entry.value(), now).0 == State::Active).count()
     }
 
     /// Folds one committed change in. Called in the order of the commit, and at start with what

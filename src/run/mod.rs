@@ -159,6 +159,7 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
             _ = seconds.tick() => {}
         }
         upkeep.each_second();
+        notify::alive();
         if count.is_multiple_of(60) {
             metrics::keep_up();
             upkeep.each_minute().await;

@@ -5,6 +5,13 @@ use std::{
     time::Duration,
 };
 
+/// Once a second, while the upkeep runs: a manager that asked for it starts a broker that hangs anew.
+pub(super) fn alive() {
+    if std::env::var_os("WATCHDOG_USEC").is_some() {
+        tell("WATCHDOG=1");
+    }
+}
+
 /// `READY=1`, `RELOADING=1`, `STOPPING=1`. Without a service manager nothing happens.
 pub(super) fn tell(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };

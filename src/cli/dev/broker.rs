@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use dayfly_domain::{Kind, Name, Secret, bundle::Problem};
+use dayfly_verifier::crypto::SigningKey;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
@@ -49,8 +50,9 @@ pub struct DevBroker {
     pub addresses: Addresses,
     pub bundle: Arc<DevBundle>,
     pub keys: Keys,
+    /// Settings of every listener on loopback.
     pub tls: Arc<ArcSwap<ServerConfig>>,
-    pub operator: Arc<Operator>,
+    pub operator: Operator,
     pub lock: StateLock,
 }
 
@@ -60,7 +62,7 @@ pub struct Operator {
     flow: Flow,
     home: Home,
     issuer: Played,
-    key: dayfly_verifier::crypto::SigningKey,
+    key: SigningKey,
     clock: Clock,
 }
 
@@ -78,54 +80,23 @@ impl DevBroker {
     /// Takes the folder and starts everything. When it returns, all is served and the operator's
     /// token is written.
     pub async fn start(setup: Setup) -> Result<Self, Failure> {
-        let Setup { home, on_disk, listen, text, played, clock } = setup;
-        let lock =
-            run::prepare_state(home.dir()).map_err(|error| Failure::failed("the folder is not ours").because(error))?;
+        // Before anything is touched.
+        wanted(setup.listen, None)?;
+        let Setup { home, clock, .. } = &setup;
+        let lock = run::prepare_state(home.dir());
+        let lock = lock.map_err(|error| Failure::failed("the folder cannot be used").because(error))?;
         home.forget_env()?;
-        let now = clock.wall();
-        let keys = home.keys_or_new(now)?;
+        let keys = home.keys_or_new(clock.wall())?;
         home.put(&home.ca_file(), &keys.authority.cert_pem)?;
-        let Listeners { broker, stand_in, metrics, addresses } = listen_all(&home, listen).await?;
-        let bundle = Arc::new(DevBundle {
-            text,
-            issuer_url: addresses.issuer_url(),
-            played,
-            stand_in_url: addresses.stand_in_url(),
-            ca_pem: keys.authority.cert_pem.as_bytes().into(),
-            told: Mutex::default(),
-        });
+        let listeners = listen_all(home, setup.listen).await?;
+        let addresses = listeners.addresses;
+        let bundle = Arc::new(bundle(&setup, &addresses, &keys));
         // Said here, problem by problem, before anything is started.
         bundle.load().map_err(|problems| not_usable(&problems))?;
-        let tls = keys.authority.server_config(now).map_err(|error| failed("TLS cannot be set up", error))?;
-        let tls = Arc::new(ArcSwap::new(tls));
-        let startup = Startup {
-            issuer: addresses.issuer_url(),
-            clock: clock.clone(),
-            store: open_store(&home, on_disk)?,
-            keys_dir: on_disk.then(|| home.dir().to_owned()),
-            source: bundle.clone(),
-            strict_rollback: false,
-        };
-        let socket = Some(home.dir().join(SOCKET_NAME));
-        let socket = socket.filter(|path| path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES);
-        let parts =
-            Parts { startup, api: broker, tls: tls.clone(), ops: Some(metrics), socket, limits: Limits::default() };
-        let mut running = run::launch(parts).map_err(|error| failed("the broker does not start", error))?;
-        let router = stand_in::router(&addresses.stand_in_url(), &keys.stand_in, &keys.operator);
-        let stop = running.stopper();
-        running.also("stand-in", run::accept::serve_tls(stand_in, tls.clone(), Door::new(router), stop));
-        let operator = Arc::new(Operator {
-            flow: running.flow.clone(),
-            home,
-            issuer: Played {
-                name: OVERLAY.parse().expect("the overlay's name is a name"),
-                url: bundle.operator_url(),
-                audience: addresses.issuer_url(),
-                typ: "JWT".to_owned(),
-            },
-            key: keys.operator.clone(),
-            clock,
-        });
+        let tls = keys.authority.server_config(clock.wall());
+        let tls = Arc::new(ArcSwap::new(tls.map_err(|error| failed("TLS cannot be set up", error))?));
+        let running = launch(&setup, listeners, &bundle, &keys, &tls)?;
+        let operator = Operator::of(&setup, &running, &bundle, &keys);
         match operator.renew().await {
             Ok(_) => Ok(Self { running, addresses, bundle, keys, tls, operator, lock }),
             Err(failure) => {
@@ -141,7 +112,61 @@ impl DevBroker {
     }
 }
 
+fn bundle(setup: &Setup, addresses: &Addresses, keys: &Keys) -> DevBundle {
+    DevBundle {
+        text: setup.text.clone(),
+        issuer_url: addresses.issuer_url(),
+        played: setup.played.clone(),
+        stand_in_url: addresses.stand_in_url(),
+        ca_pem: keys.authority.cert_pem.as_bytes().into(),
+        told: Mutex::default(),
+    }
+}
+
+/// The broker, and the stand-in beside it.
+fn launch(
+    setup: &Setup,
+    listeners: Listeners,
+    bundle: &Arc<DevBundle>,
+    keys: &Keys,
+    tls: &Arc<ArcSwap<ServerConfig>>,
+) -> Result<Running, Failure> {
+    let (dir, url) = (setup.home.dir(), listeners.addresses.stand_in_url());
+    let startup = Startup {
+        issuer: listeners.addresses.issuer_url(),
+        clock: setup.clock.clone(),
+        store: open_store(&setup.home, setup.on_disk)?,
+        keys_dir: setup.on_disk.then(|| dir.to_owned()),
+        source: bundle.clone(),
+        strict_rollback: false,
+    };
+    let parts = Parts {
+        startup,
+        api: listeners.broker,
+        tls: tls.clone(),
+        ops: Some(listeners.metrics),
+        socket: Some(dir.join(SOCKET_NAME)).filter(|path| path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES),
+        limits: Limits::default(),
+    };
+    let mut running = run::launch(parts).map_err(|error| failed("the broker does not start", error))?;
+    let door = Door::new(stand_in::router(&url, &keys.stand_in, &keys.operator));
+    let served = run::accept::serve_tls(listeners.stand_in, tls.clone(), door, running.stopper());
+    running.also("stand-in", served);
+    Ok(running)
+}
+
 impl Operator {
+    fn of(setup: &Setup, running: &Running, bundle: &DevBundle, keys: &Keys) -> Self {
+        let issuer = Played {
+            name: OVERLAY.parse().expect("the overlay's name is a name"),
+            url: bundle.operator_url(),
+            audience: bundle.issuer_url.clone(),
+            typ: "JWT".to_owned(),
+        };
+        let (flow, home, clock) = (running.flow.clone(), setup.home.clone(), setup.clock.clone());
+        Self { flow, home, issuer, key: keys.operator.clone(), clock }
+    }
+
     /// A new token in the operator's file. Gives how many seconds it is good for.
     pub async fn renew(&self) -> Result<u64, Failure> {
         let refused = |why: String| Failure::failed("the operator got no token").because(why);

@@ -62,7 +62,7 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that `domain` may depend on, and those the verifier has without a feature.
-const DOMAIN: &[&str] = &["serde", "thiserror", "time", "zeroize"];
+const DOMAIN: &[&str] = &["serde", "thiserror", "time", "toml_datetime", "zeroize"];
 const VERIFIER: &[&str] = &[
     "base64",
     "dayfly-domain",
