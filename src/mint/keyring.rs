@@ -170,7 +170,22 @@ impl Keyring {
         let active = Held { since: now, ..old.next.clone() };
         let retired = kept.into_iter().chain([retired]).collect();
         self.replace(Keys { next: Held::generate(now)?, active, retired })?;
+        self.keep_until_last_exp(&rotation.from)?;
         Ok(Some(rotation))
+    }
+
+    /// A token may have been signed with the old key while it was being replaced. Whoever took
+    /// the key said its `exp` before, so after the swap the last one is known.
+    // INVARIANT: `active` writes `last_exp_s` before it loads the keys.
+    fn keep_until_last_exp(&self, kid: &str) -> Result<(), KeyringError> {
+        let last_exp = UnixMs::from_s(self.last_exp_s.load(Ordering::SeqCst));
+        let keys = self.keys.load_full();
+        let mut retired = keys.retired.clone();
+        match retired.iter_mut().find(|held| held.key.kid() == kid && held.until < last_exp) {
+            Some(held) => held.until = last_exp,
+            None => return Ok(()),
+        }
+        self.replace(Keys { next: keys.next.clone(), active: keys.active.clone(), retired })
     }
 
     fn replace(&self, keys: Keys) -> Result<(), KeyringError> {

@@ -34,14 +34,14 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// A running `dayfly dev`, ended with the test.
-struct Dev {
+pub struct Dev {
     child: Child,
     said: PathBuf,
 }
 
 impl Dev {
     /// Starts and waits for `dev.env`.
-    fn start(work: &Path, args: &[&str]) -> Self {
+    pub fn start(work: &Path, args: &[&str]) -> Self {
         let dev = Self::spawn(work, args);
         let env = work.join("state/dev.env");
         wait_until("dev.env", || env.exists());
@@ -58,11 +58,15 @@ impl Dev {
         Self { child: command.spawn().unwrap(), said }
     }
 
-    fn said(&self) -> String {
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub fn said(&self) -> String {
         fs::read_to_string(&self.said).unwrap()
     }
 
-    fn end(mut self, with: Signal) -> ExitStatus {
+    pub fn end(mut self, with: Signal) -> ExitStatus {
         signal(&self.child, with);
         self.child.wait().unwrap()
     }
@@ -75,44 +79,44 @@ impl Drop for Dev {
     }
 }
 
-fn env(work: &Path) -> BTreeMap<String, String> {
+pub fn env(work: &Path) -> BTreeMap<String, String> {
     let text = fs::read_to_string(work.join("state/dev.env")).unwrap();
     let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).unwrap();
     text.lines().map(pair).collect()
 }
 
 /// A verb with what `dev.env` says.
-fn verb(work: &Path, args: &[&str]) -> Output {
+pub fn verb(work: &Path, args: &[&str]) -> Output {
     let env = env(work);
     let token_file = env["DAYFLY_OPERATOR_TOKEN_FILE"].clone();
     dayfly(args).envs(env).env("DAYFLY_TOKEN_FILE", token_file).current_dir(work).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
 /// Standard output of a verb that must succeed.
-fn good(work: &Path, args: &[&str]) -> String {
+pub fn good(work: &Path, args: &[&str]) -> String {
     let output = verb(work, args);
     assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
     text(&output.stdout).to_owned()
 }
 
 /// A token of the stand-in for the claims that the bundle lets through, in a file.
-fn evidence(work: &Path, name: &str) -> String {
+pub fn evidence(work: &Path, name: &str) -> String {
     let claims = env(work)["DAYFLY_DEV_CLAIMS"].clone();
     fs::write(work.join(name), good(work, &["dev", "token", "--state", "state", "--claims", &claims])).unwrap();
     name.to_owned()
 }
 
-fn job(work: &Path, out: &str) -> Output {
+pub fn job(work: &Path, out: &str) -> Output {
     let evidence = evidence(work, &format!("{out}.evidence"));
     let task = env(work)["DAYFLY_DEV_TASK"].clone();
     verb(work, &["token", "--task", &task, "--evidence-file", &evidence, "--out", out])
 }
 
-fn work() -> TempDir {
+pub fn work() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 

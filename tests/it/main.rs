@@ -18,6 +18,8 @@ mod evidence;
 mod folders;
 mod grants;
 mod handles;
+mod interop;
+mod process;
 mod races;
 mod refusals;
 mod renewal;
