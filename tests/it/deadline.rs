@@ -1,8 +1,9 @@
 //! Law L11: expiry is a pure function of time; nothing is written for it.
 
+use dayfly::flow::EventFilter;
 use dayfly_domain::{Reason, State};
 
-use crate::world::{Job, OPERATOR, World, handle, lease, reason, token};
+use crate::world::{Job, OPERATOR, World, ask, handle, lease, reason, token};
 
 #[tokio::test]
 async fn a_lease_and_its_task_expire_without_a_write() {
@@ -47,4 +48,38 @@ async fn a_task_whose_leases_all_expired_counts_none() {
     let ended = world.end(&handle(&issued), issued.task).await.unwrap();
     assert_eq!((ended.state, ended.leases_ended), (State::Ended, 0));
     assert!(ended.channels.is_empty(), "plain expiry reaches no channel");
+}
+
+#[tokio::test]
+async fn old_rows_are_dropped_and_their_events_stay() {
+    let mut world = World::on_file();
+    let evidence = world.evidence(&Job::shop());
+    let old = world.present(&evidence, ask("deploy")).await.unwrap();
+    world.pass_s(1800);
+    world.upkeep.each_minute().await;
+    assert!(world.flow.task(&OPERATOR, old.task).await.is_ok(), "not before its time");
+    world.pass_s(25 * 3600);
+    world.upkeep.each_second();
+    world.upkeep.each_minute().await;
+    let live = world.open(&Job::shop(), "deploy").await;
+    assert_eq!(reason(world.flow.task(&OPERATOR, old.task).await), Reason::NotFound);
+    assert_eq!(reason(world.feed(&handle(&old), None).await), Reason::Handle);
+    assert_eq!(reason(world.present(&evidence, ask("deploy")).await), Reason::Expired);
+    let of_old = EventFilter { task: Some(old.task), ..EventFilter::default() };
+    assert_eq!(world.flow.events(&OPERATOR, of_old, 50, None).await.unwrap().items.len(), 2);
+    let report = world.verify();
+    assert_eq!((report.tasks, report.problems), (1, vec![]));
+    assert!(world.active(&token(&live)).await);
+}
+
+#[tokio::test]
+async fn a_broker_that_just_started_drops_nothing() {
+    let mut world = World::on_file();
+    let old = world.open(&Job::shop(), "deploy").await;
+    world.stop().await;
+    world.pass_s(30 * 3600);
+    world.start_again().unwrap();
+    world.upkeep.each_minute().await;
+    world.open(&Job::shop(), "deploy").await;
+    assert!(world.flow.task(&OPERATOR, old.task).await.is_ok(), "its clock may be wrong");
 }

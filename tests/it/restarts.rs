@@ -81,3 +81,16 @@ async fn tokens_of_a_rotated_key_live_on() {
     world.upkeep.each_minute().await;
     assert!(!world.flow.jwks().to_string().contains(&kid(&token(&issued))), "gone with its last token");
 }
+
+/// A record that was lost is no reason to believe a signature: inactive, and an alarm.
+#[tokio::test]
+async fn a_well_signed_token_without_a_record_is_inactive() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.stop().await;
+    world.sql("DELETE FROM lease");
+    world.start_again().unwrap();
+    assert!(!world.active(&token(&issued)).await);
+    world.flow.revoke_presented(&dayfly_domain::Secret::new(token(&issued))).await.unwrap();
+    assert!(world.feed(&handle(&issued), None).await.is_ok());
+}
