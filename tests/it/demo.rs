@@ -34,9 +34,9 @@ fn an_interrupted_story_leaves_nothing_behind() {
     let tmp = tempfile::tempdir().unwrap();
     let mut child =
         dayfly(&["demo"]).env("TMPDIR", tmp.path()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     // The broker runs, and the story is under way.
-    assert!(lines.map_while(Result::ok).any(|line| line.starts_with(" 1  broker")));
+    assert!(lines.by_ref().map_while(Result::ok).any(|line| line.starts_with(" 1  broker")));
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);

@@ -262,16 +262,21 @@ fn dev_token_needs_no_broker_and_ignores_variables() {
 #[test]
 fn without_state_nothing_is_left_behind() {
     let work = work();
-    let mut child =
-        dayfly(&["dev"]).env("TMPDIR", work.path()).current_dir("/").stdout(Stdio::piped()).spawn().unwrap();
-    let files = || fs::read_dir(work.path()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    wait_until("dev.env", || files().iter().any(|dir| dir.join("dev.env").exists()));
-    let dir = files().remove(0);
+    let said = work.path().join("said");
+    let mut command = dayfly(&["dev"]);
+    command.env("TMPDIR", work.path()).current_dir("/").stdout(Stdio::null());
+    let dev = Dev { child: command.stderr(fs::File::create(&said).unwrap()).spawn().unwrap(), said: said.clone() };
+    let others = |path: &PathBuf| *path != said;
+    let folders = || {
+        let entries = fs::read_dir(work.path()).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(others).collect::<Vec<_>>()
+    };
+    wait_until("dev.env", || folders().iter().any(|dir| dir.join("dev.env").exists()));
+    let dir = folders().remove(0);
     assert!(!dir.join("dayfly.db").exists() && !dir.join("token-keys.json").exists(), "they are in memory");
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     let token = dayfly(&["dev", "token", "--state", dir.to_str().unwrap()]).output().unwrap();
     assert!(token.status.success());
-    signal(&child, Signal::INT);
-    assert!(child.wait().unwrap().success());
-    assert_eq!(files(), Vec::<PathBuf>::new());
+    assert!(dev.end(Signal::INT).success());
+    assert_eq!(folders(), Vec::<PathBuf>::new());
 }

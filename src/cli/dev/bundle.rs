@@ -143,7 +143,8 @@ impl DevBundle {
             operator.keys = keys.clone();
         }
         let known = workload_issuers(bundle);
-        match bundle.issuers.get_mut(&self.played).filter(|issuer| issuer.kind == IssuerKind::Workload) {
+        let playable = known.contains(&self.played.to_string());
+        match bundle.issuers.get_mut(&self.played).filter(|_| playable) {
             Some(issuer) => {
                 issuer.url = self.stand_in_url.as_str().into();
                 issuer.keys = keys;

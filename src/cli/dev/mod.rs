@@ -10,7 +10,10 @@ mod sample;
 mod stand_in;
 pub mod token;
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -45,9 +48,10 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))
 }
 
-/// A folder that goes when it is dropped.
+/// A private folder that goes when it is dropped.
 pub fn passing_folder() -> Result<tempfile::TempDir, Failure> {
-    let made = tempfile::Builder::new().prefix("dayfly-").tempdir();
+    let private = std::fs::Permissions::from_mode(0o700);
+    let made = tempfile::Builder::new().prefix("dayfly-").permissions(private).tempdir();
     made.map_err(|error| Failure::failed("there is no temporary folder").because(error))
 }
 
@@ -77,10 +81,9 @@ async fn keep_running(args: &DevRunArgs, session: &Session) -> Result<(), Failur
         let loaded = flow.load_bundle("signal:HUP").await;
         match (loaded, bundle.told()) {
             (Ok(swapped), Some(told)) => {
-                session
-                    .screen
-                    .say(&format!("bundle loaded: {} rows, {} tests passed, {}", told.rows, told.tests, swapped.to));
                 publish(&home, &addresses, &told).unwrap_or_else(|failure| session.screen.warn(&failure.parts().what));
+                let Told { rows, tests, .. } = told;
+                session.screen.say(&format!("bundle loaded: {rows} rows, {tests} tests passed, {}", swapped.to));
             }
             (Ok(_), None) => {}
             (Err(error), _) => session.screen.warn(&format!("the old bundle stays: {error}")),

@@ -238,7 +238,8 @@ mod tests {
     #[test]
     fn a_claim_can_be_left_out() {
         let token = payload("{\"sub\": \"x\"}", &["jti", "exp", "sub"]);
-        let names: Vec<_> = token.as_object().unwrap().keys().map(String::as_str).collect();
+        let mut names: Vec<_> = token.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
         assert_eq!(names, ["aud", "iat", "iss", "nbf"]);
     }
 
