@@ -30,6 +30,7 @@ use super::{
 use crate::{
     flow::Flow,
     run::{self, Ended, Signals},
+    sys::log,
 };
 
 /// Keeps a development broker running until a signal ends it.
@@ -56,6 +57,8 @@ pub fn passing_folder() -> Result<tempfile::TempDir, Failure> {
 }
 
 async fn keep_running(args: &DevRunArgs, session: &Session) -> Result<(), Failure> {
+    let filter = session.vars.get("DAYFLY_LOG").unwrap_or_else(|| "warn".to_owned());
+    log::start(&filter).map_err(|error| Failure::usage("the log filter is wrong").because(error))?;
     run::install_metrics();
     let signals = Signals::listen();
     let mut signals = signals.map_err(|error| Failure::failed("signals cannot be listened to").because(error))?;

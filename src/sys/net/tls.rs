@@ -49,7 +49,7 @@ impl TlsFiles {
 }
 
 /// The listener's settings from a chain (leaf first) and its key, which must fit the leaf.
-// SECURITY: `a_key_of_another_certificate_is_refused`, `t_163_tls_1_2_is_the_oldest`
+// SECURITY: `a_key_of_another_certificate_is_refused`
 pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, NetError> {
     let chain = certificates(cert_pem).ok_or(NetError::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| NetError::Key)?;
