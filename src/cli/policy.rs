@@ -40,17 +40,25 @@ pub fn show(args: &PolicyShowArgs, session: &Session) -> Result<(), Failure> {
     let folder = folder(args.policies.as_ref(), session)?;
     let Loaded { policy, .. } = folder.load().map_err(|problems| refused(&folder, &problems))?;
     if args.schema {
-        return session.screen.data(policy.schema());
+        return session.screen.data(&as_output("schema", policy.schema(), session.output));
     }
     let name = args.template.as_deref().filter(|name| policy.bundle().templates.contains_key(*name));
     match (name, &args.template) {
-        (Some(name), _) => session.screen.data(&policy.show(Some(name))),
+        (Some(name), _) => session.screen.data(&as_output("cedar", &policy.show(Some(name)), session.output)),
         (None, Some(asked)) => {
             let known: Vec<_> = policy.bundle().templates.keys().map(|name| format!("`{name}`")).collect();
             let help = format!("the bundle has {}", known.join(", "));
             Err(Failure::new(Exit::NotFound, format!("there is no template `{asked}`")).help(help))
         }
-        (None, None) => session.screen.data(&policy.show(None)),
+        (None, None) => session.screen.data(&as_output("cedar", &policy.show(None), session.output)),
+    }
+}
+
+/// Text as it is for people, one string of JSON for programs.
+fn as_output(name: &str, text: &str, output: Output) -> String {
+    match output {
+        Output::Table | Output::Name => text.to_owned(),
+        Output::Json | Output::Jsonl => document(json!({ "schema_version": 1, name: text })),
     }
 }
 
@@ -85,7 +93,8 @@ fn summary(bundle: &Bundle, lints: &[Lint], output: Output) -> String {
         return format!("{fingerprint}\n");
     }
     if output != Output::Table {
-        let lints: Vec<_> = lints.iter().map(|lint| json!({ "at": lint.at, "what": lint.what })).collect();
+        let lints: Vec<_> =
+            lints.iter().map(|lint| json!({ "at": lint.at, "what": lint.what, "help": lint.help })).collect();
         return document(json!({
             "schema_version": 1, "fingerprint": fingerprint, "issuers": bundle.issuers.len(),
             "targets": bundle.targets.len(), "templates": bundle.templates.len(), "rows": rows,

@@ -8,8 +8,9 @@ use std::{
 
 use dayfly_domain::{
     BindingKind, ClaimValue, Kind, Reason,
-    bundle::{Bundle, BundleTest, ClaimRule, Expect, Issuer, Lint, Problem},
+    bundle::{Bundle, BundleTest, ClaimRule, Expect, Issuer, KeySource, Lint, Problem},
 };
+use dayfly_verifier::KeySet;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -86,7 +87,12 @@ fn read_extra(top: &Path, path: &str) -> io::Result<Vec<u8>> {
 
 impl Loaded {
     /// Compiles a bundle and runs its tests.
-    pub fn of(bundle: Bundle, lints: Vec<Lint>) -> Result<Self, Vec<Problem>> {
+    pub fn of(bundle: Bundle, mut lints: Vec<Lint>) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        bundle.issuers.values().for_each(|issuer| pinned_keys(issuer, &mut problems, &mut lints));
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         let policy = Policy::compile(bundle)?;
         let failures = run_tests(&policy);
         if failures.is_empty() {
@@ -97,6 +103,25 @@ impl Loaded {
             Problem::new("[[test]]", format!("`{}`", failure.name), what)
         };
         Err(failures.into_iter().map(problem).collect())
+    }
+}
+
+/// Pinned keys are read when the bundle is: keys under which no token could ever be accepted are
+/// a mistake of the bundle, not of whoever presents a token.
+fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) {
+    let KeySource::Pinned { jwks } = &issuer.keys else { return };
+    let at = format!("issuer.{}.keys.jwks_file", issuer.name);
+    let help = "public signing keys, each with its own `kid`: RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519";
+    match KeySet::parse(jwks) {
+        Ok(keys) if keys.is_empty() => {
+            problems.push(Problem::new("bundle", at, "it has no usable key").help(help));
+        }
+        Ok(keys) if keys.dropped() > 0 => {
+            let what = format!("{} of its keys cannot be used and count for nothing", keys.dropped());
+            lints.push(Lint { at, what, help: Some(help.to_owned()) });
+        }
+        Ok(_) => {}
+        Err(error) => problems.push(Problem::new("bundle", at, error.to_string()).help(help)),
     }
 }
 

@@ -85,6 +85,8 @@ pub(super) enum NotCommitted {
     Store,
     #[error("there is no such thing in memory")]
     Gone,
+    #[error("ended between the commit and the answer")]
+    Released,
 }
 
 impl Shared {

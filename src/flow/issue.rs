@@ -170,6 +170,7 @@ impl Flow {
                     let reason = reason_of(overtaken);
                     return Err(self.refuse(refusal(&policy, asking, reason, now), now.at));
                 }
+                Err(NotCommitted::Released) => return Err(Reason::Overtaken.into()),
                 Err(NotCommitted::Store | NotCommitted::Gone) => return Err(Reason::Store.into()),
             }
         }
@@ -304,10 +305,15 @@ impl Flow {
         };
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
         answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
-        if lease.is_some_and(|lease| !commit::live(&self.table, lease, self.time.now())) {
-            return Err(Overtaken::Ended.into());
+        let now = self.time.now();
+        if lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
+            return Ok(answer);
         }
-        Ok(answer)
+        // Something else ended it before it left: the task, or only this lease (a supersede).
+        match self.table.task_state(answer.task, now) {
+            Some(State::Active) => Err(NotCommitted::Released),
+            _ => Err(Overtaken::Ended.into()),
+        }
     }
 }
 

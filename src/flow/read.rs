@@ -275,21 +275,33 @@ impl Flow {
         }
     }
 
-    /// A cursor is authenticated, and bound to its caller, list and filter (T-120).
+    /// A cursor is authenticated, and bound to its caller, list and filter (T-120). Its first four
+    /// bytes name the process, whose key it needs.
     fn make_cursor(&self, scope: &str, key: u128) -> String {
-        let mut bytes = key.to_be_bytes().to_vec();
+        let mut bytes = self.cursor_origin().to_vec();
+        bytes.extend_from_slice(&key.to_be_bytes());
         bytes.extend_from_slice(&self.cursor_tag(scope, key).as_ref()[..16]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    fn cursor_origin(&self) -> [u8; 4] {
+        let tag = hmac::sign(&self.cursor_key, b"origin");
+        let mut origin = [0; 4];
+        origin.copy_from_slice(&tag.as_ref()[..4]);
+        origin
+    }
+
     fn cursor(&self, scope: &str, cursor: Option<&str>) -> Result<Option<u128>, Refused> {
         let Some(cursor) = cursor else { return Ok(None) };
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Reason::Cursor)?;
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| Reason::Cursor)?;
-        let (key, tag) = bytes.split_at(16);
-        let key = u128::from_be_bytes(key.try_into().map_err(|_| Reason::Cursor)?);
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Reason::Request)?;
+        let (origin, rest) = bytes.split_first_chunk::<4>().ok_or(Reason::Request)?;
+        let (key, tag) = rest.split_first_chunk::<16>().ok_or(Reason::Request)?;
+        if *origin != self.cursor_origin() {
+            return Err(Reason::Cursor.into());
+        }
+        let key = u128::from_be_bytes(*key);
         let good = subtle::ConstantTimeEq::ct_eq(&self.cursor_tag(scope, key).as_ref()[..16], tag);
-        if bool::from(good) { Ok(Some(key)) } else { Err(Reason::Cursor.into()) }
+        if bool::from(good) { Ok(Some(key)) } else { Err(Reason::Request.into()) }
     }
 
     fn cursor_tag(&self, scope: &str, key: u128) -> hmac::Tag {

@@ -49,10 +49,14 @@ impl Upkeep {
         }
     }
 
-    /// Every minute: keys, checkpoints, pruning, what takes a look at every lease.
-    pub async fn each_minute(&self) {
+    /// Every ten seconds: what takes a look at every lease.
+    pub fn each_ten_seconds(&self) {
         let active = self.flow.table.active_leases(self.flow.time.now());
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
+    }
+
+    /// Every minute: keys, checkpoints, pruning.
+    pub async fn each_minute(&self) {
         self.rotate().await;
         let checkpointer = self.checkpointer.clone();
         let checkpoint = move || checkpointer.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();

@@ -10,12 +10,19 @@ use crate::flow::{Caller, Flow, Presented, Refused};
 /// The caller of a route that needs one. A sender-constrained scheme is refused: part 1 cannot
 /// check its proof.
 pub(super) async fn caller(flow: &Flow, parts: &Parts) -> Result<Caller, Refused> {
+    no_proof(&parts.headers)?;
     match Standing::of(&parts.headers, parts.extensions.get()) {
         Standing::Local { uid } => Ok(Caller::Operator { uid }),
         Standing::Bearer(secret) => Ok(flow.caller(&secret).await),
         Standing::Nobody => Ok(Caller::Nobody),
         Standing::Dpop => Err(Reason::Dpop.into()),
     }
+}
+
+/// A proof of possession is refused wherever one is sent: unchecked, it would promise a binding
+/// that is not there.
+pub(super) fn no_proof(headers: &HeaderMap) -> Result<(), Refused> {
+    if headers.contains_key("dpop") { Err(Reason::Dpop.into()) } else { Ok(()) }
 }
 
 /// What a request brings to be recognised by.

@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 use super::{exchange::malformed, filters::wrong, form::media_type, strict_json};
 use crate::flow::Refused;
 
+/// A reason is kept with the event for as long as the event.
+const REASON_MAX_CHARS: usize = 1_000;
+
 /// How a task is to end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct TaskEnd {
@@ -53,7 +56,9 @@ fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refus
 fn reason(members: &mut Map<String, Value>) -> Result<Option<String>, Refused> {
     match members.remove("reason") {
         None => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Some(text)),
+        Some(Value::String(text)) if !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS => {
+            Ok(Some(text))
+        }
         Some(_) => Err(wrong("reason")),
     }
 }

@@ -10,7 +10,7 @@ use dayfly_domain::Secret;
 
 use super::{
     body,
-    caller::caller,
+    caller::{caller, no_proof},
     door::Context,
     exchange::{self, malformed},
     form::Fields,
@@ -45,7 +45,8 @@ pub(super) async fn introspect(flow: &Flow, request: Request) -> Result<Response
 }
 
 pub(super) async fn revoke(flow: &Flow, request: Request) -> Result<Response, Refused> {
-    let (_, fields) = form(request).await?;
+    let (parts, fields) = form(request).await?;
+    no_proof(&parts.headers)?;
     flow.revoke_presented(&presented(fields)?).await?;
     Ok(with(Response::new(Body::empty()), CACHE_CONTROL, "no-store"))
 }

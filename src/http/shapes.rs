@@ -215,6 +215,18 @@ pub struct Event {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// Ids of the forbids that denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Vec<String>>,
+    /// What the decision was made on: seconds and actions asked, binding, age of the evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Of a swap: the fingerprint that was replaced, hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_bundle: Option<String>,
+    /// Of a swap: the new fingerprint had been active before, and was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
 }

@@ -1,7 +1,7 @@
 //! Tasks, leases and events under `/v1`: parameters in, a verb, a shape out.
 
 use axum::{extract::Request, http::request::Parts, response::Response};
-use dayfly_domain::{EventId, LeaseId, TaskId};
+use dayfly_domain::{EventId, LeaseId, Reason, TaskId};
 
 use super::{
     body,
@@ -68,8 +68,10 @@ pub(super) async fn events(flow: &Flow, parts: &Parts) -> Result<Response, Refus
 
 pub(super) async fn event(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
     filters::none(parts.uri.query())?;
+    // A name that is no id may be a route of a later version: nobody finds anything there today.
+    let id: EventId = segment(parts.uri.path()).parse().map_err(|_| Reason::NotFound)?;
     let caller = caller(flow, parts).await?;
-    let view = flow.event(&caller, event_id(parts.uri.path())).await?;
+    let view = flow.event(&caller, id).await?;
     Ok(ok(&views::event(view)?))
 }
 
@@ -81,10 +83,6 @@ fn task_id(path: &str) -> TaskId {
 
 fn lease_id(path: &str) -> LeaseId {
     segment(path).parse().unwrap_or(LeaseId::from_u128(0))
-}
-
-fn event_id(path: &str) -> EventId {
-    segment(path).parse().unwrap_or(EventId::from_u128(0))
 }
 
 /// `/v1/<things>/<this>` as it was sent: an escape is never undone, so an id has one spelling.

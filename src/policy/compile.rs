@@ -8,7 +8,7 @@ use std::{
 };
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Entities, Entity, EntityUid, Policy as Cedar, PolicyId, PolicySet,
+    ActionConstraint, Authorizer, Effect, Entities, Entity, EntityUid, Policy as Cedar, PolicyId, PolicySet,
     PrincipalConstraint, ResourceConstraint, RestrictedExpression, Schema, ValidationMode, ValidationWarning,
     Validator,
 };
@@ -42,6 +42,8 @@ pub struct Policy {
 #[derive(Debug, Clone)]
 pub(super) struct Slice {
     pub policies: PolicySet,
+    /// The permits alone: who is entitled at all, whatever a forbid says of this ask.
+    pub entitling: PolicySet,
     pub entities: Entities,
     /// The longest life that each permit gives, by id.
     pub permits: BTreeMap<Arc<str>, Span>,
@@ -204,7 +206,9 @@ fn rights_slice(bundle: &Bundle, action: &str, written: &[Written]) -> Sliced {
 fn slice(bundle: &Bundle, policies: Vec<Cedar>, mut seen: Vec<EntityUid>, permits: BTreeMap<Arc<str>, Span>) -> Sliced {
     seen.extend(policies.iter().flat_map(Cedar::entity_literals));
     let entities = Entities::from_entities(entities(bundle, seen)?, None)?;
-    Ok(Slice { policies: PolicySet::from_policies(policies)?, entities, permits })
+    let permitting = policies.iter().filter(|policy| policy.effect() == Effect::Permit).cloned();
+    let entitling = PolicySet::from_policies(permitting)?;
+    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, permits })
 }
 
 /// Whether the policy's scope leaves room for `run` of this template.

@@ -3,7 +3,9 @@
 
 use std::{collections::HashMap, collections::HashSet, sync::Arc};
 
-use cedar_policy::{Context, Decision as CedarDecision, Entity, EntityUid, Request, Response, RestrictedExpression};
+use cedar_policy::{
+    Context, Decision as CedarDecision, Entity, EntityUid, PolicySet, Request, Response, RestrictedExpression,
+};
 use dayfly_domain::{
     BindingKind, ClaimType, ClaimValue, Reason, Workload,
     bundle::{Issuer, IssuerKind, Template},
@@ -30,37 +32,58 @@ impl Policy {
     fn judge(&self, workload: &Workload, ask: &Ask, circumstances: Circumstances) -> Result<Grant, Denied> {
         let template = self.bundle.templates.get(ask.template.as_str()).filter(|template| !template.disabled);
         let template = template.ok_or_else(|| Reason::NoMatch.into_denied())?;
-        let resolved = resolve(&self.bundle, template, ask, circumstances.proven);
-        // SECURITY: whoever may not run the template learns nothing of its targets and actions
-        // (a_stranger_learns_nothing_of_a_template).
-        let (question, binding) = match &resolved {
-            Ok(resolved) => (resolved.clone(), circumstances.proven),
-            Err(Failed { binding, .. }) => (whole(template), *binding),
+        let resolved = match resolve(&self.bundle, template, ask, circumstances.proven) {
+            Ok(resolved) => resolved,
+            Err(failed) => return Err(self.told(workload, template, ask, circumstances, failed)),
         };
-        let question = Question { workload, template, ask, circumstances, binding, resolved: &question };
-        let row = self.permitted(&question)?;
-        let resolved = resolved.map_err(|failed| failed.denied)?;
-        let row_ttl = self.run.get(&template.name).and_then(|slice| slice.permits.get(&row).copied());
+        let binding = circumstances.proven;
+        let question = Question { workload, template, ask, circumstances, binding, resolved: &resolved };
+        let slice = self.slice(template)?;
+        let row = self.permitted(slice, &slice.policies, &question)?;
+        let row_ttl = slice.permits.get(&row).copied();
         Ok(grant(template, ask, resolved, row, row_ttl.unwrap_or(template.ttl)))
     }
 
-    /// The deciding permit, or why there is none.
-    fn permitted(&self, question: &Question<'_>) -> Result<Permit, Denied> {
-        let slice = self.run.get(&question.template.name).ok_or_else(|| Reason::NoMatch.into_denied())?;
+    /// What is wrong with an ask, for whoever has a permit; to everyone else there is no template.
+    // SECURITY: whoever may not run the template learns nothing of its targets and actions
+    // (a_stranger_learns_nothing_of_a_template). Forbids are not asked: nothing is granted here.
+    fn told(
+        &self,
+        workload: &Workload,
+        template: &Template,
+        ask: &Ask,
+        circumstances: Circumstances,
+        failed: Failed,
+    ) -> Denied {
+        let Failed { denied, asked, binding } = failed;
+        let resolved = &asked.unwrap_or_else(|| whole(template));
+        let question = Question { workload, template, ask, circumstances, binding, resolved };
+        let entitled = self.slice(template).and_then(|slice| self.permitted(slice, &slice.entitling, &question));
+        entitled.err().unwrap_or(denied)
+    }
+
+    fn slice(&self, template: &Template) -> Result<&Slice, Denied> {
+        self.run.get(&template.name).ok_or_else(|| Reason::NoMatch.into_denied())
+    }
+
+    /// The deciding permit out of `policies`, or why there is none.
+    fn permitted(&self, slice: &Slice, policies: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
         let issuer = self.issuer_of(question.workload).ok_or_else(|| Reason::NoMatch.into_denied())?;
         let workload = workload_entity(question.workload, issuer)?;
-        let response = self.ask_cedar(slice, workload, question).map_err(failed)?;
+        let response = self.ask_cedar(slice, policies, workload, question).map_err(failed)?;
         outcome(slice, &response, question.resolved.ttl_s)
     }
 
-    /// What is asked, as the record keeps it: seconds, and `target#action` of each action. Where it
-    /// cannot be resolved, what the template would grant as a whole.
+    /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
+    /// that cannot be resolved the seconds alone.
     pub fn asked(&self, ask: &Ask) -> (i64, Vec<String>) {
         let Some(template) = self.bundle.templates.get(ask.template.as_str()) else {
             return (ask.ttl_s.map_or(0, i64::from), Vec::new());
         };
-        let resolved = resolve(&self.bundle, template, ask, BindingKind::Bearer);
-        let resolved = resolved.unwrap_or_else(|_| whole(template));
+        let resolved = match resolve(&self.bundle, template, ask, BindingKind::Bearer) {
+            Ok(resolved) | Err(Failed { asked: Some(resolved), .. }) => resolved,
+            Err(_) => return (i64::from(ask.ttl_s.unwrap_or(template.ttl.as_s())), Vec::new()),
+        };
         let pairs = resolved.asked.iter().map(|(target, action)| format!("{target}#{action}"));
         (i64::from(resolved.ttl_s), pairs.collect())
     }
@@ -72,12 +95,18 @@ impl Policy {
         vouches.then_some(issuer)
     }
 
-    fn ask_cedar(&self, slice: &Slice, workload: Entity, question: &Question<'_>) -> Result<Response, BoxError> {
+    fn ask_cedar(
+        &self,
+        slice: &Slice,
+        policies: &PolicySet,
+        workload: Entity,
+        question: &Question<'_>,
+    ) -> Result<Response, BoxError> {
         let resource = Type::Template.uid(&question.template.name);
         let context = question.context()?;
         let request = Request::new(workload.uid(), Type::Action.uid(RUN), resource, context, None)?;
         let entities = slice.entities.clone().upsert_entities([workload], None)?;
-        Ok(self.authorizer.is_authorized(&request, &slice.policies, &entities))
+        Ok(self.authorizer.is_authorized(&request, policies, &entities))
     }
 }
 

@@ -24,10 +24,12 @@ pub(super) struct Resolved {
     pub target: Option<GrantedTarget>,
 }
 
-/// An ask that cannot: said only to who may run the template at all, with this binding.
+/// An ask that cannot: said only to who is entitled to the template at all.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     pub denied: Denied,
+    /// What it would have been: with the proof that is missing. Otherwise the template as a whole.
+    pub asked: Option<Resolved>,
     pub binding: BindingKind,
 }
 
@@ -44,7 +46,7 @@ pub(super) fn resolve(
     ask: &Ask,
     proven: BindingKind,
 ) -> Result<Resolved, Failed> {
-    let plain = |denied| Failed { denied, binding: proven };
+    let plain = |denied| Failed { denied, asked: None, binding: proven };
     let long = |ticket: &String| ticket.chars().count() > TICKET_MAX_CHARS;
     if ask.ticket.as_ref().is_some_and(long) {
         return Err(plain(details("the ticket is longer than 256 characters")));
@@ -55,16 +57,18 @@ pub(super) fn resolve(
     }
     let target = pick(bundle, template, *kind, resource.as_deref()).map_err(plain)?;
     let actions = pick_actions(&template.grants[&target.name], actions.as_deref()).map_err(plain)?;
-    if target.binding != BindingKind::Bearer && proven != target.binding {
-        // Who would be permitted with a proof is told that it is missing, not that it is forbidden.
-        return Err(Failed { denied: Reason::Dpop.into_denied(), binding: target.binding });
-    }
-    Ok(Resolved {
+    let binding = target.binding;
+    let resolved = Resolved {
         kind: kind.as_str(),
         ttl_s: ask.ttl_s.unwrap_or(template.ttl.as_s()),
         asked: actions.iter().map(|action| (target.name.clone(), action.clone())).collect(),
         target: Some(granted(target, *kind, actions)),
-    })
+    };
+    if binding != BindingKind::Bearer && proven != binding {
+        // Who is entitled with a proof is told that it is missing, not that it is forbidden.
+        return Err(Failed { denied: Reason::Dpop.into_denied(), asked: Some(resolved), binding });
+    }
+    Ok(resolved)
 }
 
 fn granted(target: &Target, kind: Kind, actions: BTreeSet<Action>) -> GrantedTarget {

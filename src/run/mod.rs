@@ -160,6 +160,9 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         }
         upkeep.each_second();
         notify::alive();
+        if count.is_multiple_of(10) {
+            upkeep.each_ten_seconds();
+        }
         if count.is_multiple_of(60) {
             metrics::keep_up();
             upkeep.each_minute().await;

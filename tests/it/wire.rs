@@ -245,7 +245,8 @@ async fn v1_says_who_may_not_and_hides_what_is_not_theirs() {
         (post_json(&end(&task), Some(&own), &json!({ "block": true })), 403, "E-SCOPE"),
         (post_json(&end(&other), Some(&own), &json!({})), 404, "E-NOT-FOUND"),
         (post_json(&end(&task), Some(&own), &json!({ "blok": true })), 422, "E-INVALID"),
-        (get("/v1/tasks?cursor=AAAA", Some(&own)), 410, "E-CURSOR"),
+        (get("/v1/tasks?cursor=AAAA", Some(&own)), 400, "E-REQUEST"),
+        (get(&format!("/v1/tasks?cursor={}", "A".repeat(48)), Some(&own)), 410, "E-CURSOR"),
         (get("/v1/tasks?limit=0", Some(&own)), 422, "E-INVALID"),
     ] {
         let path = request.uri().to_string();

@@ -45,7 +45,7 @@ reasons! {
     Stranger = "E-STRANGER", 400, "invalid_request", 77, "the token is genuine but belongs to nobody this broker serves; check the issuer's pin";
     Event = "E-EVENT", 400, "invalid_request", 77, "the profile refuses this kind of run; start the job by an event that runs reviewed code";
     Own = "E-OWN", 400, "invalid_request", 4, "nothing that Dayfly issued is evidence; present the platform's token";
-    Replayed = "E-REPLAYED", 400, "invalid_request", 75, "this evidence has already opened a task; use that task's handle, or fetch a fresh token";
+    Replayed = "E-REPLAYED", 400, "invalid_request", 77, "this evidence has already opened a task; use that task's handle, or fetch a fresh token";
     /// Handle unknown, cut, of the wrong type or without its proof.
     Handle = "E-HANDLE", 400, "invalid_request", 4, "the handle is not one of a live task";
     HandleUsed = "E-HANDLE-USED", 400, "invalid_request", 2, "this task_control_s256 belongs to another task; make a new handle for each task";
@@ -71,7 +71,7 @@ reasons! {
     TooLarge = "E-TOO-LARGE", 413, "invalid_request", 2, "the body is larger than 64 KiB";
     MediaType = "E-MEDIA-TYPE", 415, "invalid_request", 2, "send application/json";
     Invalid = "E-INVALID", 422, "invalid_request", 2, "the JSON is well formed but a member is wrong";
-    Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from another broker process, caller or filter; start the list again";
+    Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";
     Overtaken = "E-OVERTAKEN", 503, "temporarily_unavailable", 75, "the rules changed while this was decided; try again with the same evidence";

@@ -23,7 +23,7 @@ pub struct Rules {
     pub audience: Arc<str>,
     /// Names of RFC 7518; what we do not verify never matches, whatever is listed.
     pub algs: Vec<String>,
-    /// Accepted `typ`, compared without ASCII case; `""` stands for an absent header. A prefix
+    /// Accepted `typ`, compared byte for byte; `""` stands for an absent header. A prefix
     /// `application/` is not stripped.
     pub typ: Vec<String>,
     /// Refuse what was issued longer ago than this, whatever its `exp`.
@@ -49,8 +49,7 @@ impl Rules {
     }
 
     fn accepts_typ(&self, typ: Option<&str>) -> bool {
-        self.typ.iter().any(|accepted| accepted.eq_ignore_ascii_case(typ.unwrap_or_default()))
-            && typ.is_none_or(|typ| !typ.is_empty())
+        self.typ.iter().any(|accepted| accepted == typ.unwrap_or_default()) && typ.is_none_or(|typ| !typ.is_empty())
     }
 }
 

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn exit_codes_come_from_the_table_of_reasons() {
-        for (code, exit) in [("E-NOMATCH", 77), ("E-REPLAYED", 75), ("E-EXPIRED", 4), ("E-NOT-FOUND", 3), ("E-X", 1)] {
+        for (code, exit) in [("E-NOMATCH", 77), ("E-REPLAYED", 77), ("E-EXPIRED", 4), ("E-NOT-FOUND", 3), ("E-X", 1)] {
             let body = format!(r#"{{"error":"x","error_description":"d","reason":"{code}","request_id":"r"}}"#);
             let failure = ApiError::from_answer(&answer(400, &body)).failure("no token was issued");
             assert_eq!(failure.exit(), exit, "{code}");

@@ -210,10 +210,7 @@ const RETRY_S: u64 = 30;
 
 /// What keeps a bundle from loading, problem by problem.
 pub fn not_usable(problems: &[Problem]) -> Failure {
-    problems.iter().fold(Failure::failed("the bundle is not usable"), |failure, problem| {
-        let help = problem.help.as_ref().map(|help| format!(" (help: {help})")).unwrap_or_default();
-        failure.because(format!("{}: {}: {}{help}", problem.path, problem.at, problem.what))
-    })
+    problems.iter().fold(Failure::failed("the bundle is not usable"), Failure::because)
 }
 
 /// Binds all three, at the kept ports where there are such, and keeps them.

@@ -83,7 +83,11 @@ impl Shown for Event {
             ("template", text(self.template.as_ref())),
             ("row", text(self.row.as_ref())),
             ("bundle", text(self.bundle.as_ref())),
+            ("replaced", text(self.previous_bundle.as_ref())),
+            ("rollback", text(self.rollback.as_ref())),
             ("reason", text(self.reason.as_ref())),
+            ("policies", self.policies.as_ref().map(|ids| ids.join(", ")).unwrap_or_default()),
+            ("context", self.context.clone().map(|it| serde_json::Value::Object(it).to_string()).unwrap_or_default()),
             ("actor", text(self.actor.as_ref())),
             ("details", details),
         ]

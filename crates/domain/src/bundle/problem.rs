@@ -34,15 +34,17 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.path, self.at, self.what)?;
-        self.help.iter().try_for_each(|help| write!(f, "\n  help: {help}"))
+        let places = [&self.path, &self.at];
+        places.iter().filter(|place| !place.is_empty()).try_for_each(|place| write!(f, "{place}: "))?;
+        f.write_str(&self.what)?;
+        self.help.iter().try_for_each(|help| write!(f, " (help: {help})"))
     }
 }
 
 impl fmt::Display for Lint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.at, self.what)?;
-        self.help.iter().try_for_each(|help| write!(f, "\n  help: {help}"))
+        self.help.iter().try_for_each(|help| write!(f, " (help: {help})"))
     }
 }
 
