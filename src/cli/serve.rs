@@ -26,7 +26,9 @@ pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
     log::start(&filter).map_err(|error| Failure::usage("the log filter is wrong").because(error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
-    runtime.block_on(serve(&settings, session))
+    let served = runtime.block_on(serve(&settings, session));
+    runtime.shutdown_timeout(run::UNFINISHED);
+    served
 }
 
 async fn serve(settings: &Settings, session: &Session) -> Result<(), Failure> {
@@ -54,6 +56,8 @@ pub fn failure(error: &ServeError) -> Failure {
     let failure = problems.iter().fold(Failure::new(exit, error.to_string()), Failure::because);
     match error {
         ServeError::Bundle { .. } => failure.help("dayfly policy check --policies DIR"),
+        ServeError::StoreGone(_) => failure
+            .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and start anew"),
         ServeError::Locked(_) => failure.help("stop the other broker, or give this one a state_dir of its own"),
         _ => failure,
     }

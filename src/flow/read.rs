@@ -59,7 +59,10 @@ impl Flow {
                 TaskId::as_u128,
                 |row| flow.sees_task(&authority, row),
             )?;
-            page.try_map(|row| flow.task_view(row, now))
+            let mut page = page.try_map(|row| flow.task_view(row, now))?;
+            // What ended since the rows were written is shown as it is, so it is not what was asked.
+            page.items.retain(|view| filter.state.is_none_or(|state| state == view.state));
+            Ok(page)
         })
         .await
     }
@@ -101,7 +104,9 @@ impl Flow {
                 LeaseId::as_u128,
                 |(row, task)| flow.sees_lease(&authority, row, task),
             )?;
-            page.try_map(|(row, task)| flow.lease_view(row, &task, now))
+            let mut page = page.try_map(|(row, task)| flow.lease_view(row, &task, now))?;
+            page.items.retain(|view| filter.state.is_none_or(|state| state == view.state));
+            Ok(page)
         })
         .await
     }

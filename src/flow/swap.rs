@@ -14,13 +14,12 @@ use super::{
 };
 use crate::{
     lease::{End, Now},
-    ledger::{self, BundleSwap, Outcome, Stamp},
+    ledger::{self, BundleSwap, CURRENT_BUNDLE, Outcome, Stamp},
     policy::Policy,
     store::{Change, Reader, StoreError},
 };
 
-/// Names in the store's `meta`: the fingerprint that decides, and those that ever did.
-const CURRENT: &str = "bundle";
+/// Name in the store's `meta` of a fingerprint that ever decided.
 const SEEN: &str = "bundle_seen/";
 
 /// A bundle on its way in.
@@ -140,7 +139,7 @@ impl Writer {
         let stamp = Stamp::draw(now.at).map_err(|error| NotSwapped::Store(error.to_string()))?;
         let mut seq = self.store.next_seq();
         let mut changes = numbered(vec![ledger::bundle_swapped(stamp, swap, actor)], &mut seq);
-        changes.push(Change::Meta(CURRENT.to_owned(), swap.to.to_string()));
+        changes.push(Change::Meta(CURRENT_BUNDLE.to_owned(), swap.to.to_string()));
         changes.push(Change::Meta(format!("{SEEN}{}", swap.to), now.at.to_string()));
         let written = self.store.write(&changes, now.at);
         self.shared.note_write(&written);
@@ -179,7 +178,7 @@ impl Shared {
 
 /// The fingerprint that the store says decided last.
 pub(super) fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
-    reader.meta(CURRENT)
+    reader.meta(CURRENT_BUNDLE)
 }
 
 fn fingerprint_of(hex: &str) -> Option<Fingerprint> {

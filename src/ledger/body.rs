@@ -3,6 +3,8 @@
 //! It holds ids, enums, numbers, hashes and the words of the bundle. Who exactly, on whose
 //! ticket and why in words lives in the erasable detail, to which the body commits.
 
+use std::collections::BTreeMap;
+
 use dayfly_domain::{Cause, EventId, Kind, LeaseId, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,14 @@ pub struct Body {
     /// Ids of the forbids that denied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    /// Of a task: target name -> actions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grants: Option<BTreeMap<String, Vec<String>>>,
+    /// When the evidence of a task expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence_until: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -12,4 +12,4 @@ pub use event::{
     key_rotated, lease_ended, operator, start, task_ended, task_opened,
 };
 pub use tree::{Tree, leaf_hash};
-pub use verify::{Report, Verification};
+pub use verify::{CURRENT_BUNDLE, Report, verify};

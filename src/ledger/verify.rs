@@ -2,16 +2,21 @@
 //!
 //! What it does not prove: that nothing was signed without a record.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::ControlFlow,
+};
 
-use dayfly_domain::{Cause, EventId, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{Cause, Claims, EventId, LeaseId, TaskId, UnixMs};
+use ring::digest;
+use serde::{Deserialize, Serialize};
 
 use super::{
     body::Body,
     event::{commitment, hex},
     tree::{Tree, leaf_hash},
 };
-use crate::store::{EndRow, EventRow, LeaseRow, TaskRow};
+use crate::store::{BlockRow, EndRow, EventRow, LeaseRow, Snapshot, StoreError, TaskRow};
 
 /// At most so many problems are told one by one.
 const PROBLEMS_MAX: usize = 50;
@@ -32,7 +37,7 @@ pub struct Report {
 
 /// Fed with all events in order, then with all tasks and leases, from one snapshot.
 #[derive(Debug, Default)]
-pub struct Verification {
+struct Verification {
     tree: Tree,
     tasks: u64,
     leases: u64,
@@ -43,6 +48,10 @@ pub struct Verification {
     issued: HashMap<LeaseId, Issued>,
     ends: HashMap<u64, Ending>,
     ids: HashMap<EventId, u64>,
+    /// Blocks that an end wrote, by its sequence number: of which task, until when.
+    blocks: HashMap<u64, (Option<TaskId>, i64)>,
+    /// Under which bundle, after the last swap.
+    bundle: Option<String>,
 }
 
 /// Task, lease, cause and time of an end.
@@ -53,9 +62,30 @@ struct Opened {
     evidence: String,
     handle: String,
     deadline: i64,
-    /// Owner, issuer, template, row: what decides who may see it and when it ends by policy.
-    words: [Option<String>; 4],
+    /// Owner, issuer, template, row, environment: what decides who may see it and when it ends by
+    /// policy.
+    words: [Option<String>; 5],
+    grants: Option<BTreeMap<String, Vec<String>>>,
+    evidence_until: Option<i64>,
+    /// Hashes of what only the detail says; `None` once it is erased.
+    named: Option<Named>,
     seen: bool,
+}
+
+/// What a detail says of a task, as hashes: that keeps the names of many tasks out of memory.
+#[derive(Debug)]
+struct Named {
+    /// Workload, job, ticket.
+    who: [u8; 32],
+    claims: [u8; 32],
+}
+
+#[derive(Deserialize)]
+struct OpenedDetail {
+    workload: Option<String>,
+    job: Option<String>,
+    ticket: Option<String>,
+    claims: Claims,
 }
 
 #[derive(Debug)]
@@ -72,8 +102,45 @@ struct Issued {
     ended_at: Option<i64>,
 }
 
+/// Name under which the store keeps the bundle's fingerprint.
+pub const CURRENT_BUNDLE: &str = "bundle";
+
+/// Verifies a whole store, as it is at one moment.
+pub fn verify(snapshot: &Snapshot<'_>, now: UnixMs) -> Result<Report, StoreError> {
+    let mut all = Verification::default();
+    snapshot.each_event(0, |row| {
+        all.event(&row);
+        ControlFlow::Continue(())
+    })?;
+    snapshot.each_task(|row| all.task(&row))?;
+    snapshot.each_lease(|row| all.lease(&row))?;
+    snapshot.each_block(|row| all.block(&row))?;
+    all.bundle(snapshot.meta(CURRENT_BUNDLE)?.as_deref());
+    Ok(all.finish(now))
+}
+
+impl Named {
+    fn is_of(&self, row: &TaskRow) -> bool {
+        let claims = row.claims.as_deref().map(serde_json::from_str::<Claims>);
+        let same = claims.is_none_or(|claims| claims.is_ok_and(|claims| digest_of(&claims) == self.claims));
+        same && digest_of(&(Some(&row.workload), &row.job, &row.ticket)) == self.who
+    }
+}
+
+fn named(detail: &[u8]) -> Option<Named> {
+    let OpenedDetail { workload, job, ticket, claims } = serde_json::from_slice(detail).ok()?;
+    Some(Named { who: digest_of(&(&workload, &job, &ticket)), claims: digest_of(&claims) })
+}
+
+fn digest_of<T: Serialize>(value: &T) -> [u8; 32] {
+    let mut out = [0; 32];
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    out.copy_from_slice(digest::digest(&digest::SHA256, &bytes).as_ref());
+    out
+}
+
 impl Verification {
-    pub fn event(&mut self, row: &EventRow) {
+    fn event(&mut self, row: &EventRow) {
         let seq = self.tree.size();
         if row.seq != seq {
             self.problem(format!("event {}: expected sequence {seq}, an event is missing or doubled", row.seq));
@@ -98,9 +165,13 @@ impl Verification {
         }
         self.detail(seq, row, body.details.as_deref());
         match body.kind.as_str() {
-            "task_opened" => self.opened(seq, body),
+            "task_opened" => self.opened(seq, row, body),
             "issued" => self.issued(seq, body),
+            "bundle_swapped" => self.bundle = body.bundle,
             "task_ended" | "lease_ended" => {
+                if let Some(until) = body.blocked_until {
+                    self.blocks.insert(seq, (body.task, until));
+                }
                 self.ends.insert(seq, (body.task, body.lease, body.cause, body.ended_at));
             }
             _ => {}
@@ -116,7 +187,7 @@ impl Verification {
         }
     }
 
-    fn opened(&mut self, seq: u64, body: Body) {
+    fn opened(&mut self, seq: u64, row: &EventRow, body: Body) {
         let Some(task) = body.task else {
             return self.problem(format!("event {seq}: a task was opened without an id"));
         };
@@ -124,7 +195,10 @@ impl Verification {
             evidence: body.evidence.unwrap_or_default(),
             handle: body.handle.unwrap_or_default(),
             deadline: body.until.unwrap_or_default(),
-            words: [body.owner, body.issuer, body.template, body.row],
+            words: [body.owner, body.issuer, body.template, body.row, body.environment],
+            grants: body.grants,
+            evidence_until: body.evidence_until,
+            named: row.detail.as_ref().and_then(|detail| named(&detail.bytes)),
             seen: false,
         };
         if self.opened.insert(task, opened).is_some() {
@@ -146,7 +220,7 @@ impl Verification {
         }
     }
 
-    pub fn task(&mut self, row: &TaskRow) {
+    fn task(&mut self, row: &TaskRow) {
         self.tasks += 1;
         let Some(opened) = self.opened.get_mut(&row.id) else {
             return self.problem(format!("task {}: no event opened it", row.id));
@@ -155,14 +229,18 @@ impl Verification {
         let same = opened.evidence == hex(&row.evidence_key)
             && opened.handle == hex(&row.handle_hash)
             && opened.deadline == row.deadline.as_ms()
-            && opened.words == [&row.owner, &row.issuer, &row.template, &row.row].map(|word| Some(word.clone()));
+            && opened.evidence_until == Some(UnixMs::from_s(row.evidence_exp_s).as_ms())
+            && opened.grants == serde_json::from_str(&row.grants).ok()
+            && opened.words
+                == [&row.owner, &row.issuer, &row.template, &row.row, &row.environment].map(|word| Some(word.clone()))
+            && opened.named.as_ref().is_none_or(|named| named.is_of(row));
         if !same {
             self.problem(format!("task {}: the row does not match its event", row.id));
         }
         self.end(&format!("task {}", row.id), row.end, Some(row.id), None);
     }
 
-    pub fn lease(&mut self, row: &LeaseRow) {
+    fn lease(&mut self, row: &LeaseRow) {
         self.leases += 1;
         let Some(issued) = self.issued.get_mut(&row.id) else {
             return self.problem(format!("lease {}: no event issued it", row.id));
@@ -189,14 +267,32 @@ impl Verification {
         }
     }
 
+    fn block(&mut self, row: &BlockRow) {
+        let written = self.blocks.remove(&row.seq);
+        let template = written.and_then(|(task, _)| self.opened.get(&task?)?.words[2].clone());
+        if written.map(|(_, until)| until) != Some(row.until.as_ms()) || template.as_ref() != Some(&row.template) {
+            self.problem(format!("a block of template `{}`: no end of sequence {} wrote it so", row.template, row.seq));
+        }
+    }
+
+    /// `recorded`: the fingerprint that the store says decided last.
+    fn bundle(&mut self, recorded: Option<&str>) {
+        if self.bundle.as_deref() != recorded {
+            self.problem("the store names another bundle than its last swap".to_owned());
+        }
+    }
+
     /// `now`: what was still live then must have its row.
-    pub fn finish(mut self, now: UnixMs) -> Report {
+    fn finish(mut self, now: UnixMs) -> Report {
         let live_task = |opened: &Opened| !opened.seen && opened.deadline > now.as_ms();
         let live_lease = |issued: &Issued| !issued.seen && issued.until > now.as_ms();
         let tasks: Vec<_> = self.opened.iter().filter(|(_, it)| live_task(it)).map(|(id, _)| *id).collect();
         let leases: Vec<_> = self.issued.iter().filter(|(_, it)| live_lease(it)).map(|(id, _)| *id).collect();
         tasks.iter().for_each(|id| self.problem(format!("task {id}: its row is gone before its deadline")));
         leases.iter().for_each(|id| self.problem(format!("lease {id}: its row is gone before it expires")));
+        let blocks: Vec<_> =
+            self.blocks.iter().filter(|(_, (_, until))| *until > now.as_ms()).map(|(seq, _)| *seq).collect();
+        blocks.iter().for_each(|seq| self.problem(format!("event {seq}: the block that it records is gone")));
         self.unused_ends();
         Report {
             events: self.tree.size(),

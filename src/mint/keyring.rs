@@ -20,7 +20,8 @@ use zeroize::Zeroizing;
 use crate::sys::files;
 
 const ACTIVE_S: i64 = 24 * 3600;
-const FILE: &str = "token-keys.json";
+/// Name of the file below the state folder.
+pub const KEYS_FILE: &str = "token-keys.json";
 
 /// Why the keys cannot be used. Never quotes key material.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ impl Keyring {
     /// Opens `dir/token-keys.json`, or makes it with a first pair of keys. Every key proves
     /// itself by signing and verifying when it is loaded.
     pub fn open(dir: &Path, now: UnixMs) -> Result<Self, KeyringError> {
-        let file = dir.join(FILE);
+        let file = dir.join(KEYS_FILE);
         if !file.exists() {
             let ring = Self::with(Some(file), Keys::fresh(now)?);
             ring.save(&ring.keys.load())?;
@@ -280,7 +281,7 @@ mod tests {
         dayfly_verifier::crypto::init().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let before = kids(&Keyring::open(dir.path(), START).unwrap());
-        let file = dir.path().join(FILE);
+        let file = dir.path().join(KEYS_FILE);
         files::require_private(&file).unwrap();
         assert_eq!(kids(&Keyring::open(dir.path(), START).unwrap()), before);
         std::fs::write(&file, b"[]").unwrap();

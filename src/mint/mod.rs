@@ -7,6 +7,6 @@ mod keyring;
 mod name;
 mod plan;
 
-pub use keyring::{KeyState, KeyView, Keyring, KeyringError, Rotation};
+pub use keyring::{KEYS_FILE, KeyState, KeyView, Keyring, KeyringError, Rotation};
 pub use name::subject;
 pub use plan::{MintError, Plan, Signed, Terms, Window, window};

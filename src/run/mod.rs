@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::serve::{attend, prepare_state};
+pub(crate) use self::serve::{attend, open_store, prepare_state};
 pub use self::{
     metrics::install as install_metrics,
     serve::{DATABASE, ServeError, check, serve},
@@ -65,6 +65,9 @@ pub enum LaunchError {
     #[error("the writer's thread cannot be started: {0}")]
     Thread(std::io::Error),
 }
+
+/// How long a stopped process waits for work that cannot be interrupted (a read that hangs).
+pub const UNFINISHED: Duration = Duration::from_secs(1);
 
 /// How a broker came to an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

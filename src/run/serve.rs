@@ -32,6 +32,7 @@ use crate::{
     },
 };
 
+const KEYS: &str = crate::mint::KEYS_FILE;
 /// Name of the database below the state folder.
 pub const DATABASE: &str = "dayfly.db";
 
@@ -46,8 +47,10 @@ pub enum ServeError {
     State { path: PathBuf, source: io::Error },
     #[error("another process holds `{0}`")]
     Locked(PathBuf),
-    #[error("the store is not usable: {0}")]
-    Store(#[from] StoreError),
+    #[error("the store `{path}` is not usable: {source}")]
+    Store { path: PathBuf, source: StoreError },
+    #[error("`{0}` holds the keys of a broker, but its store is gone")]
+    StoreGone(PathBuf),
     #[error("`{address}` cannot be listened on: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error("signals cannot be listened to: {0}")]
@@ -74,7 +77,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     let startup = Startup {
         issuer: settings.issuer.clone(),
         clock: Clock::Machine,
-        store: Store::open(&settings.state_dir.join(DATABASE))?,
+        store: open_store(&settings.state_dir)?,
         keys_dir: Some(settings.state_dir.clone()),
         source: Arc::new(source),
         strict_rollback: settings.strict_rollback,
@@ -105,7 +108,11 @@ pub(crate) async fn attend(
                 Signal::Stop => break Ended::Stopped,
                 Signal::Reload => {
                     notify::tell("RELOADING=1");
-                    on_reload(&flow).await;
+                    // A load may take as long as its folder does; a stop does not wait for it.
+                    tokio::select! {
+                        () = on_reload(&flow) => {}
+                        () = signals.stop() => break Ended::Stopped,
+                    }
                     notify::tell("READY=1");
                 }
             },
@@ -133,7 +140,7 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     files.load()?;
     let lints = load(settings, &source(settings))?;
     let state = &settings.state_dir;
-    for name in [DATABASE, "token-keys.json"] {
+    for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
         let path = state.join(name);
         if path.exists() {
             files::require_private(&path).map_err(|source| ServeError::State { path, source })?;
@@ -172,6 +179,21 @@ pub(crate) fn prepare_state(dir: &Path) -> Result<files::StateLock, ServeError> 
         io::ErrorKind::WouldBlock => ServeError::Locked(dir.join("lock")),
         _ => failed(source),
     })
+}
+
+/// The store of a state folder. Keys without their store are no first start: whoever lost the
+/// store would take used evidence again, and forget what it revoked (laws L2, L9).
+// SECURITY: `keys_without_their_store_are_no_first_start`.
+pub(crate) fn open_store(state: &Path) -> Result<Store, ServeError> {
+    let path = state.join(DATABASE);
+    let there = fs::metadata(&path).is_ok_and(|file| file.len() > 0);
+    if !there && state.join(KEYS).exists() {
+        return Err(ServeError::StoreGone(state.to_owned()));
+    }
+    if there && !state.join(KEYS).exists() {
+        tracing::warn!("the store has no keys beside it: new ones are made, and older tokens verify nowhere");
+    }
+    Store::open(&path).map_err(|source| ServeError::Store { path, source })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -25,7 +25,7 @@ pub enum StoreError {
     #[error("another connection holds the store")]
     Busy,
     /// Everything else that SQLite reports, by its extended result code.
-    #[error("the store failed with SQLite code {0}")]
+    #[error("the file cannot be used or is damaged (SQLite code {0})")]
     Io(i32),
     #[error("a row that must be unique is there already")]
     Conflict,
@@ -33,7 +33,7 @@ pub enum StoreError {
     Sequence { expected: u64, found: u64 },
     #[error("a row that must be there is not")]
     Missing,
-    #[error("a row cannot be read back")]
+    #[error("the file is damaged: a row cannot be read back")]
     Corrupt,
     #[error("{0}")]
     Entropy(#[from] NoEntropy),

@@ -2,9 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use dayfly_domain::UnixMs;
 use rusqlite::{Connection, Transaction};
 
-use super::{EventRow, LeaseRow, StoreError, TaskRow, read, schema};
+use super::{BlockRow, EventRow, LeaseRow, StoreError, TaskRow, read, schema};
 
 /// The store at one moment. It is let go as soon as possible: while it is held, the write-ahead log
 /// grows (and in memory the writer waits).
@@ -37,6 +38,11 @@ impl<'a> Snapshot<'a> {
     /// In the order of their ids.
     pub fn each_task(&self, each: impl FnMut(TaskRow)) -> Result<(), StoreError> {
         read::every_task(&self.transaction, each)
+    }
+
+    /// All that are kept.
+    pub fn each_block(&self, each: impl FnMut(BlockRow)) -> Result<(), StoreError> {
+        read::live_blocks(&self.transaction, UnixMs::new(i64::MIN), each)
     }
 
     /// In the order of their ids.

@@ -39,22 +39,29 @@ fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &
         }
         let path = entry.path();
         let below = format!("{prefix}{name}");
-        if fs::metadata(&path)?.is_dir() {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
+        if fs::metadata(&path).map_err(named)?.is_dir() {
             collect(&path, &format!("{below}/"), extensions, depth + 1, found)?;
         } else if extensions.iter().any(|extension| name.ends_with(extension)) {
             if found.len() >= TREE_MAX_FILES {
                 return Err(io::Error::other("too many files"));
             }
-            found.push(SourceFile { path: below, bytes: read_capped(&path)? });
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
+            let bytes = read_capped(&path).map_err(named)?;
+            found.push(SourceFile { path: below, bytes });
         }
     }
     Ok(())
 }
 
-/// A whole file of at most 4 MiB.
+/// A whole file of at most 4 MiB. A pipe or a device is no file: reading one could last for ever.
 pub fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(path)?;
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(format!("`{}` is no plain file", path.display())));
+    }
     file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(io::Error::other(format!("`{}` is larger than 4 MiB", path.display())));

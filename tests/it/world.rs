@@ -15,7 +15,7 @@ use dayfly::{
         Startup, Subject, Upkeep, start,
     },
     http::{Door, Front, Peer, router},
-    ledger::{Report, Verification},
+    ledger::{self, Report},
     policy::{Ask, BundleEnv, What, parse},
     store::{Reader, Store},
     sys::{
@@ -394,19 +394,7 @@ fn percent(text: &str) -> String {
 }
 
 pub fn verify(reader: &Reader, now: UnixMs) -> Report {
-    let checked = reader.snapshot(|snapshot| {
-        let mut check = Verification::default();
-        snapshot
-            .each_event(0, |row| {
-                check.event(&row);
-                std::ops::ControlFlow::Continue(())
-            })
-            .unwrap();
-        snapshot.each_task(|row| check.task(&row)).unwrap();
-        snapshot.each_lease(|row| check.lease(&row)).unwrap();
-        check.finish(now)
-    });
-    checked.unwrap()
+    reader.snapshot(|snapshot| ledger::verify(snapshot, now)).unwrap().unwrap()
 }
 
 struct Broker {

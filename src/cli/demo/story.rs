@@ -1,7 +1,7 @@
 //! The story itself. Each step does one thing as its user would, over the wire, and is an error
 //! when it does not come out as told.
 
-use std::{ops::ControlFlow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use dayfly_domain::{Reason, Secret, State};
 use dayfly_verifier::{Credential, Online, OnlineSettings};
@@ -29,7 +29,7 @@ use crate::{
         token::handle::Handle,
     },
     http::shapes::TokenAnswer,
-    ledger::{Report, Verification},
+    ledger::{self, Report},
     run::{DATABASE, accept},
     store::Reader,
     sys::{clock::Clock, files},
@@ -242,16 +242,7 @@ impl Story {
 
     fn verify(&self) -> Result<Report, crate::store::StoreError> {
         let reader = Reader::open(&self.home.dir().join(DATABASE))?;
-        reader.snapshot(|store| {
-            let mut all = Verification::default();
-            store.each_event(0, |row| {
-                all.event(&row);
-                ControlFlow::Continue(())
-            })?;
-            store.each_task(|row| all.task(&row))?;
-            store.each_lease(|row| all.lease(&row))?;
-            Ok(all.finish(self.clock.wall()))
-        })?
+        reader.snapshot(|store| ledger::verify(store, self.clock.wall()))?
     }
 
     fn close_the_book(&self) -> Result<(), Failure> {

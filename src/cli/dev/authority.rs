@@ -46,12 +46,12 @@ impl Authority {
         Ok(Self { cert_pem: cert.pem(), key_pem: Zeroizing::new(key.serialize_pem()) })
     }
 
-    /// TLS settings of a listener on loopback, under a fresh key.
-    pub fn server_config(&self, now: UnixMs) -> Result<Arc<ServerConfig>, AuthorityError> {
+    /// TLS settings of the listeners on loopback, `at` among them, under a fresh key.
+    pub fn server_config(&self, at: IpAddr, now: UnixMs) -> Result<Arc<ServerConfig>, AuthorityError> {
         // The same name and key as in the kept certificate, so the leaf chains to it.
         let issuer = Issuer::new(params(now)?, KeyPair::from_pem(&self.key_pem)?);
         let key = KeyPair::generate()?;
-        let leaf = leaf(now)?.signed_by(&key, &issuer)?;
+        let leaf = leaf(at, now)?.signed_by(&key, &issuer)?;
         let key_pem = Zeroizing::new(key.serialize_pem());
         Ok(server_config(leaf.pem().as_bytes(), key_pem.as_bytes())?)
     }
@@ -73,10 +73,13 @@ fn params(now: UnixMs) -> Result<CertificateParams, AuthorityError> {
     Ok(params)
 }
 
-fn leaf(now: UnixMs) -> Result<CertificateParams, AuthorityError> {
+fn leaf(at: IpAddr, now: UnixMs) -> Result<CertificateParams, AuthorityError> {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
     let ips = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     params.subject_alt_names.extend(ips.map(SanType::IpAddress));
+    if !ips.contains(&at) {
+        params.subject_alt_names.push(SanType::IpAddress(at));
+    }
     params.distinguished_name = named("Dayfly dev");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -105,8 +108,8 @@ mod tests {
     fn a_kept_authority_makes_listeners_again_and_again() {
         let now = UnixMs::from_s(1_800_000_000);
         let authority = Authority::generate(now).unwrap();
-        authority.server_config(now).unwrap();
-        authority.server_config(now.plus_s(86_400)).unwrap();
+        authority.server_config("127.0.0.1".parse().unwrap(), now).unwrap();
+        authority.server_config("127.0.0.2".parse().unwrap(), now.plus_s(86_400)).unwrap();
     }
 
     #[test]

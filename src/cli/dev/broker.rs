@@ -21,11 +21,14 @@ use super::{
     token::{self, Given},
 };
 use crate::{
-    cli::failure::{Exit, Failure},
+    cli::{
+        failure::{Exit, Failure},
+        serve,
+    },
     config::SOCKET_NAME,
     flow::{BundleSource, Exchange, Flow, Startup, Subject},
     policy::{Ask, What},
-    run::{self, DATABASE, Parts, Running, accept::Door, limits::Limits},
+    run::{self, Parts, Running, accept::Door, limits::Limits},
     store::Store,
     sys::{clock::Clock, files::StateLock},
 };
@@ -84,7 +87,7 @@ impl DevBroker {
         wanted(setup.listen, None)?;
         let Setup { home, clock, .. } = &setup;
         let lock = run::prepare_state(home.dir());
-        let lock = lock.map_err(|error| Failure::failed("the folder cannot be used").because(error))?;
+        let lock = lock.map_err(|error| serve::failure(&error))?;
         home.forget_env()?;
         let keys = home.keys_or_new(clock.wall())?;
         home.put(&home.ca_file(), &keys.authority.cert_pem)?;
@@ -93,7 +96,7 @@ impl DevBroker {
         let bundle = Arc::new(bundle(&setup, &addresses, &keys));
         // Said here, problem by problem, before anything is started.
         bundle.load().map_err(|problems| not_usable(&problems))?;
-        let tls = keys.authority.server_config(clock.wall());
+        let tls = keys.authority.server_config(addresses.broker.ip(), clock.wall());
         let tls = Arc::new(ArcSwap::new(tls.map_err(|error| failed("TLS cannot be set up", error))?));
         let running = launch(&setup, listeners, &bundle, &keys, &tls)?;
         let operator = Operator::of(&setup, &running, &bundle, &keys);
@@ -251,8 +254,10 @@ async fn bind(whose: &str, address: SocketAddr) -> Result<TcpListener, Failure> 
 }
 
 fn open_store(home: &Home, on_disk: bool) -> Result<Store, Failure> {
-    let store = if on_disk { Store::open(&home.dir().join(DATABASE)) } else { Store::memory() };
-    store.map_err(|error| failed("the store is not usable", error))
+    if on_disk {
+        return run::open_store(home.dir()).map_err(|error| serve::failure(&error));
+    }
+    Store::memory().map_err(|error| failed("the store is not usable", error))
 }
 
 fn failed(what: &str, error: impl std::fmt::Display) -> Failure {

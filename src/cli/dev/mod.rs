@@ -35,7 +35,10 @@ use crate::{
 
 /// Keeps a development broker running until a signal ends it.
 pub fn run(args: &DevRunArgs, session: &Session) -> Result<(), Failure> {
-    runtime()?.block_on(keep_running(args, session))
+    let runtime = runtime()?;
+    let kept = runtime.block_on(keep_running(args, session));
+    runtime.shutdown_timeout(run::UNFINISHED);
+    kept
 }
 
 /// Prints the token alone. Reads the stand-in's key; no broker, no lock, no `DAYFLY_*`.

@@ -1,6 +1,6 @@
 //! `dayfly ledger verify`: every event against its hash, the rows against their events.
 
-use std::{ops::ControlFlow, path::Path};
+use std::path::Path;
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::{
         settings,
         table::pairs,
     },
-    ledger::{Report, Verification},
+    ledger::{self, Report},
     run::DATABASE,
     store::{Reader, StoreError},
 };
@@ -48,16 +48,8 @@ fn read(path: &Path, session: &Session) -> Result<(String, Report), Failure> {
 
 /// One consistent view of events, tasks and leases.
 fn verify_file(path: &Path, session: &Session) -> Result<(String, Report), StoreError> {
-    Reader::open(path)?.snapshot(|snapshot| {
-        let mut verification = Verification::default();
-        snapshot.each_event(0, |row| {
-            verification.event(&row);
-            ControlFlow::Continue(())
-        })?;
-        snapshot.each_task(|row| verification.task(&row))?;
-        snapshot.each_lease(|row| verification.lease(&row))?;
-        Ok((snapshot.stream().to_owned(), verification.finish(session.clock.wall())))
-    })?
+    Reader::open(path)?
+        .snapshot(|snapshot| Ok((snapshot.stream().to_owned(), ledger::verify(snapshot, session.clock.wall())?)))?
 }
 
 fn show(stream: &str, report: &Report, output: Output) -> String {
