@@ -4,6 +4,7 @@
 //! The usual loop of the web framework has no defence against slow clients, so this one has its
 //! own clocks and caps. It never ends because of a client or of a lack of descriptors.
 
+mod bare;
 mod entrance;
 mod framing;
 mod gate;
@@ -149,7 +150,7 @@ impl Hall {
         let service = service_fn(|request: hyper::Request<Incoming>| async move {
             Ok::<_, Infallible>(request::answer(door, peer, request).await)
         });
-        let gate = Gate::new(stream, &door.limits);
+        let gate = Gate::new(stream, door);
         let mut connection = pin!(http(&door.limits).serve_connection(TokioIo::new(gate), service));
         // A connection that ends in an error has told its client what it could.
         tokio::select! {

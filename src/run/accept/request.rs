@@ -21,7 +21,8 @@ use tower::ServiceExt;
 use super::Door;
 use crate::http::Peer;
 
-/// Answers a request that the router never sees (400, 408, 413) or in which it panicked (500).
+/// Answers a request that the router never sees (400, 408, 413, 431) or in which it panicked
+/// (500). Of what could not be parsed nothing is known: its parts are empty.
 pub type Refuse = Arc<dyn Fn(StatusCode, &Parts) -> Response + Send + Sync>;
 
 /// The status and nothing else.

@@ -313,6 +313,79 @@ async fn a_panic_is_500_and_the_connection_lives() {
     assert!(read_answer(&mut stream, "hello").await.starts_with("HTTP/1.1 200 "));
 }
 
+/// A door with the broker's own words.
+fn speaking() -> Door {
+    let words = crate::http::Door::new("https://b.example", "r");
+    Door { refuse: Arc::new(move |status, parts| words.refuse(status, parts)), ..Door::new(app()) }
+}
+
+/// The one problem document that an exchange ends with, after `before` good answers.
+fn problem(answers: &str, before: usize) -> serde_json::Value {
+    assert_eq!(statuses(answers).len(), before + 1, "{answers}");
+    let refusal = &answers[answers.rfind("HTTP/1.1 ").expect("an answer")..];
+    let (head, body) = refusal.split_once("\r\n\r\n").expect("a whole head");
+    let length = format!("content-length: {}", body.len());
+    for line in ["content-type: application/problem+json", "cache-control: no-store", "connection: close", &length] {
+        assert!(head.lines().any(|said| said == line), "{line:?} in {head}");
+    }
+    assert!(head.contains("\r\nx-request-id: r-") && head.contains("\r\ndate: "), "{head}");
+    let problem: serde_json::Value = serde_json::from_str(body).expect("json");
+    assert_eq!(head.split(' ').nth(1), Some(&*problem["status"].to_string()), "{answers}");
+    problem
+}
+
+#[tokio::test]
+async fn t_158_what_the_library_refuses_carries_a_problem_too() {
+    let served = Served::plain(speaking()).await;
+    let head = |fields: String| format!("GET /hello HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    let many = head((0..100).map(|at| format!("X-{at}: y\r\n")).collect());
+    let large = head(format!("Cookie: {}\r\n", "x".repeat(17 << 10)));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(17 << 10));
+    let huge = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70 << 10));
+    for request in [many, large, long, huge] {
+        for before in [0, 1, 2] {
+            let answers = served.exchange(format!("{}{request}", GET.repeat(before))).await;
+            let problem = problem(&answers, before);
+            assert_eq!(statuses(&answers)[..before], ["200"; 2][..before], "{answers}");
+            assert_eq!((&problem["status"], &problem["reason"]), (&431.into(), &"E-HEADERS".into()));
+            assert_eq!(problem["type"], "https://b.example/problems/e-headers");
+        }
+    }
+}
+
+#[tokio::test]
+async fn t_158_over_https_a_client_reads_the_problem() {
+    let authority = Authority::new();
+    let (listener, stop) = (bind().await, CancellationToken::new());
+    let base = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
+    tokio::spawn(serve_tls(listener, Arc::new(ArcSwap::new(authority.server("localhost"))), speaking(), stop));
+    let client = crate::sys::net::Client::https(&base, Some(authority.pem())).expect("a client");
+    let request = hyper::Request::get("/hello").header("cookie", "x".repeat(17 << 10));
+    let answer = soon(client.send(request.body(Default::default()).expect("a request"))).await.expect("an answer");
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).expect("json");
+    assert_eq!((answer.status, &problem["reason"]), (431, &"E-HEADERS".into()));
+}
+
+#[tokio::test]
+async fn t_157_smuggling_is_refused_with_a_problem() {
+    let served = Served::plain(speaking()).await;
+    for head in [
+        "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "Host: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+        "Host: a\nContent-Length: 0\n\n",
+        "Host: a\r\nX: y\0\r\n\r\n",
+        "Content-Length: 0\r\n\r\n",
+    ] {
+        for before in [0, 1] {
+            let request = format!("{}POST /echo HTTP/1.1\r\n{head}", GET.repeat(before));
+            let problem = problem(&served.exchange(request).await, before);
+            assert_eq!((&problem["status"], &problem["reason"]), (&400.into(), &"E-REQUEST".into()), "{head:?}");
+            assert_eq!(problem["type"], "https://b.example/problems/e-request");
+            assert!(problem["title"].is_string() && problem["request_id"].is_string(), "{problem}");
+        }
+    }
+}
+
 /// One answer at most, and it is 400: what follows in the stream is never a second request.
 #[tokio::test]
 async fn t_157_smuggling_is_400_and_a_close() {
