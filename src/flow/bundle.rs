@@ -241,3 +241,49 @@ impl fmt::Display for Shown<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUNDLE: &str = r#"
+format = 1
+trust_domain = "example.org"
+[owner.team]
+[issuer.own]
+profile = "oidc"
+owner = "team"
+url = "https://ci.example.org"
+keys = { jwks_file = "keys.json" }
+"#;
+
+    fn load(jwks: &str) -> Result<Loaded, String> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.toml"), BUNDLE).unwrap();
+        std::fs::write(dir.path().join("keys.json"), jwks).unwrap();
+        let env = BundleEnv { issuer_url: "https://dayfly.example".to_owned(), broker_binding: BindingKind::Bearer };
+        let loaded = Folder { path: dir.path().to_owned(), env }.load();
+        loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    fn key(kid: &str, usage: &str) -> String {
+        let pkcs8 = dayfly_verifier::crypto::SigningKey::generate_pkcs8().unwrap();
+        let key = dayfly_verifier::crypto::SigningKey::from_pkcs8(pkcs8.expose()).unwrap();
+        let mut jwk = key.jwk();
+        jwk["kid"] = kid.into();
+        jwk["use"] = usage.into();
+        jwk.to_string()
+    }
+
+    #[test]
+    fn t_018_pinned_keys_that_cannot_work_are_refused_with_the_bundle() {
+        dayfly_verifier::crypto::init().unwrap();
+        let (good, other) = (key("a", "sig"), key("b", "enc"));
+        assert!(load(&format!(r#"{{"keys":[{good}]}}"#)).unwrap().lints.is_empty());
+        let with_one_odd = load(&format!(r#"{{"keys":[{good},{other}]}}"#)).unwrap();
+        assert!(with_one_odd.lints.iter().any(|lint| lint.at.contains("issuer.own")), "said, not refused");
+        for bad in [format!(r#"{{"keys":[{other}]}}"#), format!(r#"{{"keys":[{good},{}]}}"#, key("a", "sig"))] {
+            assert!(load(&bad).unwrap_err().contains("jwks_file"), "{bad}");
+        }
+    }
+}

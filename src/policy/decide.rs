@@ -326,6 +326,14 @@ mod tests {
     }
 
     #[test]
+    fn a_forbid_does_not_hide_what_is_wrong_with_an_ask() {
+        let job = main_job("production");
+        let asked = Ask { template: "deploy-prod".to_owned(), ..credential(Some("https://nowhere.example"), None) };
+        assert_eq!(reason(bearer(&shop(), &job, &asked)), Reason::Target);
+        assert_eq!(shop().asked(&asked).1, Vec::<String>::new(), "the record does not invent an ask");
+    }
+
+    #[test]
     fn who_may_run_it_is_told_what_is_wrong() {
         let job = main_job("staging");
         let denied = bearer(&shop(), &job, &credential(Some("https://nowhere.example"), None)).unwrap_err();

@@ -121,3 +121,38 @@ pub fn lock_state(dir: &Path) -> io::Result<StateLock> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_is_no_file_and_nothing_waits_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        mknodat(CWD, dir.path().join("a.toml"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let error = read_tree(dir.path(), &[".toml"]).unwrap_err().to_string();
+        assert!(error.contains("a.toml") && error.contains("no plain file"), "{error}");
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("b.toml")).unwrap();
+        assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("b.toml"));
+    }
+
+    #[test]
+    fn what_is_written_whole_is_private_from_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        write_atomic(&path, b"one", 0o600).unwrap();
+        write_atomic(&path, b"two", 0o600).unwrap();
+        assert_eq!(read_capped(&path).unwrap(), b"two");
+        require_private(&path).unwrap();
+        set_mode(&path, 0o640).unwrap();
+        assert_eq!(require_private(&path).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+}

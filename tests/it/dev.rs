@@ -218,7 +218,7 @@ fn a_folder_has_one_broker_and_only_loopback() {
     let work = work.path();
     let dev = Dev::start(work, &[]);
     let second = verb(work, &["dev", "--state", "state"]);
-    assert_eq!(second.status.code(), Some(1));
+    assert_eq!(second.status.code(), Some(69));
     assert!(text(&second.stderr).contains("another process holds"), "{}", text(&second.stderr));
     assert!(work.join("state/dev.env").exists(), "the first one's file");
     let taken = env(work)["DAYFLY_ADDR"].trim_start_matches("https://").to_owned();

@@ -173,3 +173,23 @@ fn a_broken_bundle_never_replaces_a_good_one() {
     wait_until("the end of both tasks", ended);
     wait_until("readiness", || readyz(work).starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn keys_without_their_store_are_no_first_start() {
+    let work = dev::work();
+    let work = work.path();
+    Dev::start(work, &[]).end(Signal::TERM);
+    let state = work.join("state");
+    for name in ["dayfly.db", "dayfly.db-wal", "dayfly.db-shm"] {
+        let _ = fs::rename(state.join(name), work.join(name));
+    }
+    let refused = dev::dayfly(&["dev", "--state", "state"]).current_dir(work).output().unwrap();
+    assert!(!refused.status.success());
+    assert!(dev::text(&refused.stderr).contains("its store is gone"), "{}", dev::text(&refused.stderr));
+    assert!(!state.join("dayfly.db").exists(), "nothing was begun");
+    for name in ["dayfly.db", "dayfly.db-wal", "dayfly.db-shm"] {
+        let _ = fs::rename(work.join(name), state.join(name));
+    }
+    let _broker = Dev::start(work, &[]);
+    assert!(dev::good(work, &["ledger", "verify", "--state", "state"]).contains("verified"));
+}
