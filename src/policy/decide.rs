@@ -56,7 +56,7 @@ impl Policy {
         failed: Failed,
     ) -> Denied {
         let Failed { denied, asked, binding } = failed;
-        let resolved = &asked.unwrap_or_else(|| whole(template));
+        let resolved = &asked.map_or_else(|| whole(template), |asked| *asked);
         let question = Question { workload, template, ask, circumstances, binding, resolved };
         let entitled = self.slice(template).and_then(|slice| self.permitted(slice, &slice.entitling, &question));
         entitled.err().unwrap_or(denied)
@@ -81,7 +81,8 @@ impl Policy {
             return (ask.ttl_s.map_or(0, i64::from), Vec::new());
         };
         let resolved = match resolve(&self.bundle, template, ask, BindingKind::Bearer) {
-            Ok(resolved) | Err(Failed { asked: Some(resolved), .. }) => resolved,
+            Ok(resolved) => resolved,
+            Err(Failed { asked: Some(resolved), .. }) => *resolved,
             Err(_) => return (i64::from(ask.ttl_s.unwrap_or(template.ttl.as_s())), Vec::new()),
         };
         let pairs = resolved.asked.iter().map(|(target, action)| format!("{target}#{action}"));

@@ -29,7 +29,7 @@ pub(super) struct Resolved {
 pub(super) struct Failed {
     pub denied: Denied,
     /// What it would have been: with the proof that is missing. Otherwise the template as a whole.
-    pub asked: Option<Resolved>,
+    pub asked: Option<Box<Resolved>>,
     pub binding: BindingKind,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn resolve(
     };
     if binding != BindingKind::Bearer && proven != binding {
         // Who is entitled with a proof is told that it is missing, not that it is forbidden.
-        return Err(Failed { denied: Reason::Dpop.into_denied(), asked: Some(resolved), binding });
+        return Err(Failed { denied: Reason::Dpop.into_denied(), asked: Some(Box::new(resolved)), binding });
     }
     Ok(resolved)
 }
