@@ -192,6 +192,13 @@ impl Writer {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
+            Group::Block(entry, label, until, ack) => {
+                let at = *seq;
+                let mut changes = numbered(vec![entry], seq);
+                fence.block(label.clone());
+                changes.push(Change::AddBlock(block(label, until, at)));
+                Some((changes, Reply::Note(ack)))
+            }
             Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe => None,
         }
     }

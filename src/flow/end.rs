@@ -6,12 +6,13 @@ use tokio::sync::oneshot;
 
 use super::{
     Flow,
-    group::{COMMIT_WITHIN, EndGroup, NotCommitted, What},
+    group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
     introspect::Authority,
     words::{Caller, ChannelState, EndAnswer, Presented, Refused},
 };
 use crate::{
-    lease::{End, Lease, Now},
+    lease::{End, Label, Lease, Now},
+    ledger::{self, Stamp},
     policy::{RowFacts, RowKind},
     revoke::{self, Checking},
     store::{EndRow, LeaseRow, TaskRow},
@@ -33,6 +34,7 @@ impl Flow {
         let row = self.may_end_task(&authority, id, row, block)?;
         let now = self.time.now();
         if let Some(end) = row.end {
+            self.block_ended(&authority, &row, reason.as_deref(), block, now).await?;
             return self.answer_task(id, Some(end.into()), now).await;
         }
         // SECURITY: what has expired only under a wall clock that jumped may come back with the next
@@ -49,6 +51,29 @@ impl Flow {
         let group = EndGroup { what: What::Task(id), actor: authority.actor(), reason, block, ack: None };
         let end = self.end(group).await?;
         self.answer_task(id, Some(end), now).await
+    }
+
+    /// An operator who ends a task means its job, also when the job was quicker: a task that ended
+    /// by its own handle is blocked all the same.
+    // SECURITY: `a_job_that_ends_its_task_first_does_not_dodge_the_block`.
+    async fn block_ended(
+        &self,
+        authority: &Authority,
+        row: &TaskRow,
+        reason: Option<&str>,
+        block: Option<bool>,
+        now: Now,
+    ) -> Result<(), Refused> {
+        let label = Label::of_row(row);
+        let meant = !matches!(authority, Authority::Handle { .. }) && block != Some(false);
+        if !meant || row.deadline <= now.at || self.table.is_blocked(&label, now) {
+            return Ok(());
+        }
+        let stamp = Stamp::draw(now.at).map_err(|_| Reason::Key)?;
+        let entry = ledger::blocked(stamp, row.id, row.deadline, &authority.actor(), reason);
+        let (ack, done) = oneshot::channel();
+        let group = Group::Block(entry, label, row.deadline, ack);
+        self.submit(group, done).await.map_err(|_| Reason::Store.into())
     }
 
     fn may_end_task(
@@ -186,7 +211,7 @@ impl Flow {
         let reader = self.reader.clone();
         let event = offload(move || reader.event_at(seq)).await.map_err(|_| Reason::Internal)?;
         let event = event.map_err(|error| Refused::from(error.reason()))?;
-        let body = event.and_then(|row| serde_json::from_slice::<crate::ledger::Body>(&row.body).ok());
+        let body = event.and_then(|row| serde_json::from_slice::<ledger::Body>(&row.body).ok());
         Ok(body.and_then(|body| body.count).unwrap_or_default())
     }
 

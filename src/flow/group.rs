@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use dayfly_domain::{LeaseId, TaskId, bundle::Fingerprint};
+use dayfly_domain::{LeaseId, TaskId, UnixMs, bundle::Fingerprint};
 use tokio::sync::oneshot;
 
 use super::{Shared, swap::Swap};
 use crate::{
-    lease::{End, Overtaken},
+    lease::{End, Label, Overtaken},
     ledger::Entry,
     store::{LeaseRow, StoreError, TaskRow},
 };
@@ -31,6 +31,8 @@ pub(super) enum Group {
     Swap(Box<Swap>),
     /// Written and acknowledged like any other; for events without rows.
     Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
+    /// A block until then, and its event.
+    Block(Entry, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Tries whether the store can be written again.
     Probe,

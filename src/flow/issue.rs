@@ -2,6 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
+use dayfly_verifier::Refusal as TokenRefusal;
 use tokio::sync::oneshot;
 
 use super::{
@@ -463,6 +464,9 @@ fn reason_of(overtaken: Overtaken) -> Reason {
 fn hint_of(error: &IntakeError) -> Option<String> {
     match error {
         IntakeError::Claim(what) => Some(what.clone()),
+        IntakeError::Token(TokenRefusal::Claim(name)) => {
+            Some(format!("claim `{name}` is missing, of another type or out of range"))
+        }
         _ => None,
     }
 }

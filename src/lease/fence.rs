@@ -1,9 +1,6 @@
 //! The last look before a commit: is it still allowed? One batch, in order.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use dayfly_domain::{State, TaskId};
 
@@ -60,7 +57,7 @@ impl<'a> Fence<'a> {
         if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
             return Err(Overtaken::HandleUsed);
         }
-        let label = label_of(task);
+        let label = Label::of_row(task);
         self.not_blocked(&label)?;
         if task.job.is_some() && self.live(&label) >= per_job {
             return Err(Overtaken::PerJob);
@@ -86,10 +83,7 @@ impl<'a> Fence<'a> {
     }
 
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {
-        if self.blocked.contains(label) {
-            return Err(Overtaken::Blocked);
-        }
-        let blocked = self.table.blocks.get(label).is_some_and(|block| block.until > self.now.at);
+        let blocked = self.blocked.contains(label) || self.table.is_blocked(label, self.now);
         if blocked { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 
@@ -99,8 +93,4 @@ impl<'a> Fence<'a> {
         let kept = tasks.iter().filter(|id| live(id)).count() as u32;
         kept + self.opened.get(label).copied().unwrap_or_default()
     }
-}
-
-fn label_of(task: &TaskRow) -> Label {
-    Label::new(Arc::from(&*task.template), task.job.as_deref().map(Arc::from), Arc::from(&*task.workload))
 }

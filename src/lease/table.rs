@@ -101,6 +101,12 @@ impl Label {
         Self::new(task.template.clone(), task.job.clone(), task.workload.clone())
     }
 
+    /// The same, from a task's row.
+    pub fn of_row(row: &TaskRow) -> Self {
+        let job = row.job.as_deref().map(Arc::from);
+        Self::new(Arc::from(&*row.template), job, Arc::from(&*row.workload))
+    }
+
     /// Template, job, workload: one of the last two is there.
     pub fn into_parts(self) -> (Arc<str>, Option<Arc<str>>, Option<Arc<str>>) {
         (self.template, self.job, self.workload)
@@ -190,6 +196,11 @@ impl Table {
             }
         }
         counts
+    }
+
+    /// Whether new work under this label is refused.
+    pub fn is_blocked(&self, label: &Label, now: Now) -> bool {
+        self.blocks.get(label).is_some_and(|block| block.until > now.at)
     }
 
     /// Live leases of a task, of one target or all.

@@ -280,6 +280,12 @@ pub fn operator(stamp: Stamp, outcome: Outcome, actor: &str, act: &str, what: &B
     entry(stamp, body, &json!({ "actor": actor, "act": act, "what": what }))
 }
 
+/// A block that an operator asked for after the task had ended by itself.
+pub fn blocked(stamp: Stamp, task: TaskId, until: UnixMs, actor: &str, reason: Option<&str>) -> Entry {
+    let body = Body { task: Some(task), blocked_until: Some(until.as_ms()), ..Body::new("operator", Outcome::Success) };
+    entry(stamp, body, &json!({ "actor": actor, "act": "block", "reason": reason }))
+}
+
 impl Body {
     fn new(kind: &str, outcome: Outcome) -> Self {
         Self { v: 1, kind: kind.to_owned(), outcome: Some(outcome.as_str().to_owned()), ..Self::default() }

@@ -8,8 +8,8 @@ mod verify;
 
 pub use body::{Body, Context, DETAILS_ERASED};
 pub use event::{
-    Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, Outcome, Stamp, Start, bundle_swapped, denied, issued,
-    key_rotated, lease_ended, operator, start, task_ended, task_opened,
+    Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, Outcome, Stamp, Start, blocked, bundle_swapped, denied,
+    issued, key_rotated, lease_ended, operator, start, task_ended, task_opened,
 };
 pub use tree::{Tree, leaf_hash};
 pub use verify::{CURRENT_BUNDLE, Report, verify};

@@ -164,14 +164,14 @@ impl Verification {
             self.problem(format!("event {seq}: the columns do not match the body"));
         }
         self.detail(seq, row, body.details.as_deref());
+        if let Some(until) = body.blocked_until {
+            self.blocks.insert(seq, (body.task, until));
+        }
         match body.kind.as_str() {
             "task_opened" => self.opened(seq, row, body),
             "issued" => self.issued(seq, body),
             "bundle_swapped" => self.bundle = body.bundle,
             "task_ended" | "lease_ended" => {
-                if let Some(until) = body.blocked_until {
-                    self.blocks.insert(seq, (body.task, until));
-                }
                 self.ends.insert(seq, (body.task, body.lease, body.cause, body.ended_at));
             }
             _ => {}

@@ -40,6 +40,25 @@ async fn ending_twice_gives_the_first_answer_whoever_asks() {
 }
 
 #[tokio::test]
+async fn a_job_that_ends_its_task_first_does_not_dodge_the_block() {
+    let mut world = World::on_file();
+    let job = Job::shop().run("1");
+    let issued = world.open(&job, "deploy").await;
+    let ended = world.end(&handle(&issued), issued.task).await.unwrap();
+    world.open(&job, "deploy").await;
+    assert_eq!(world.revoke(issued.task, Some(false)).await.unwrap(), ended, "the operator wants no block");
+    world.open(&job, "deploy").await;
+    assert_eq!(world.revoke(issued.task, None).await.unwrap(), ended);
+    let evidence = world.evidence(&job);
+    assert_eq!(reason(world.present(&evidence, ask("deploy")).await), Reason::Blocked);
+    world.restart().await;
+    let evidence = world.evidence(&job);
+    assert_eq!(reason(world.present(&evidence, ask("deploy")).await), Reason::Blocked);
+    let report = world.verify();
+    assert!(report.problems.is_empty(), "{report:?}");
+}
+
+#[tokio::test]
 async fn the_end_of_an_expired_task_is_answered_without_a_cause() {
     let mut world = World::new();
     let issued = world.open(&Job::shop(), "deploy").await;
