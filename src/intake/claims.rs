@@ -155,11 +155,94 @@ fn hash128(text: &str) -> String {
     hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The job label: all its claims, or none. Joined by a character that no claim keeps.
+/// The job label: all its claims, or none. Joined by a character that is escaped in each of them,
+/// so that no two lists of claims have one label.
 fn job(profile: &Profile, claims: &Claims) -> Option<Arc<str>> {
     if profile.job.is_empty() {
         return None;
     }
-    let parts: Option<Vec<String>> = profile.job.iter().map(|name| claims.get(name).map(ToString::to_string)).collect();
+    let part = |name: &String| Some(claims.get(name)?.to_string().replace('%', "%25").replace('/', "%2F"));
+    let parts: Option<Vec<String>> = profile.job.iter().map(part).collect();
     parts.map(|parts| parts.join("/").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_domain::{ClaimType, bundle::Refusal};
+
+    use super::*;
+
+    fn rule(at: &str, kind: ClaimType) -> ClaimRule {
+        ClaimRule { at: at.to_owned(), kind, required: false, revocable: false, segment: None }
+    }
+
+    fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
+        value("it", &rule("/it", kind), &serde_json::json!({ "it": raw }))
+    }
+
+    #[test]
+    fn t_039_blank_claims_are_refused() {
+        for blank in ["", " ", "\u{a0}", "\t\n", "\u{0}"] {
+            assert!(seen(ClaimType::String, blank.into()).is_err(), "{blank:?}");
+        }
+        assert!(seen(ClaimType::Set, serde_json::json!(["a", " "])).is_err());
+        assert!(seen(ClaimType::String, Value::Null).is_err(), "null is not absent");
+    }
+
+    #[test]
+    fn t_040_types_are_not_coerced() {
+        for (kind, raw) in [
+            (ClaimType::Bool, serde_json::json!("false")),
+            (ClaimType::Bool, serde_json::json!(0)),
+            (ClaimType::StringBool, serde_json::json!(true)),
+            (ClaimType::StringBool, serde_json::json!("True")),
+            (ClaimType::Long, serde_json::json!("1")),
+            (ClaimType::Long, serde_json::json!(1.5)),
+            (ClaimType::StringLong, serde_json::json!("01")),
+            (ClaimType::StringLong, serde_json::json!(1)),
+            (ClaimType::Set, serde_json::json!("a")),
+            (ClaimType::String, serde_json::json!(["a"])),
+        ] {
+            assert!(seen(kind, raw.clone()).is_err(), "{kind:?} {raw}");
+        }
+        assert_eq!(seen(ClaimType::StringLong, "-7".into()), Ok(Some(ClaimValue::Long(-7))));
+        assert_eq!(seen(ClaimType::StringBool, "true".into()), Ok(Some(ClaimValue::Bool(true))));
+    }
+
+    #[test]
+    fn t_125_a_segment_is_refused_never_escaped() {
+        for bad in ["../admin", "a/b", "*", "a,b", "%2f", "a\0b", "a\nb", ".", "..", "é", ""] {
+            assert!(segment("it", bad, None).is_err(), "{bad:?}");
+        }
+        assert_eq!(segment("it", "{ab-1}", Some(Segment::StripBraces)).unwrap(), "ab-1");
+        assert!(segment("it", "{a/b}", Some(Segment::StripBraces)).is_err());
+        assert_eq!(segment("it", "any/thing at all", Some(Segment::Hash128)).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn two_lists_of_claims_never_have_one_job_label() {
+        let profile = Profile {
+            name: "ci".parse().unwrap(),
+            builtin: false,
+            url: None,
+            algs: vec![],
+            typ: vec![],
+            shared: false,
+            pin: vec![],
+            max_age: dayfly_domain::Span::seconds(600),
+            principal: vec![],
+            job: vec!["one".into(), "two".into()],
+            untrusted: vec![],
+            refuse: Vec::<Refusal>::new(),
+            claims: std::collections::BTreeMap::new(),
+        };
+        let label = |one: &str, two: &str| {
+            let claims =
+                [("one", one), ("two", two)].map(|(name, text)| (name.into(), ClaimValue::String(text.into())));
+            job(&profile, &Claims::from(claims))
+        };
+        assert_ne!(label("a/b", "c"), label("a", "b/c"));
+        assert_ne!(label("a%2Fb", "c"), label("a/b", "c"));
+        assert_eq!(job(&profile, &Claims::new()), None, "one missing: no label");
+    }
 }

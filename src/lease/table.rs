@@ -30,6 +30,7 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
     pub deadline: UnixMs,
@@ -103,7 +104,7 @@ impl Label {
 
     /// The same, from a task's row.
     pub fn of_row(row: &TaskRow) -> Self {
-        let job = row.job.as_deref().map(Arc::from);
+        let job = platform_job(row).map(Arc::from);
         Self::new(Arc::from(&*row.template), job, Arc::from(&*row.workload))
     }
 
@@ -279,7 +280,7 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
-            job: row.job.as_deref().map(|job| self.word(job)),
+            job: platform_job(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
             evidence_key: row.evidence_key,
@@ -367,6 +368,11 @@ impl Table {
     }
 }
 
+// SECURITY: `jobs_of_two_issuers_are_two_jobs`.
+fn platform_job(row: &TaskRow) -> Option<String> {
+    row.job.as_ref().map(|job| format!("{}/{job}", row.issuer))
+}
+
 /// Evidence can be presented until `exp`; its key is kept this much longer.
 const EVIDENCE_LEEWAY_S: i64 = 30;
 
@@ -437,6 +443,19 @@ mod tests {
 
     fn state(table: &Table, lease: LeaseId, seconds: i64) -> State {
         table.lease_state(&table.lease(lease).unwrap(), Now::exactly(AT.plus_s(seconds))).0
+    }
+
+    #[test]
+    fn jobs_of_two_issuers_are_two_jobs() {
+        let of = |issuer: &str| {
+            let row = TaskRow { issuer: issuer.into(), job: Some("7/1".into()), ..task_row(1, None) };
+            Label::of_row(&row)
+        };
+        assert!(of("github") != of("ghes") && of("github") == of("github"));
+        let table = Table::default();
+        let row = TaskRow { issuer: "github".into(), job: Some("7/1".into()), ..task_row(1, None) };
+        table.apply(&Change::OpenTask(row.clone()));
+        assert_eq!(Label::of(&table.task(row.id).unwrap()), Label::of_row(&row), "one label, however it is asked");
     }
 
     #[test]
