@@ -1,5 +1,7 @@
 //! A token exchange: evidence opens a task, a handle feeds one.
 
+use std::sync::atomic::Ordering;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
 use dayfly_verifier::Refusal as TokenRefusal;
@@ -22,6 +24,9 @@ use crate::{
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
 };
+
+/// Of garbage and strangers, one in so many is logged.
+const SAMPLE: u64 = 64;
 
 const HANDLE_PREFIX: &str = "dtc_";
 
@@ -109,7 +114,10 @@ impl Flow {
             other => {
                 let reason = other.reason();
                 metrics::counter!("dayfly_evidence_refused_total", "reason" => reason.code()).increment(1);
-                tracing::debug!(reason = reason.code(), error = %other, "evidence refused");
+                let sample = self.turned_away.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE);
+                if sample {
+                    tracing::info!(reason = reason.code(), error = %other, "evidence refused; one in {SAMPLE} is told");
+                }
                 Refused { reason, hint: hint_of(&other), decision: None }
             }
         })

@@ -69,6 +69,8 @@ pub struct Shared {
     /// Authenticates cursors; lives as long as the process.
     cursor_key: ring::hmac::Key,
     forged_or_lost: AtomicU64,
+    /// Garbage and strangers so far.
+    turned_away: AtomicU64,
 }
 
 impl Deref for Flow {

@@ -92,6 +92,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         bundle_fault: ArcSwap::default(),
         cursor_key: hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>()?),
         forged_or_lost: AtomicU64::new(0),
+        turned_away: AtomicU64::new(0),
     });
     let mut writer = Writer::new(shared.clone(), store, waiting);
     writer.swap_to(policy, "start")?;
