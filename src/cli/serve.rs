@@ -57,7 +57,7 @@ pub fn failure(error: &ServeError) -> Failure {
     match error {
         ServeError::Bundle { .. } => failure.help("dayfly policy check --policies DIR"),
         ServeError::StoreGone(_) => failure
-            .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and start anew"),
+            .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and `dayfly.db-wal` and start anew"),
         ServeError::Locked(_) => failure.help("stop the other broker, or give this one a state_dir of its own"),
         _ => failure,
     }

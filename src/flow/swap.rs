@@ -14,13 +14,10 @@ use super::{
 };
 use crate::{
     lease::{End, Now},
-    ledger::{self, BundleSwap, CURRENT_BUNDLE, Outcome, Stamp},
+    ledger::{self, BundleSwap, CURRENT_BUNDLE, Outcome, SEEN_BUNDLE, Stamp},
     policy::Policy,
     store::{Change, Reader, StoreError},
 };
-
-/// Name in the store's `meta` of a fingerprint that ever decided.
-const SEEN: &str = "bundle_seen/";
 
 /// A bundle on its way in.
 pub(super) struct Swap {
@@ -119,7 +116,7 @@ impl Writer {
         let to = policy.bundle().fingerprint;
         let recorded = recorded(&self.shared.reader).map_err(store)?;
         let from = recorded.as_deref().and_then(fingerprint_of);
-        let known = self.shared.reader.meta(&format!("{SEEN}{to}")).map_err(store)?.is_some();
+        let known = self.shared.reader.meta(&format!("{SEEN_BUNDLE}{to}")).map_err(store)?.is_some();
         let changed = recorded.as_deref() != Some(to.to_string().as_str());
         let rollback = changed && known;
         if rollback && self.shared.strict_rollback {
@@ -140,7 +137,7 @@ impl Writer {
         let mut seq = self.store.next_seq();
         let mut changes = numbered(vec![ledger::bundle_swapped(stamp, swap, actor)], &mut seq);
         changes.push(Change::Meta(CURRENT_BUNDLE.to_owned(), swap.to.to_string()));
-        changes.push(Change::Meta(format!("{SEEN}{}", swap.to), now.at.to_string()));
+        changes.push(Change::Meta(format!("{SEEN_BUNDLE}{}", swap.to), now.at.to_string()));
         let written = self.store.write(&changes, now.at);
         self.shared.note_write(&written);
         written.map_err(store)

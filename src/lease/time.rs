@@ -52,6 +52,8 @@ struct State {
     base_ms: i64,
     last: UnixMs,
     lost: (UnixMs, UnixMs),
+    /// The clocks have agreed since the start: from then on the boot clock holds the wall to it.
+    anchored: bool,
 }
 
 impl Time {
@@ -59,7 +61,8 @@ impl Time {
     pub fn start(clock: Clock, high_water: UnixMs) -> Self {
         let started = clock.read();
         let base_ms = started.wall.as_ms() - started.boot_ms;
-        let state = State { base_ms, ..State::from(Now::exactly(started.wall.max(high_water))) };
+        let anchored = high_water.as_ms() - started.wall.as_ms() <= TOLERANCE_MS;
+        let state = State { base_ms, anchored, ..State::from(Now::exactly(started.wall.max(high_water))) };
         Self { clock, state: Mutex::new(state), started }
     }
 
@@ -82,12 +85,16 @@ impl Time {
 
 impl From<Now> for State {
     fn from(now: Now) -> Self {
-        Self { base_ms: 0, last: now.at, lost: now.lost }
+        Self { base_ms: 0, last: now.at, lost: now.lost, anchored: false }
     }
 }
 
 impl State {
     fn observe(&mut self, reading: Reading) -> Now {
+        if !self.anchored {
+            // A store ahead of the wall waits for it; whoever sets the wall right meanwhile is believed.
+            self.base_ms = reading.wall.as_ms() - reading.boot_ms;
+        }
         let predicted = UnixMs::new(self.base_ms + reading.boot_ms);
         let agree = (reading.wall.as_ms() - predicted.as_ms()).abs() <= TOLERANCE_MS;
         let running = if agree {
@@ -102,7 +109,9 @@ impl State {
         if !agree {
             self.lost = (self.last, latest.max(self.lost.1));
         }
-        Now { at: self.last, latest, safe: agree && !ahead, lost: self.lost }
+        let safe = agree && !ahead;
+        self.anchored |= safe;
+        Now { at: self.last, latest, safe, lost: self.lost }
     }
 }
 
@@ -160,6 +169,18 @@ mod tests {
         let later = time.now();
         assert!(later.safe && later.expired(START, START.plus_s(900)), "what was expired stays expired");
         assert!(!later.expired(later.at, later.at.plus_s(900)), "what begins now lives");
+    }
+
+    #[test]
+    fn a_wall_that_is_set_right_after_the_start_is_believed() {
+        let (clock, time) = time(START.plus_s(3_600));
+        assert!(!time.now().safe);
+        clock.advance_ms(2_000);
+        clock.step_wall_ms(3_600_000);
+        let now = time.now();
+        assert!(now.safe && now.at == START.plus_s(3_602), "{now:?}");
+        clock.step_wall_ms(60_000);
+        assert!(!time.now().safe, "from then on it is held to the boot clock");
     }
 
     #[test]

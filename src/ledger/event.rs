@@ -142,7 +142,10 @@ pub fn start(stamp: Stamp, facts: &Start<'_>) -> Entry {
 
 /// `claims`: the typed claims that the decision rested on.
 pub fn task_opened(stamp: Stamp, task: &TaskRow, claims: &Claims, asked: &Asked<'_>, bundle: Fingerprint) -> Entry {
-    let details = json!({ "workload": task.workload, "claims": claims, "ticket": task.ticket, "job": task.job });
+    let details = json!({
+        "workload": task.workload, "claims": claims, "ticket": task.ticket, "job": task.job,
+        "untrusted": task.untrusted, "profile": task.profile, "issued_at_s": task.evidence_iat_s,
+    });
     let body = Body {
         task: Some(task.id),
         owner: Some(task.owner.clone()),

@@ -12,4 +12,4 @@ pub use event::{
     issued, key_rotated, lease_ended, operator, start, task_ended, task_opened,
 };
 pub use tree::{Tree, leaf_hash};
-pub use verify::{CURRENT_BUNDLE, Report, verify};
+pub use verify::{CURRENT_BUNDLE, Report, SEEN_BUNDLE, verify};

@@ -3,11 +3,11 @@
 //! What it does not prove: that nothing was signed without a record.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     ops::ControlFlow,
 };
 
-use dayfly_domain::{Cause, Claims, EventId, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{Cause, Claims, EventId, Kind, LeaseId, TaskId, UnixMs};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,8 @@ struct Verification {
     blocks: HashMap<u64, (Option<TaskId>, i64)>,
     /// Under which bundle, after the last swap.
     bundle: Option<String>,
+    /// All bundles that were ever swapped in.
+    swapped: BTreeSet<String>,
 }
 
 /// Task, lease, cause and time of an end.
@@ -75,16 +77,21 @@ struct Opened {
 /// What a detail says of a task, as hashes: that keeps the names of many tasks out of memory.
 #[derive(Debug)]
 struct Named {
-    /// Workload, job, ticket.
+    /// Workload, job, ticket, profile, trust, age of the evidence.
     who: [u8; 32],
+    /// Under which its job is counted and blocked.
+    label: [u8; 32],
     claims: [u8; 32],
 }
 
 #[derive(Deserialize)]
 struct OpenedDetail {
-    workload: Option<String>,
+    workload: String,
     job: Option<String>,
     ticket: Option<String>,
+    untrusted: bool,
+    profile: String,
+    issued_at_s: i64,
     claims: Claims,
 }
 
@@ -94,6 +101,8 @@ struct Issued {
     task: Option<TaskId>,
     until: i64,
     credential: String,
+    kind: Option<Kind>,
+    at: i64,
     /// Target and row.
     words: [Option<String>; 2],
     actions: Vec<String>,
@@ -104,6 +113,8 @@ struct Issued {
 
 /// Name under which the store keeps the bundle's fingerprint.
 pub const CURRENT_BUNDLE: &str = "bundle";
+/// And, before each fingerprint, the names of all that ever decided: what a rollback is judged by.
+pub const SEEN_BUNDLE: &str = "bundle_seen/";
 
 /// Verifies a whole store, as it is at one moment.
 pub fn verify(snapshot: &Snapshot<'_>, now: UnixMs) -> Result<Report, StoreError> {
@@ -116,6 +127,11 @@ pub fn verify(snapshot: &Snapshot<'_>, now: UnixMs) -> Result<Report, StoreError
     snapshot.each_lease(|row| all.lease(&row))?;
     snapshot.each_block(|row| all.block(&row))?;
     all.bundle(snapshot.meta(CURRENT_BUNDLE)?.as_deref());
+    for fingerprint in std::mem::take(&mut all.swapped) {
+        if snapshot.meta(&format!("{SEEN_BUNDLE}{fingerprint}"))?.is_none() {
+            all.problem(format!("bundle {fingerprint} was active, and the store has forgotten it"));
+        }
+    }
     Ok(all.finish(now))
 }
 
@@ -123,13 +139,21 @@ impl Named {
     fn is_of(&self, row: &TaskRow) -> bool {
         let claims = row.claims.as_deref().map(serde_json::from_str::<Claims>);
         let same = claims.is_none_or(|claims| claims.is_ok_and(|claims| digest_of(&claims) == self.claims));
-        same && digest_of(&(Some(&row.workload), &row.job, &row.ticket)) == self.who
+        let who = (&row.workload, &row.job, &row.ticket, &row.profile, row.untrusted, row.evidence_iat_s);
+        same && digest_of(&who) == self.who
     }
 }
 
-fn named(detail: &[u8]) -> Option<Named> {
-    let OpenedDetail { workload, job, ticket, claims } = serde_json::from_slice(detail).ok()?;
-    Some(Named { who: digest_of(&(&workload, &job, &ticket)), claims: digest_of(&claims) })
+fn named(detail: &[u8], issuer: &str) -> Option<Named> {
+    let OpenedDetail { workload, job, ticket, untrusted, profile, issued_at_s, claims } =
+        serde_json::from_slice(detail).ok()?;
+    let labelled = job.as_ref().map(|job| format!("{issuer}/{job}"));
+    let unlabelled = Some(&workload).filter(|_| job.is_none());
+    Some(Named {
+        label: digest_of(&(&labelled, &unlabelled)),
+        who: digest_of(&(&workload, &job, &ticket, &profile, untrusted, issued_at_s)),
+        claims: digest_of(&claims),
+    })
 }
 
 fn digest_of<T: Serialize>(value: &T) -> [u8; 32] {
@@ -170,7 +194,10 @@ impl Verification {
         match body.kind.as_str() {
             "task_opened" => self.opened(seq, row, body),
             "issued" => self.issued(seq, body),
-            "bundle_swapped" => self.bundle = body.bundle,
+            "bundle_swapped" => {
+                self.swapped.extend(body.bundle.clone());
+                self.bundle = body.bundle;
+            }
             "task_ended" | "lease_ended" => {
                 self.ends.insert(seq, (body.task, body.lease, body.cause, body.ended_at));
             }
@@ -191,6 +218,7 @@ impl Verification {
         let Some(task) = body.task else {
             return self.problem(format!("event {seq}: a task was opened without an id"));
         };
+        let named = row.detail.as_ref().and_then(|detail| named(&detail.bytes, body.issuer.as_deref()?));
         let opened = Opened {
             evidence: body.evidence.unwrap_or_default(),
             handle: body.handle.unwrap_or_default(),
@@ -198,7 +226,7 @@ impl Verification {
             words: [body.owner, body.issuer, body.template, body.row, body.environment],
             grants: body.grants,
             evidence_until: body.evidence_until,
-            named: row.detail.as_ref().and_then(|detail| named(&detail.bytes)),
+            named,
             seen: false,
         };
         if self.opened.insert(task, opened).is_some() {
@@ -214,7 +242,8 @@ impl Verification {
         let credential = body.credential.unwrap_or_default();
         let words = [body.target, body.row];
         let actions = body.actions.unwrap_or_default();
-        let issued = Issued { seq, task: body.task, until, credential, words, actions, seen: false, ended_at: None };
+        let (kind, at, task) = (body.credential_kind, body.at, body.task);
+        let issued = Issued { seq, task, until, credential, kind, at, words, actions, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
@@ -251,6 +280,7 @@ impl Verification {
             && issued.task == Some(row.task)
             && issued.until == row.expires.as_ms()
             && issued.credential == hex(&row.credential_hash)
+            && (issued.kind, issued.at) == (Some(row.kind), row.issued_at.as_ms())
             && issued.words == [&row.target, &row.row].map(|word| Some(word.clone()))
             && serde_json::from_str::<Vec<String>>(&row.actions).is_ok_and(|actions| actions == issued.actions);
         if !same {
@@ -269,8 +299,13 @@ impl Verification {
 
     fn block(&mut self, row: &BlockRow) {
         let written = self.blocks.remove(&row.seq);
-        let template = written.and_then(|(task, _)| self.opened.get(&task?)?.words[2].clone());
-        if written.map(|(_, until)| until) != Some(row.until.as_ms()) || template.as_ref() != Some(&row.template) {
+        let task = written.and_then(|(task, _)| self.opened.get(&task?));
+        let same = task.is_some_and(|task| {
+            let label = digest_of(&(&row.job, &row.workload));
+            task.words[2].as_ref() == Some(&row.template)
+                && task.named.as_ref().is_none_or(|named| named.label == label)
+        });
+        if !same || written.map(|(_, until)| until) != Some(row.until.as_ms()) {
             self.problem(format!("a block of template `{}`: no end of sequence {} wrote it so", row.template, row.seq));
         }
     }

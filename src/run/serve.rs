@@ -49,7 +49,7 @@ pub enum ServeError {
     Locked(PathBuf),
     #[error("the store `{path}` is not usable: {source}")]
     Store { path: PathBuf, source: StoreError },
-    #[error("`{0}` holds the keys of a broker, but its store is gone")]
+    #[error("`{0}` holds the keys or the log of a broker, but its store is gone")]
     StoreGone(PathBuf),
     #[error("`{address}` cannot be listened on: {source}")]
     Listen { address: SocketAddr, source: io::Error },
@@ -187,7 +187,8 @@ pub(crate) fn prepare_state(dir: &Path) -> Result<files::StateLock, ServeError> 
 pub(crate) fn open_store(state: &Path) -> Result<Store, ServeError> {
     let path = state.join(DATABASE);
     let there = fs::metadata(&path).is_ok_and(|file| file.len() > 0);
-    if !there && state.join(KEYS).exists() {
+    let left = [state.join(KEYS), state.join(format!("{DATABASE}-wal"))];
+    if !there && left.iter().any(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
         return Err(ServeError::StoreGone(state.to_owned()));
     }
     if there && !state.join(KEYS).exists() {

@@ -16,6 +16,8 @@ pub enum StoreError {
     File(#[source] io::Error),
     #[error("the file is not a store of this broker")]
     Stranger,
+    #[error("the file is empty; do not start a broker on it, put the store back")]
+    Emptied,
     #[error("the store has schema {found}, but this broker knows only {known}; run a newer one")]
     Newer { found: u32, known: u32 },
     #[error("the store has schema {found}, older than {known}; start the broker once to bring it forward")]
@@ -43,7 +45,7 @@ impl StoreError {
     /// What the outside hears.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::File(_) | Self::Stranger | Self::Newer { .. } | Self::Older { .. } => Reason::Store,
+            Self::File(_) | Self::Stranger | Self::Emptied | Self::Newer { .. } | Self::Older { .. } => Reason::Store,
             Self::Full | Self::Busy | Self::Io(_) | Self::Entropy(_) => Reason::Store,
             Self::Conflict | Self::Sequence { .. } | Self::Missing | Self::Corrupt => Reason::Internal,
         }
@@ -68,6 +70,8 @@ fn of_code(failure: ffi::Error) -> StoreError {
         ErrorCode::ConstraintViolation => StoreError::Conflict,
         ErrorCode::DatabaseCorrupt => StoreError::Corrupt,
         ErrorCode::NotADatabase => StoreError::Stranger,
+        // No room for the shared-memory file.
+        _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full,
         _ => StoreError::Io(failure.extended_code),
     }
 }

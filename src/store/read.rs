@@ -28,6 +28,11 @@ pub struct Reader {
 impl Reader {
     /// Reads the file of a broker that runs, was stopped or was killed; writes nothing into it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // SECURITY: SQLite drops the write-ahead log of an empty file, which may be the only copy;
+        // an_empty_file_is_not_opened_and_its_log_is_kept
+        if std::fs::metadata(path).map_err(StoreError::File)?.len() == 0 {
+            return Err(StoreError::Emptied);
+        }
         let reader = Self::of(Place::file(path)?);
         reader.pool.with(schema::require_current)?;
         Ok(reader)

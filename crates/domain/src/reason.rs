@@ -74,7 +74,7 @@ reasons! {
     Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";
-    Overtaken = "E-OVERTAKEN", 503, "temporarily_unavailable", 75, "the rules changed while this was decided; try again with the same evidence";
+    Overtaken = "E-OVERTAKEN", 503, "temporarily_unavailable", 75, "something changed while this was decided; try again with the same evidence or handle";
     IssuerDown = "E-ISSUER-DOWN", 503, "temporarily_unavailable", 75, "the keys of the token's issuer could not be fetched; try again";
     Store = "E-STORE", 503, "temporarily_unavailable", 75, "the record cannot be written, so nothing is issued; try again";
     Key = "E-KEY", 503, "temporarily_unavailable", 75, "no signing key is usable; operators see why";

@@ -1,10 +1,12 @@
 //! A resource server that accepts Dayfly's task tokens.
 //!
-//! `axum_server ISSUER AUDIENCE CA_FILE CREDENTIAL_FILE [ADDRESS]`
+//! `cargo run -p dayfly-verifier --features online --example axum_server -- ISSUER AUDIENCE CA_FILE
+//! CREDENTIAL_FILE [ACTION [ADDRESS]]`
 //!
 //! `CREDENTIAL_FILE` holds a token for `ISSUER/v1` that may introspect. One route, `GET /rows`, is
-//! protected: it wants a task token for `AUDIENCE` that grants the action `rows:read`. Put TLS in
-//! front of it before it is used for real.
+//! protected: it wants a task token for `AUDIENCE` that grants `ACTION` (by default `rows:read`). With
+//! `dayfly dev`: `$DAYFLY_ADDR`, the audience of the token, `$DAYFLY_CA`, `$DAYFLY_OPERATOR_TOKEN_FILE`,
+//! `deploy:status`. Put TLS in front of it before it is used for real.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
@@ -38,15 +40,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
         max_stale: Duration::from_secs(5),
     })
     .await?;
+    let action = next("ACTION").unwrap_or("rows:read".to_owned());
     let address = next("ADDRESS").unwrap_or("127.0.0.1:0".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("http://{}", listener.local_addr()?);
-    axum::serve(listener, router(Arc::new(online))).await?;
+    axum::serve(listener, router(Arc::new(online), &action)).await?;
     Ok(())
 }
 
-pub fn router(online: Arc<Online>) -> Router {
-    Router::new().route("/rows", get(rows)).route_layer(middleware::from_fn_with_state(online, protect))
+/// What a token must grant.
+#[derive(Clone)]
+struct Wanted(Arc<str>);
+
+pub fn router(online: Arc<Online>, action: &str) -> Router {
+    let protected = middleware::from_fn_with_state(online, protect);
+    Router::new().route("/rows", get(rows)).route_layer(protected).layer(Extension(Wanted(action.into())))
 }
 
 /// Lets in whoever has an active task token, and tells the handler who it is.
@@ -69,10 +77,11 @@ async fn protect(State(online): State<Arc<Online>>, mut request: Request, next: 
     }
 }
 
-async fn rows(Extension(caller): Extension<Caller>) -> Response {
+async fn rows(Extension(caller): Extension<Caller>, Extension(Wanted(action)): Extension<Wanted>) -> Response {
     let claims = caller.claims();
-    if !claims.allows("rows:read") {
-        return challenge(StatusCode::FORBIDDEN, r#"Bearer error="insufficient_scope", scope="rows:read""#);
+    if !claims.allows(&action) {
+        let text = format!(r#"Bearer error="insufficient_scope", scope="{action}""#);
+        return challenge(StatusCode::FORBIDDEN, &text);
     }
     format!("rows for {} in {}\n", claims.sub, claims.txn).into_response()
 }

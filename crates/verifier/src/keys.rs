@@ -7,9 +7,10 @@
 use std::collections::BTreeSet;
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use ring::agreement;
 use serde_json::{Map, Value};
 
-use crate::{json, jws};
+use crate::{json, jws, sys};
 
 /// Longest JWK Set that is read, in bytes.
 pub const KEY_SET_MAX_BYTES: usize = 256 * 1024;
@@ -180,14 +181,23 @@ fn bits(number: &[u8]) -> Option<usize> {
 }
 
 fn ec(jwk: &Map<String, Value>) -> Option<DecodingKey> {
-    let size = match text(jwk, "crv")? {
-        "P-256" => 32,
-        "P-384" => 48,
+    let (size, curve) = match text(jwk, "crv")? {
+        "P-256" => (32, &agreement::ECDH_P256),
+        "P-384" => (48, &agreement::ECDH_P384),
         _ => return None,
     };
     let (x, y) = (bytes(jwk, "x")?, bytes(jwk, "y")?);
-    // SEC 1 section 2.3.3: an uncompressed point. That it lies on the curve, ring checks on use.
-    (x.len() == size && y.len() == size).then(|| DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
+    // SEC 1 section 2.3.3: an uncompressed point.
+    let point = [&[4], &x[..], &y[..]].concat();
+    let good = x.len() == size && y.len() == size && on_curve(curve, &point);
+    good.then(|| DecodingKey::from_ec_der(&point))
+}
+
+/// ring checks a point when it is used; an agreement that leads nowhere uses it.
+fn on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
+    let ours = agreement::EphemeralPrivateKey::generate(curve, &sys::random());
+    let theirs = agreement::UnparsedPublicKey::new(curve, point);
+    ours.is_ok_and(|ours| agreement::agree_ephemeral(ours, &theirs, |_| ()).is_ok())
 }
 
 fn okp(jwk: &Map<String, Value>) -> Option<DecodingKey> {

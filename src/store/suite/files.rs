@@ -36,6 +36,18 @@ fn some_rows() -> [Change; 4] {
 }
 
 #[test]
+fn an_empty_file_is_not_opened_and_its_log_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("dayfly.db");
+    drop(Store::open(&path).unwrap());
+    fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    let log = dir.path().join("dayfly.db-wal");
+    let before = fs::metadata(&log).unwrap().len();
+    assert!(matches!(Reader::open(&path), Err(StoreError::Emptied)));
+    assert!(before > 0 && fs::metadata(&log).unwrap().len() == before);
+}
+
+#[test]
 fn the_writer_may_go_to_its_thread_and_readers_to_all() {
     fn sent<T: Send>() {}
     fn shared<T: Clone + Send + Sync>() {}

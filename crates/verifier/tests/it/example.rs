@@ -29,7 +29,7 @@ async fn get(router: &axum::Router, authorization: &[&str]) -> (u16, String) {
 #[tokio::test]
 async fn the_example_server_lets_in_only_active_tokens() {
     let broker = Broker::start().await;
-    let router = axum_server::router(Arc::new(broker.online(0).await.unwrap()));
+    let router = axum_server::router(Arc::new(broker.online(0).await.unwrap()), "rows:read");
     let mut claims = broker.claims();
     claims.authorization_details[0].actions = vec!["rows:read".to_owned()];
     let sign = |claims: &TaskClaims| format!("Bearer {}", broker.key.signing.sign("at+jwt", claims).unwrap());
