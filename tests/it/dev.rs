@@ -280,3 +280,34 @@ fn without_state_nothing_is_left_behind() {
     assert!(dev.end(Signal::INT).success());
     assert_eq!(folders(), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_bundle_that_forbids_its_operator_is_served_all_the_same() {
+    let work = work();
+    let work = work.path();
+    let shop = include_str!("../../policies/shop.toml").split("[[test]]").next().unwrap();
+    fs::create_dir(work.join("bundle")).unwrap();
+    fs::write(work.join("bundle/shop.toml"), shop).unwrap();
+    let forbid = "@id(\"one-issuer\") @purpose(\"only the platform\")\n\
+        forbid (principal is Dayfly::Workload, action == Dayfly::Action::\"run\", resource)\n\
+        unless { principal.issuer == \"github\" };\n";
+    fs::write(work.join("bundle/only.cedar"), forbid).unwrap();
+    let dev = Dev::start(work, &["--policies", "bundle"]);
+    assert!(dev.said().contains("E-FORBIDDEN"), "{}", dev.said());
+    let evidence = evidence_without_operator(work);
+    let task = env(work)["DAYFLY_DEV_TASK"].clone();
+    let issued = dayfly(&["token", "--task", &task, "--evidence-file", &evidence, "--out", "job"])
+        .envs(env(work))
+        .current_dir(work)
+        .output()
+        .unwrap();
+    assert!(issued.status.success(), "{}", text(&issued.stderr));
+}
+
+/// As [`evidence`], with nobody's token at hand.
+fn evidence_without_operator(work: &Path) -> String {
+    let claims = env(work)["DAYFLY_DEV_CLAIMS"].clone();
+    let made = dayfly(&["dev", "token", "--state", "state", "--claims", &claims]).current_dir(work).output().unwrap();
+    fs::write(work.join("evidence"), &made.stdout).unwrap();
+    "evidence".to_owned()
+}

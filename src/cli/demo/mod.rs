@@ -74,6 +74,7 @@ async fn play(folder: &tempfile::TempDir, session: &Session) -> Result<(), Failu
     };
     let home = setup.home.clone();
     let broker = Box::pin(DevBroker::start(setup)).await?;
+    broker.operator.renew().await?;
     let mut story = Story::new(broker, home, page, session.clock.clone())?;
     let told = story.tell(started.elapsed()).await;
     story.close().await;

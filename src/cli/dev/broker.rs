@@ -80,8 +80,8 @@ struct Listeners {
 const SOCKET_PATH_MAX_BYTES: usize = 107;
 
 impl DevBroker {
-    /// Takes the folder and starts everything. When it returns, all is served and the operator's
-    /// token is written.
+    /// Takes the folder and starts everything. When it returns, all is served; the operator has no
+    /// token yet.
     pub async fn start(setup: Setup) -> Result<Self, Failure> {
         // Before anything is touched.
         wanted(setup.listen, None)?;
@@ -100,13 +100,7 @@ impl DevBroker {
         let tls = Arc::new(ArcSwap::new(tls.map_err(|error| failed("TLS cannot be set up", error))?));
         let running = launch(&setup, listeners, &bundle, &keys, &tls)?;
         let operator = Operator::of(&setup, &running, &bundle, &keys);
-        match operator.renew().await {
-            Ok(_) => Ok(Self { running, addresses, bundle, keys, tls, operator, lock }),
-            Err(failure) => {
-                running.stop().await;
-                Err(failure)
-            }
-        }
+        Ok(Self { running, addresses, bundle, keys, tls, operator, lock })
     }
 
     /// What the loaded bundle says.
@@ -192,8 +186,9 @@ impl Operator {
     }
 
     /// Renews at half-life, for as long as it is polled. The older token lives to its `exp`.
-    pub async fn keep_fresh(&self, warn: impl Fn(&Failure)) {
-        let mut wait_s = LIFE_S / 2;
+    /// `first`: how long the token is good for that there is.
+    pub async fn keep_fresh(&self, first: Option<u64>, warn: impl Fn(&Failure)) {
+        let mut wait_s = first.map_or(RETRY_S, |ttl_s| (ttl_s / 2).max(1));
         loop {
             tokio::time::sleep(Duration::from_secs(wait_s)).await;
             wait_s = match self.renew().await {
@@ -207,9 +202,8 @@ impl Operator {
     }
 }
 
-/// The overlay's `ttl`.
-const LIFE_S: u64 = 3_600;
-const RETRY_S: u64 = 30;
+/// Between two tries of an operator who is refused.
+const RETRY_S: u64 = 5;
 
 /// What keeps a bundle from loading, problem by problem.
 pub fn not_usable(problems: &[Problem]) -> Failure {

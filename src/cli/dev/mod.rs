@@ -79,6 +79,9 @@ async fn keep_running(args: &DevRunArgs, session: &Session) -> Result<(), Failur
     let broker = Box::pin(DevBroker::start(setup)).await?;
     let told = broker.told()?;
     let DevBroker { running, addresses, bundle, operator, lock, .. } = broker;
+    let warn = |failure: &Failure| session.screen.warn(&failure.text("the operator").replace('\n', "; "));
+    // A bundle may forbid even its operator: that is worth seeing, and no reason not to serve it.
+    let first = operator.renew().await.inspect_err(warn).ok();
     publish(&home, &addresses, &told)?;
     env::said(&addresses, &told, &bundle.text).iter().for_each(|line| session.screen.say(line));
     // Whoever does not listen to stdout may still use the broker.
@@ -95,10 +98,9 @@ async fn keep_running(args: &DevRunArgs, session: &Session) -> Result<(), Failur
             (Err(error), _) => session.screen.warn(&format!("the old bundle stays: {error}")),
         }
     };
-    let warn = |failure: &Failure| session.screen.warn(&failure.parts().what);
     let ended = tokio::select! {
         ended = run::attend(running, &mut signals, reload) => ended,
-        () = operator.keep_fresh(warn) => Ended::Stopped,
+        () = operator.keep_fresh(first, warn) => Ended::Stopped,
     };
     drop(lock);
     match ended {
