@@ -148,7 +148,7 @@ impl Context {
 fn is_plain(path: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-');
     let whole = |segment: &str| !matches!(segment, "" | "." | "..");
-    path.bytes().all(letter) && path.split('/').skip(1).all(whole)
+    path == "/" || path.bytes().all(letter) && path.split('/').skip(1).all(whole)
 }
 
 /// One event and one count per request: never a path, a query, a header or a body.

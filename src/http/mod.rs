@@ -72,6 +72,8 @@ async fn serve(
         Route::EndLease => v1::end_lease(flow, request).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
-        Route::Healthz | Route::Readyz | Route::Metrics => Err(dayfly_domain::Reason::NotFound.into()),
+        Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
+            Err(dayfly_domain::Reason::NotFound.into())
+        }
     }
 }

@@ -37,7 +37,7 @@ fn over(
         let response = match route {
             Route::Healthz => answer(StatusCode::OK, "text/plain", "ok"),
             Route::Readyz => ready(readiness()),
-            Route::Metrics => answer(StatusCode::OK, "text/plain; version=0.0.4", metrics()),
+            Route::Metrics | Route::OpsIndex => answer(StatusCode::OK, "text/plain; version=0.0.4", metrics()),
             Route::OAuthMetadata
             | Route::OpenIdMetadata
             | Route::Jwks
@@ -107,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_else_is_served_here() {
-        for path in ["/v1/tasks", "/oauth2/token", "/", "/debug/pprof"] {
+        for path in ["/v1/tasks", "/oauth2/token", "/debug/pprof"] {
             assert_eq!(get(path, Ok(())).await.0, 404, "{path}");
         }
     }

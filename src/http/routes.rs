@@ -23,6 +23,7 @@ pub enum Route {
     Healthz,
     Readyz,
     Metrics,
+    OpsIndex,
 }
 
 /// `Get` also answers HEAD.
@@ -165,6 +166,7 @@ pub const ROUTES: &[RouteRow] = &[
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
+    ops(Route::OpsIndex, "/", "the same, for whoever is given the address alone"),
 ];
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl Addresses {
     }
 
     pub fn metrics_url(&self) -> String {
-        format!("http://{}/metrics", self.metrics)
+        format!("http://{}", self.metrics)
     }
 }
 
