@@ -8,13 +8,13 @@ use super::{
     Flow,
     group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
     introspect::Authority,
-    words::{Caller, ChannelState, EndAnswer, Presented, Refused},
+    words::{Caller, EndAnswer, Presented, Refused},
 };
 use crate::{
     lease::{End, Label, Lease, Now},
     ledger::{self, Stamp},
     policy::{RowFacts, RowKind},
-    revoke::{self, Checking},
+    revoke::{self, Checking, Known},
     store::{EndRow, LeaseRow, TaskRow},
     sys::offload::offload,
 };
@@ -244,18 +244,13 @@ impl Flow {
         }
     }
 
-    fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs) -> Vec<ChannelState> {
+    fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs) -> Vec<Known> {
         let policy = self.policy.load();
         let known = leases.map(|lease| {
             let target = policy.bundle().targets.get(&*lease.target);
             revoke::known(target.map_or(UNKNOWN_TARGET, Checking::from), at, lease.expires)
         });
-        let state = |known: revoke::Known| ChannelState {
-            channel: known.channel,
-            known: known.known,
-            worst_case_at: known.worst_case_at,
-        };
-        revoke::merged(known).into_iter().map(state).collect()
+        revoke::merged(known)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     refuse::Refusal,
     sha256,
-    words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, RevocationBound, Subject},
+    words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
 };
 use crate::{
     intake::{self, IntakeError, Proven},
@@ -194,8 +194,8 @@ impl Flow {
         supersede_s: Option<u8>,
         now: Now,
     ) -> Result<Prepared, Refused> {
-        let age_s = (now.at.as_ms() - asking.issued_at.as_ms()) / 1000;
-        let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s: age_s };
+        let evidence_age_s = age_s(asking, now);
+        let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s };
         let grant = match policy.decide(asking.workload, asking.ask, circumstances) {
             Decision::Permit(grant) => grant,
             Decision::Deny(denied) => {
@@ -429,11 +429,6 @@ fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) ->
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
     let checking = Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
-    let bound = |reach: revoke::Reach| RevocationBound {
-        channel: reach.channel,
-        usual_s: reach.usual_s,
-        bound_s: reach.bound_s,
-    };
     Some(IssuedCredential {
         lease: lease.id,
         token: signed.token,
@@ -445,7 +440,7 @@ fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) ->
         ticket: row.ticket.clone(),
         ttl_s,
         expires: lease.expires,
-        revocation: revoke::reach(checking, ttl_s).into_iter().map(bound).collect(),
+        revocation: revoke::reach(checking, ttl_s),
     })
 }
 

@@ -23,6 +23,8 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+/// What the doors show of a revocation: how soon a channel learns, and what it knows.
+pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
 use crate::{
     intake::IssuerKeys,
@@ -37,8 +39,8 @@ pub use commit::Writer;
 pub use start::{StartError, Startup, start};
 pub use upkeep::Upkeep;
 pub use words::{
-    Caller, ChannelState, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing,
-    Point, Presented, Refused, RevocationBound, Subject, TaskView,
+    Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
+    Presented, Refused, Subject, TaskView,
 };
 
 /// The broker, as its doors see it. Cheap to clone.

@@ -10,7 +10,7 @@ use super::{
     Flow, Shared,
     bundle::Loaded,
     commit::{Writer, numbered},
-    group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
+    group::{COMMIT_WITHIN, EndGroup, Group, What},
 };
 use crate::{
     lease::{End, Now},
@@ -191,10 +191,4 @@ fn fingerprint_of(hex: &str) -> Option<Fingerprint> {
 
 fn store(error: StoreError) -> NotSwapped {
     NotSwapped::Store(error.to_string())
-}
-
-impl From<NotCommitted> for NotSwapped {
-    fn from(failed: NotCommitted) -> Self {
-        Self::Store(failed.to_string())
-    }
 }

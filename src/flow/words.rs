@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{
-    BindingKind, Bound, Cause, Channel, EventId, Kind, LeaseId, Reason, Secret, State, TaskId, UnixMs,
-};
+use dayfly_domain::{BindingKind, Bound, Cause, EventId, Kind, LeaseId, Reason, Secret, State, TaskId, UnixMs};
 
 use crate::{
     policy::Ask,
+    revoke::{Known, Reach},
     store::{LeaseRow, TaskRow},
 };
 
@@ -54,14 +53,6 @@ pub struct Point {
     pub seq: u64,
 }
 
-/// How a verifier learns of an end, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RevocationBound {
-    pub channel: Channel,
-    pub usual_s: u64,
-    pub bound_s: u64,
-}
-
 /// A task that was opened or fed.
 #[derive(Debug)]
 pub struct Issued {
@@ -90,7 +81,7 @@ pub struct IssuedCredential {
     /// Granted TTL in seconds, exactly `exp - iat`.
     pub ttl_s: u64,
     pub expires: UnixMs,
-    pub revocation: Vec<RevocationBound>,
+    pub revocation: Vec<Reach>,
 }
 
 /// Who is calling a `/v1` route or introspection. Made only by `Flow::caller` and, for the local
@@ -130,14 +121,7 @@ pub struct EndAnswer {
     pub cause: Option<Cause>,
     pub ended_at: Option<UnixMs>,
     pub leases_ended: u64,
-    pub channels: Vec<ChannelState>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelState {
-    pub channel: Channel,
-    pub known: bool,
-    pub worst_case_at: UnixMs,
+    pub channels: Vec<Known>,
 }
 
 /// A task as shown: its row, judged now.

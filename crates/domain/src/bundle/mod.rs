@@ -266,11 +266,6 @@ impl Target {
 }
 
 impl Bundle {
-    /// A target by its URI, byte by byte.
-    pub fn target_by_uri(&self, uri: &str) -> Option<&Target> {
-        self.targets.values().find(|target| &*target.uri == uri)
-    }
-
     /// The longest time anything this bundle allows can live: template deadlines and TTLs.
     pub fn longest_life(&self) -> Span {
         let longest = |template: &Template| template.deadline.max(template.ttl);
