@@ -260,7 +260,7 @@ const UNKNOWN_TARGET: Checking = Checking { verifies: Verifies::ExpOnly, cache_s
 fn cause_of(authority: &Authority) -> Cause {
     match authority {
         Authority::Handle { .. } => Cause::Completed,
-        Authority::Operator { .. } | Authority::Workload { .. } => Cause::Revoked,
+        Authority::Operator { .. } | Authority::Workload { .. } | Authority::Verifier { .. } => Cause::Revoked,
     }
 }
 

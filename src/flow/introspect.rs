@@ -13,7 +13,7 @@ use super::{
     Flow,
     issue::{is_handle, workload_of},
     sha256,
-    words::{Caller, Introspected, Presented, Refused},
+    words::{Caller, Introspected, Presented, Refused, Shown},
 };
 use crate::{
     lease::{Lease, Now},
@@ -24,6 +24,9 @@ use crate::{
 
 /// Name of the built-in target.
 const BROKER: &str = "broker";
+
+/// The one action that a verifier has.
+const INTROSPECT: &str = "introspect";
 
 /// What a caller may reach, resolved once for each request.
 #[derive(Debug)]
@@ -41,6 +44,11 @@ pub(super) enum Authority {
     Handle {
         task: TaskId,
     },
+    /// May introspect for these targets, and nothing else.
+    Verifier {
+        issuer: Arc<str>,
+        targets: Arc<[Arc<str>]>,
+    },
 }
 
 impl Authority {
@@ -50,6 +58,7 @@ impl Authority {
             Self::Operator { uid } => format!("local:{uid}"),
             Self::Workload { task, .. } => task.to_string(),
             Self::Handle { .. } => "handle".to_owned(),
+            Self::Verifier { issuer, .. } => format!("verifier:{issuer}"),
         }
     }
 
@@ -59,19 +68,24 @@ impl Authority {
             Self::Operator { .. } => true,
             Self::Workload { actions, .. } => actions.iter().any(|held| &**held == action),
             Self::Handle { .. } => false,
+            Self::Verifier { .. } => action == INTROSPECT,
         }
     }
 }
 
 impl Flow {
-    /// Who holds this bearer secret (token for the broker, or handle). Never says why not.
-    pub async fn caller(&self, bearer: &Presented) -> Caller {
-        if is_handle(bearer.expose()) {
-            let row = self.task_of_handle(bearer).await.ok().flatten();
-            return row.map_or(Caller::Nobody, |row| Caller::Handle { task: row.id });
+    /// Who holds this secret (token for the broker, or handle). Never says why not; only a proof
+    /// that is wrong in itself is an error.
+    pub async fn caller(&self, shown: &Shown) -> Result<Caller, Refused> {
+        if shown.bound || shown.possession.is_some() {
+            return Err(Reason::Dpop.into());
+        }
+        if is_handle(shown.secret.expose()) {
+            let row = self.task_of_handle(&shown.secret).await.ok().flatten();
+            return Ok(row.map_or(Caller::Nobody, |row| Caller::Handle { task: row.id }));
         }
         let now = self.time.now();
-        self.broker_token(bearer, now).unwrap_or(Caller::Nobody)
+        Ok(self.broker_token(&shown.secret, now).unwrap_or(Caller::Nobody))
     }
 
     /// A live task token whose target is the broker itself.
@@ -101,7 +115,7 @@ impl Flow {
     /// RFC 7662; `Ok(None)` is `{"active": false}`. `E-CLIENT`, `E-SCOPE` for the caller.
     pub async fn introspect(&self, caller: &Caller, token: &Presented) -> Result<Option<Introspected>, Refused> {
         let authority = self.authority(caller).await?;
-        if !authority.holds("introspect") {
+        if !authority.holds(INTROSPECT) {
             return Err(Reason::Scope.into());
         }
         let now = self.time.now();
@@ -109,7 +123,7 @@ impl Flow {
             self.look_for_forgery(token, now);
             return Ok(None);
         };
-        let visible = self.may_see_lease(&authority, "introspect", id, &lease);
+        let visible = self.may_see_lease(&authority, INTROSPECT, id, &lease);
         if !visible || self.table.lease_state(&lease, now).0 != State::Active {
             return Ok(None);
         }
@@ -137,6 +151,9 @@ impl Flow {
             Caller::Nobody => Err(Reason::Client.into()),
             Caller::Operator { uid } => Ok(Authority::Operator { uid: *uid }),
             Caller::Handle { task } => Ok(Authority::Handle { task: *task }),
+            Caller::Verifier { issuer, targets } => {
+                Ok(Authority::Verifier { issuer: issuer.clone(), targets: targets.clone() })
+            }
             Caller::Token { task, lease: _, owner, actions } => {
                 let row = self.task_row(*task).await?.ok_or(Reason::Client)?;
                 let workload = workload_of(&row).ok_or(Reason::Client)?;
@@ -180,6 +197,9 @@ impl Flow {
                 policy.may(&Reach::Workload { workload, owner, actions }, action, row)
             }
             Authority::Handle { .. } => false,
+            Authority::Verifier { targets, .. } => {
+                action == INTROSPECT && targets.iter().any(|target| **target == *row.target)
+            }
         }
     }
 }

@@ -60,7 +60,10 @@ impl Flow {
         if !now.safe {
             return Err(Reason::Clock.into());
         }
-        let Exchange { subject, ask } = exchange;
+        let Exchange { subject, ask, possession } = exchange;
+        if possession.is_some() {
+            return Err(Reason::Dpop.into());
+        }
         let kind = Context::kind_of(&ask.what);
         let issued = match subject {
             Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, now).await,

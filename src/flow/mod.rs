@@ -40,7 +40,7 @@ pub use start::{StartError, Startup, start};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
-    Presented, Refused, Subject, TaskView,
+    Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
 /// The broker, as its doors see it. Cheap to clone.

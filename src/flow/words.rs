@@ -39,11 +39,31 @@ pub enum Subject {
     Handle { handle: Presented, supersede_s: Option<u8> },
 }
 
+/// A proof of possession as it came in (RFC 9449), with the request that it must be for.
+#[derive(Debug)]
+pub struct Possession {
+    /// The `DPoP` header.
+    pub proof: Presented,
+    pub method: &'static str,
+    /// Path of the request; the proof names it below the configured issuer, never below `Host`.
+    pub path: String,
+}
+
 /// A token exchange, parsed. With a handle `ask.template` may be empty: the task's.
 #[derive(Debug)]
 pub struct Exchange {
     pub subject: Subject,
     pub ask: Ask,
+    pub possession: Option<Possession>,
+}
+
+/// What a request shows to be recognised by: a token for the broker, or a handle.
+#[derive(Debug)]
+pub struct Shown {
+    pub secret: Presented,
+    /// `Authorization: DPoP`; otherwise `Bearer`, which is worth nothing for what is bound.
+    pub bound: bool,
+    pub possession: Option<Possession>,
 }
 
 /// Where an event stands.
@@ -103,6 +123,12 @@ pub enum Caller {
     /// A handle whose task's row is kept; it may have ended.
     Handle {
         task: TaskId,
+    },
+    /// A resource server that proved itself with a `client_assertion`; it may introspect for these
+    /// targets (by name) and nothing else.
+    Verifier {
+        issuer: Arc<str>,
+        targets: Arc<[Arc<str>]>,
     },
 }
 

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, header::AUTHORIZATION, request::Parts};
 use dayfly_domain::{Reason, Secret};
 
 use super::Peer;
-use crate::flow::{Caller, Flow, Presented, Refused};
+use crate::flow::{Caller, Flow, Presented, Refused, Shown};
 
 /// The caller of a route that needs one. A sender-constrained scheme is refused: part 1 cannot
 /// check its proof.
@@ -13,7 +13,7 @@ pub(super) async fn caller(flow: &Flow, parts: &Parts) -> Result<Caller, Refused
     no_proof(&parts.headers)?;
     match Standing::of(&parts.headers, parts.extensions.get()) {
         Standing::Local { uid } => Ok(Caller::Operator { uid }),
-        Standing::Bearer(secret) => Ok(flow.caller(&secret).await),
+        Standing::Bearer(secret) => flow.caller(&Shown { secret, bound: false, possession: None }).await,
         Standing::Nobody => Ok(Caller::Nobody),
         Standing::Dpop => Err(Reason::Dpop.into()),
     }

@@ -54,7 +54,7 @@ pub(super) fn parse(headers: &HeaderMap, mut fields: Fields) -> Result<Exchange,
     no_empty(&mut fields)?;
     let subject = subject(&mut fields)?;
     let ask = ask(&mut fields, &subject)?;
-    Ok(Exchange { subject, ask })
+    Ok(Exchange { subject, ask, possession: None })
 }
 
 // SECURITY: a proof that is not checked must not be taken for none: the caller would hold a

@@ -27,8 +27,11 @@ async fn t_081_of_64_at_once_exactly_one_opens() {
     let evidence = world.evidence(&Job::shop());
     let asking = (0..64).map(|_| {
         let (flow, token_text) = (world.flow.clone(), secret(&evidence));
-        let exchange =
-            Exchange { subject: Subject::Evidence { token: token_text, control_s256: None }, ask: ask("deploy") };
+        let exchange = Exchange {
+            subject: Subject::Evidence { token: token_text, control_s256: None },
+            ask: ask("deploy"),
+            possession: None,
+        };
         tokio::spawn(async move { flow.exchange(exchange).await.map(|issued| token(&issued)) })
     });
     let asking: Vec<_> = asking.collect();

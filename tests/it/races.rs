@@ -6,7 +6,7 @@ use dayfly_domain::Reason;
 use crate::world::{Job, OPERATOR, World, ask, handle, lease, secret, token};
 
 fn feeding(handle: &str, supersede_s: Option<u8>) -> Exchange {
-    Exchange { subject: Subject::Handle { handle: secret(handle), supersede_s }, ask: ask("") }
+    Exchange { subject: Subject::Handle { handle: secret(handle), supersede_s }, ask: ask(""), possession: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -55,8 +55,11 @@ async fn per_job_holds_when_all_come_at_once() {
     let mut asking = Vec::new();
     for _ in 0..24 {
         let (flow, evidence) = (world.flow.clone(), world.evidence(&Job::shop().run("1")));
-        let exchange =
-            Exchange { subject: Subject::Evidence { token: secret(&evidence), control_s256: None }, ask: ask("pair") };
+        let exchange = Exchange {
+            subject: Subject::Evidence { token: secret(&evidence), control_s256: None },
+            ask: ask("pair"),
+            possession: None,
+        };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.map_err(|refused| refused.reason) }));
     }
     let mut opened = 0;
@@ -76,7 +79,11 @@ async fn one_handle_for_many_tasks_opens_one() {
     let mut asking = Vec::new();
     for _ in 0..16 {
         let (flow, token) = (world.flow.clone(), secret(&world.evidence(&Job::shop())));
-        let exchange = Exchange { subject: Subject::Evidence { token, control_s256: Some(hash) }, ask: ask("deploy") };
+        let exchange = Exchange {
+            subject: Subject::Evidence { token, control_s256: Some(hash) },
+            ask: ask("deploy"),
+            possession: None,
+        };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.map_err(|refused| refused.reason) }));
     }
     let mut opened = 0;

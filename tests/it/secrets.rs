@@ -45,8 +45,13 @@ async fn debug_shows_no_secret() {
     let by_evidence = Exchange {
         subject: Subject::Evidence { token: secret(&evidence), control_s256: Some(hash) },
         ask: ask("deploy"),
+        possession: None,
     };
-    let by_handle = Exchange { subject: Subject::Handle { handle: secret(&mine), supersede_s: None }, ask: ask("") };
+    let by_handle = Exchange {
+        subject: Subject::Handle { handle: secret(&mine), supersede_s: None },
+        ask: ask(""),
+        possession: None,
+    };
     let mut shown = format!("{by_evidence:?} {by_handle:?}");
     let issued = world.flow.exchange(by_evidence).await.unwrap();
     let made = world.open(&Job::shop(), "deploy").await;

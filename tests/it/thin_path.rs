@@ -119,7 +119,7 @@ impl Owner for dayfly::flow::Caller {
         match self {
             Self::Token { owner, .. } => owner,
             Self::Nobody => "nobody",
-            Self::Operator { .. } | Self::Handle { .. } => "another",
+            Self::Operator { .. } | Self::Handle { .. } | Self::Verifier { .. } => "another",
         }
     }
 }

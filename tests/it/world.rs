@@ -11,8 +11,8 @@ use axum::{Router, body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly::{
     flow::{
-        BundleSource, Caller, EndAnswer, Exchange, Flow, Introspected, Issued, Loaded, Presented, Refused, StartError,
-        Startup, Subject, Upkeep, start,
+        BundleSource, Caller, EndAnswer, Exchange, Flow, Introspected, Issued, Loaded, Presented, Refused, Shown,
+        StartError, Startup, Subject, Upkeep, start,
     },
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
@@ -263,7 +263,7 @@ impl World {
 
     pub async fn present_with(&self, evidence: &str, hash: Option<[u8; 32]>, ask: Ask) -> Result<Issued, Refused> {
         let subject = Subject::Evidence { token: secret(evidence), control_s256: hash };
-        self.flow.exchange(Exchange { subject, ask }).await
+        self.flow.exchange(Exchange { subject, ask, possession: None }).await
     }
 
     /// Opens a task with fresh evidence.
@@ -283,11 +283,11 @@ impl World {
 
     pub async fn feed_ask(&self, handle: &str, supersede_s: Option<u8>, ask: Ask) -> Result<Issued, Refused> {
         let subject = Subject::Handle { handle: secret(handle), supersede_s };
-        self.flow.exchange(Exchange { subject, ask }).await
+        self.flow.exchange(Exchange { subject, ask, possession: None }).await
     }
 
     pub async fn caller(&self, bearer: &str) -> Caller {
-        self.flow.caller(&secret(bearer)).await
+        self.flow.caller(&Shown { secret: secret(bearer), bound: false, possession: None }).await.unwrap()
     }
 
     /// As the local operator sees it.

@@ -61,8 +61,10 @@ reasons! {
     Template = "E-TEMPLATE", 400, "invalid_scope", 77, "a task stays with its template; open another task for another template";
     Details = "E-DETAILS", 400, "invalid_authorization_details", 2, "authorization_details must be one dayfly_task object with fields that the template grants";
     Target = "E-TARGET", 400, "invalid_target", 2, "name one target of the template as resource";
-    /// Part 1 knows no proof of possession.
-    Dpop = "E-DPOP", 400, "invalid_dpop_proof", 4, "this credential must be bound to a key, and this broker cannot check a DPoP proof yet";
+    /// A proof of possession is missing, wrong or used (RFC 9449).
+    Dpop = "E-DPOP", 400, "invalid_dpop_proof", 4, "send a DPoP proof (RFC 9449) made for this very request with the key that the credential is bound to, each proof once";
+    /// RFC 9449 section 8: the answer carries the nonce.
+    DpopNonce = "E-DPOP-NONCE", 400, "use_dpop_nonce", 75, "make the DPoP proof again with the nonce in this answer's DPoP-Nonce";
     Client = "E-CLIENT", 401, "invalid_client", 4, "authenticate with a token for this broker, or use its local socket";
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";
@@ -71,6 +73,8 @@ reasons! {
     TooLarge = "E-TOO-LARGE", 413, "invalid_request", 2, "the body is larger than 64 KiB";
     MediaType = "E-MEDIA-TYPE", 415, "invalid_request", 2, "send application/json";
     Invalid = "E-INVALID", 422, "invalid_request", 2, "the JSON is well formed but a member is wrong";
+    /// The bundle that was asked to be loaded has errors; the old one stays.
+    Bundle = "E-BUNDLE", 422, "invalid_request", 1, "the trust bundle has errors, so the one in force stays; mend what is listed and load it again";
     Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";

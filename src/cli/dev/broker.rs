@@ -176,7 +176,7 @@ impl Operator {
             ticket: None,
         };
         let subject = Subject::Evidence { token: evidence, control_s256: None };
-        let issued = self.flow.exchange(Exchange { subject, ask }).await.map_err(|refusal| {
+        let issued = self.flow.exchange(Exchange { subject, ask, possession: None }).await.map_err(|refusal| {
             let hint = refusal.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
             refused(format!("{}{hint}", refusal.reason))
         })?;
