@@ -1,13 +1,19 @@
 //! What loads and is probably not meant.
 
-use super::{Bundle, ClaimMatch, Issuer, KeySource, Lint, Row, Target, Template};
+use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Row, Target, Template};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
     let mut lints = Vec::new();
-    bundle.issuers.values().for_each(|issuer| of_issuer(issuer, &mut lints));
-    bundle.targets.values().for_each(|target| of_target(target, &mut lints));
+    for issuer in bundle.issuers.values() {
+        of_issuer(issuer, &mut lints);
+        of_verifier(bundle, issuer, &mut lints);
+    }
+    for target in bundle.targets.values() {
+        of_target(target, &mut lints);
+        of_introspection(bundle, target, &mut lints);
+    }
     for template in bundle.templates.values() {
         of_template(bundle, template, &mut lints);
         template.rows.iter().for_each(|row| of_row(bundle, template, row, &mut lints));
@@ -70,6 +76,42 @@ fn of_target(target: &Target, lints: &mut Vec<Lint>) {
         let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
         lints.push(lint(at(), what, Some("verify by introspection, or shorten `max_ttl`")));
     }
+}
+
+/// Who proves itself as a verifier and may ask about nothing.
+fn of_verifier(bundle: &Bundle, issuer: &Issuer, lints: &mut Vec<Lint>) {
+    let named = |target: &Target| target.verifiers.iter().any(|row| row.issuer == issuer.name);
+    if issuer.kind == IssuerKind::Verifier && !issuer.disabled && !bundle.targets.values().any(named) {
+        let help = format!("add `[[target.NAME.verifier]]` with `issuer = \"{}\"`", issuer.name);
+        let what = "may introspect for no target";
+        lints.push(Lint { at: format!("issuer.{}", issuer.name), what: what.into(), help: Some(help) });
+    }
+}
+
+/// A server that is said to ask, and that nobody would answer.
+fn of_introspection(bundle: &Bundle, target: &Target, lints: &mut Vec<Lint>) {
+    if target.builtin || target.disabled || target.verifies != Verifies::Introspect {
+        return;
+    }
+    let at = || format!("target.{}", target.name);
+    let live = |name| bundle.issuers.get(name).is_some_and(|issuer: &Issuer| !issuer.disabled);
+    if !target.verifiers.iter().any(|row| live(&row.issuer)) {
+        let what = "no verifier may introspect for it, only a token for the broker";
+        let help = format!("add `[[target.{}.verifier]]` with an issuer of kind `verifier`", target.name);
+        lints.push(Lint { at: at(), what: what.into(), help: Some(help) });
+    }
+    for (index, _) in target.verifiers.iter().enumerate().filter(|(_, row)| row.claims.is_empty()) {
+        if shared_by_many(bundle, &target.verifiers[index].issuer) {
+            let help = "name a claim such as `sub`, unless all that this issuer vouches for may ask";
+            lints.push(lint(format!("{}.verifier[{index}]", at()), "is every token of a platform", Some(help)));
+        }
+    }
+}
+
+/// A platform that vouches for many, unlike one server's own key.
+fn shared_by_many(bundle: &Bundle, issuer: &crate::Name) -> bool {
+    let discovered = |issuer: &Issuer| matches!(issuer.keys, KeySource::Discovery { .. });
+    bundle.issuers.get(issuer).is_some_and(discovered)
 }
 
 fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
