@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod claims;
 mod clocks;
 mod deadline;
