@@ -29,6 +29,7 @@ mod swaps;
 mod tampering;
 mod thin_path;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;
