@@ -25,6 +25,7 @@ mod refusals;
 mod renewal;
 mod restarts;
 mod secrets;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
