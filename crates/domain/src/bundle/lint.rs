@@ -182,6 +182,8 @@ mod tests {
         let mut tables = Tables::default();
         let github = include_str!("../../../../policies/profiles/github.toml");
         tables.merge_builtin("builtin/profiles/github.toml", toml::from_str(github).unwrap());
+        let oidc = include_str!("../../../../policies/profiles/oidc.toml");
+        tables.merge_builtin("builtin/profiles/oidc.toml", toml::from_str(oidc).unwrap());
         tables.merge("shop.toml", toml::from_str(&text.replace(from, to)).unwrap());
         let given = Surroundings {
             issuer_url: "https://broker.example.org",
@@ -230,6 +232,35 @@ mod tests {
             "{ repository = \"shop/shop\" }\n\n[task",
         ));
         assert!(said.contains("can change hands"), "{said}");
+    }
+
+    #[test]
+    fn a_server_that_asks_and_nobody_answers() {
+        let row = "[[target.shop-staging.verifier]]\nissuer = \"shop-cluster\"\nclaims = { sub = \"system:serviceaccount:shop-staging:deploy\" }\n";
+        let without = said(&shop(row, ""));
+        assert!(without.starts_with("target.shop-staging: no verifier may introspect for it"), "{without}");
+        let disabled = said(&shop("kind     = \"verifier\"", "kind     = \"verifier\"\ndisabled = true"));
+        assert_eq!(disabled.matches("no verifier may introspect").count(), 2, "{disabled}");
+        assert_eq!(
+            said(&shop(
+                &format!("verifies    = \"introspect\"\nactions     = [\"deploy:create\", \"deploy:status\"]\n\n{row}"),
+                "verifies    = \"exp_only\"\nactions     = [\"deploy:create\", \"deploy:status\"]\n"
+            )),
+            ""
+        );
+    }
+
+    #[test]
+    fn a_verifier_that_may_ask_about_nothing() {
+        let idle = "[issuer.idle]\nprofile = \"oidc\"\nkind = \"verifier\"\nowner = \"team-shop\"\nurl = \"https://idle.example.org\"\n\n[target.shop-staging]";
+        let said_of = said(&shop("[target.shop-staging]", idle));
+        assert!(said_of.starts_with("issuer.idle: may introspect for no target"), "{said_of}");
+    }
+
+    #[test]
+    fn a_row_for_all_that_a_platform_vouches_for() {
+        let said = said(&shop("claims = { sub = \"system:serviceaccount:shop-staging:deploy\" }\n", ""));
+        assert!(said.starts_with("target.shop-staging.verifier[0]: is every token of a platform"), "{said}");
     }
 
     #[test]
