@@ -126,9 +126,14 @@ pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
     ALGORITHMS.into_iter().find(|(known, _)| *known == name)
 }
 
+/// The names of all that we verify.
+pub(crate) fn algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.into_iter().map(|(name, _)| name)
+}
+
 /// Three parts, none empty; the length is checked before anything is split.
 // SECURITY: t_014_dots_are_not_split_without_bound, t_008_an_empty_signature_is_refused
-fn parts(token: &str) -> Result<[&str; 3], Refusal> {
+pub(crate) fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     if token.len() > TOKEN_MAX_BYTES {
         return Err(Refusal::Malformed);
     }
@@ -143,7 +148,7 @@ fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     }
 }
 
-fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
     json::base64url(text).and_then(|bytes| json::object(&bytes)).ok_or(Refusal::Malformed)
 }
 

@@ -16,5 +16,6 @@ mod jose;
 mod keys;
 #[cfg(feature = "online")]
 mod online;
+mod proof;
 mod support;
 mod task;
