@@ -21,7 +21,7 @@ use super::{
     swap::NotSwapped,
 };
 use crate::{
-    intake::IssuerKeys,
+    intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError},
@@ -81,6 +81,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         reader: store.reader(),
         keyring,
         keys: IssuerKeys::new(Fetcher::new()),
+        proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
         source,
         strict_rollback,

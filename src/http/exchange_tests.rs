@@ -40,7 +40,7 @@ fn encoded(form: &[(&'static str, String)]) -> String {
 }
 
 fn read(form: &[(&'static str, String)]) -> Result<Exchange, Refused> {
-    parse(&HeaderMap::new(), Fields::parse(encoded(form).as_bytes()).unwrap())
+    parse(&HeaderMap::new(), "/oauth2/token", Fields::parse(encoded(form).as_bytes()).unwrap())
 }
 
 fn reason(form: &[(&'static str, String)]) -> Option<Reason> {

@@ -5,6 +5,7 @@
 
 mod claims;
 mod keys;
+mod proof;
 
 use dayfly_domain::{
     Reason, UnixMs, Workload,
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{IssuerKeys, KeysError};
+pub use proof::{ProofDesk, ProofError};
 
 /// Leeway for `nbf` and `iat`; `exp` has none.
 pub const LEEWAY_S: u32 = 30;

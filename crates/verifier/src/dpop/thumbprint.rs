@@ -31,6 +31,9 @@ impl Thumbprint {
         Some(Self(print))
     }
 
+    /// Of no key: what a record holds whose thumbprint cannot be read.
+    pub const NOBODY: Self = Self([0; 32]);
+
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
