@@ -82,7 +82,10 @@ impl Flow {
         let now = self.time.now();
         let proof = possession.as_ref().map(|given| self.read_proof(given, Some(secret), now)).transpose()?;
         if *bound && proof.is_none() {
-            return Err(Refused { hint: Some("`Authorization: DPoP` goes with a `DPoP` header".to_owned()), ..Reason::Dpop.into() });
+            return Err(Refused {
+                hint: Some("`Authorization: DPoP` goes with a `DPoP` header".to_owned()),
+                ..Reason::Dpop.into()
+            });
         }
         let Some((caller, held)) = self.holder(secret, now).await else { return Ok(Caller::Nobody) };
         // SECURITY: what is bound is nobody's as a bearer, and what is not bound is nobody's with the

@@ -49,11 +49,7 @@ pub struct ProofDesk {
 impl ProofDesk {
     /// `key`: random bytes of this process.
     pub fn new(key: &[u8; 32], started: UnixMs) -> Self {
-        Self {
-            used: Proofs::default(),
-            nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key),
-            started_s: started.as_s(),
-        }
+        Self { used: Proofs::default(), nonce_key: hmac::Key::new(hmac::HMAC_SHA256, key), started_s: started.as_s() }
     }
 
     /// Form, request, time and nonce; not the signature, which costs more than all of these.

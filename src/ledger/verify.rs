@@ -246,7 +246,8 @@ impl Verification {
         let words = [body.target, body.row];
         let actions = body.actions.unwrap_or_default();
         let (kind, at, task, jkt) = (body.credential_kind, body.at, body.task, body.jkt);
-        let issued = Issued { seq, task, until, credential, jkt, kind, at, words, actions, seen: false, ended_at: None };
+        let issued =
+            Issued { seq, task, until, credential, jkt, kind, at, words, actions, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
