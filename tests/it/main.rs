@@ -13,6 +13,7 @@ mod clocks;
 mod deadline;
 mod demo;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;
