@@ -7,6 +7,7 @@ mod end;
 mod group;
 mod introspect;
 mod issue;
+mod load;
 mod read;
 mod refuse;
 mod start;
@@ -36,7 +37,9 @@ use crate::{
 };
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use load::{FAULT_MAX_CHARS, LOAD_WITHIN, NotLoaded, NotSwapped, PROBLEMS_MAX, TURN_WITHIN};
 pub use start::{StartError, Startup, start};
+pub use swap::{Carries, Swapped};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
@@ -47,7 +50,7 @@ pub use words::{
 #[derive(Clone)]
 pub struct Flow(Arc<Shared>);
 
-/// What all verbs share. No lock in it is held across an await.
+/// What all verbs share. No lock in it is held across an await, but the turn of a load.
 pub struct Shared {
     issuer: Arc<str>,
     stream: Arc<str>,
@@ -59,6 +62,8 @@ pub struct Shared {
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
+    /// Loads of the bundle take turns.
+    loading: Arc<tokio::sync::Mutex<()>>,
     queue: mpsc::Sender<group::Group>,
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.

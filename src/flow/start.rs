@@ -17,8 +17,8 @@ use super::{
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
+    load::NotSwapped,
     refuse::Refusals,
-    swap::NotSwapped,
 };
 use crate::{
     intake::IssuerKeys,
@@ -84,6 +84,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         policy: ArcSwap::new(policy.clone()),
         source,
         strict_rollback,
+        loading: Arc::default(),
         queue,
         records: Mutex::default(),
         ends: Mutex::new(VecDeque::new()),

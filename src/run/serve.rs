@@ -149,23 +149,35 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     Ok(lints)
 }
 
-fn source(settings: &Settings) -> Folder {
+fn source(settings: &Settings) -> Production {
     let env = BundleEnv { issuer_url: settings.issuer.clone(), broker_binding: BindingKind::Dpop };
-    Folder { path: settings.policies_dir.clone(), env }
+    Production(Folder { path: settings.policies_dir.clone(), env })
 }
 
-fn load(settings: &Settings, source: &Folder) -> Result<Vec<Lint>, ServeError> {
+fn load(settings: &Settings, source: &Production) -> Result<Vec<Lint>, ServeError> {
     let failed = |problems| ServeError::Bundle { path: settings.policies_dir.clone(), problems };
-    let Loaded { policy, mut lints } = source.load().map_err(failed)?;
-    let examples = example_ids(policy.bundle());
-    if !examples.is_empty() {
-        let problem = |at: String| {
-            Problem::new("", at, "an example id, which no platform issues").help("write the real ids of your platform")
-        };
-        return Err(failed(examples.into_iter().map(problem).collect()));
+    source.load().map(|loaded| loaded.lints).map_err(failed)
+}
+
+/// The folder of a broker in earnest. What a start refuses, a later load refuses too: otherwise
+/// the next start would be the one that fails.
+// SECURITY: `what_a_start_refuses_a_reload_refuses_too`.
+struct Production(Folder);
+
+impl BundleSource for Production {
+    fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let Loaded { policy, mut lints } = self.0.load()?;
+        let examples = example_ids(policy.bundle());
+        if !examples.is_empty() {
+            let problem = |at: String| {
+                Problem::new("", at, "an example id, which no platform issues")
+                    .help("write the real ids of your platform")
+            };
+            return Err(examples.into_iter().map(problem).collect());
+        }
+        lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
+        Ok(Loaded { policy, lints })
     }
-    lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
-    Ok(lints)
 }
 
 /// The state folder, private and ours alone.

@@ -19,6 +19,7 @@ mod folders;
 mod grants;
 mod handles;
 mod interop;
+mod operate;
 mod process;
 mod races;
 mod refusals;

@@ -57,6 +57,8 @@ pub struct World {
 pub struct Text {
     text: Mutex<String>,
     jwks: Vec<u8>,
+    /// Policies that a test adds.
+    cedar: String,
     /// What `other.json` holds: the keys of nobody in the bundle, unless a test says so.
     other_jwks: Vec<u8>,
 }
@@ -77,7 +79,10 @@ impl Text {
 impl BundleSource for Text {
     fn load(&self) -> Result<Loaded, Vec<Problem>> {
         let text = self.text.lock().unwrap().clone();
-        let files = [SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let mut files = vec![SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        if !self.cedar.is_empty() {
+            files.push(SourceFile { path: "world.cedar".into(), bytes: self.cedar.clone().into_bytes() });
+        }
         let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
         let (bundle, lints) = parse(&files, &env, &mut |path| {
             Ok(if path == "other.json" { self.other_jwks.clone() } else { self.jwks.clone() })
@@ -157,28 +162,33 @@ pub fn reason<T: std::fmt::Debug>(result: Result<T, Refused>) -> Reason {
 
 impl World {
     pub fn new() -> Self {
-        Self::made(BUNDLE, None, false)
+        Self::of(BUNDLE)
     }
 
     pub fn of(bundle: &str) -> Self {
-        Self::made(bundle, None, false)
+        Self::of_both(bundle, "")
+    }
+
+    /// With policies beside the tables.
+    pub fn of_both(bundle: &str, cedar: &str) -> Self {
+        Self::made(bundle, cedar, None, false)
     }
 
     /// On a file, with keys beside it: survives [`World::restart`].
     pub fn on_file() -> Self {
-        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), false)
+        Self::made(BUNDLE, "", Some(tempfile::tempdir().unwrap()), false)
     }
 
     pub fn strict_on_file() -> Self {
-        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), true)
+        Self::made(BUNDLE, "", Some(tempfile::tempdir().unwrap()), true)
     }
 
-    fn made(bundle: &str, folder: Option<TempDir>, strict: bool) -> Self {
+    fn made(bundle: &str, cedar: &str, folder: Option<TempDir>, strict: bool) -> Self {
         dayfly_verifier::crypto::init().unwrap();
         let (key, other) = (new_key(), new_key());
         let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
         let text = Mutex::new(bundle.to_owned());
-        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other) });
+        let bundle = Arc::new(Text { text, cedar: cedar.to_owned(), jwks: jwks(&key), other_jwks: jwks(&other) });
         let clock = Stepped::at(START);
         let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
         let Broker { flow, upkeep, reader, writer } = broker;
