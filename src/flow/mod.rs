@@ -16,7 +16,6 @@ mod upkeep;
 mod words;
 
 use std::{
-    collections::VecDeque,
     ops::Deref,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
@@ -67,7 +66,7 @@ pub struct Shared {
     queue: mpsc::Sender<group::Group>,
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
-    ends: Mutex<VecDeque<group::EndGroup>>,
+    ends: Mutex<group::Ends>,
     refusals: refuse::Refusals,
     /// Why the last commit failed, while it is so.
     store_fault: ArcSwap<Option<String>>,

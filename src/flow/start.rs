@@ -2,7 +2,6 @@
 //! anything is answered, and the start itself is on the record.
 
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
@@ -87,7 +86,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         loading: Arc::default(),
         queue,
         records: Mutex::default(),
-        ends: Mutex::new(VecDeque::new()),
+        ends: Mutex::default(),
         refusals: Refusals::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),

@@ -98,6 +98,7 @@ impl Writer {
             self.record_swap(&BundleSwap { from, to, rollback }, actor, now)?;
         }
         let carries = Carries::of(&policy);
+        self.shared.keys.keep_only(|name| policy.bundle().issuers.contains_key(name));
         self.shared.policy.store(policy);
         let ends = self.shared.no_longer_carried(now);
         let ended = ends.len();
@@ -142,7 +143,7 @@ impl Shared {
             What::Lease(id) => self.table.mark_lease(id, end),
         };
         marked?;
-        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, ack: None })
+        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, acks: Vec::new() })
     }
 }
 

@@ -92,12 +92,13 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     let refusing = words.clone();
     let door = Door { app, limits, refuse: Arc::new(move |status, parts| refusing.refuse(status, parts)) };
     spawn(&mut tasks, "api", accept::serve_tls(api, tls, door.clone(), stop.clone()));
+    let inside = Door { limits: limits.inside(), ..door };
     if let Some(path) = &socket {
-        spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, door.clone(), stop.clone()));
+        spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, inside.clone(), stop.clone()));
     }
     if let Some(ops) = ops {
         let app = http::ops_router(Ops { flow: flow.clone(), door: words, metrics: Arc::new(metrics::render) });
-        spawn(&mut tasks, "ops", accept::serve_plain(ops, Door { app, ..door }, stop.clone()));
+        spawn(&mut tasks, "ops", accept::serve_plain(ops, Door { app, ..inside }, stop.clone()));
     }
     spawn(&mut tasks, "upkeep", keep_up(upkeep.clone(), stop.clone()));
     Ok(Running { flow, stop, tasks, writer, upkeep, socket })

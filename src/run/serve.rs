@@ -16,12 +16,12 @@ use tokio::net::TcpListener;
 
 use super::{
     Ended, LaunchError, Parts, Running,
-    limits::Limits,
+    limits::{self, Limits, TooFewFiles},
     notify,
     signals::{Signal, Signals},
 };
 use crate::{
-    config::{SOCKET_NAME, Settings},
+    config::{Caps, SOCKET_NAME, Settings},
     flow::{BundleSource, Folder, Loaded, Startup},
     policy::BundleEnv,
     store::{Store, StoreError},
@@ -83,7 +83,11 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         strict_rollback: settings.strict_rollback,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
-    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::default() };
+    let (caps, fewer) = caps(settings);
+    if let Some(fewer) = fewer {
+        tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
+    }
+    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::of(caps) };
     let running = super::launch(parts)?;
     notify::tell("READY=1");
     ready(address);
@@ -138,7 +142,8 @@ async fn reload(flow: &crate::flow::Flow, files: &TlsFiles, tls: &ArcSwap<rustls
 pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
     files.load()?;
-    let lints = load(settings, &source(settings))?;
+    let mut lints = load(settings, &source(settings))?;
+    lints.extend(caps(settings).1.map(too_few_files));
     let state = &settings.state_dir;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
         let path = state.join(name);
@@ -147,6 +152,16 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
         }
     }
     Ok(lints)
+}
+
+/// The settings' limits, as far as this process can hold them.
+fn caps(settings: &Settings) -> (Caps, Option<TooFewFiles>) {
+    limits::fitting(settings.limits, files::open_files(limits::files_needed(settings.limits)))
+}
+
+fn too_few_files(fewer: TooFewFiles) -> Lint {
+    let help = "raise the limit of open files (`LimitNOFILE=` of systemd, `ulimit -n`), or lower `limits.connections`";
+    Lint { at: "limits.connections".to_owned(), what: fewer.to_string(), help: Some(help.to_owned()) }
 }
 
 fn source(settings: &Settings) -> Production {
