@@ -24,14 +24,22 @@ mod samples;
 mod serve;
 mod task;
 mod token;
+mod variables;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use args::{Cli, Colour, DevVerb, ErrorFormat, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+pub use failure::EXITS;
 use failure::Failure;
 use session::{Screen, Session, Vars};
+pub use variables::{DEV_VARIABLES, VARIABLES, Variable};
+
+/// Everything that can be typed, for the reference.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Parses, runs, says what went wrong, and gives the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {

@@ -5,12 +5,14 @@
 //! by their files.
 
 mod issuer;
+mod table;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
 pub use issuer::IssuerFault;
+pub use table::{SETTINGS, Setting};
 
 /// What `dayfly serve` needs to know. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]

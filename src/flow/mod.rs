@@ -36,7 +36,7 @@ use crate::{
 };
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
-pub use load::{FAULT_MAX_CHARS, LOAD_WITHIN, NotLoaded, NotSwapped, PROBLEMS_MAX, TURN_WITHIN};
+pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped};
 pub use upkeep::Upkeep;
@@ -118,6 +118,18 @@ impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flow").field("issuer", &self.0.issuer).finish_non_exhaustive()
     }
+}
+
+/// How much room the verbs take, for the reference.
+pub mod bounds {
+    pub use super::{
+        commit::BATCH_MAX,
+        group::{COMMIT_WITHIN, QUEUE_MAX},
+        load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        read::LOOKED_AT_MAX,
+        refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
+        upkeep::SLICE,
+    };
 }
 
 /// SHA-256.

@@ -8,7 +8,7 @@ use super::{exchange::malformed, filters::wrong, form::media_type, strict_json};
 use crate::flow::Refused;
 
 /// A reason is kept with the event for as long as the event.
-const REASON_MAX_CHARS: usize = 1_000;
+pub const REASON_MAX_CHARS: usize = 1_000;
 
 /// How a task is to end.
 #[derive(Debug, Default, PartialEq, Eq)]

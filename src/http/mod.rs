@@ -27,6 +27,14 @@ pub use ops::{Ops, ops_router};
 pub use peer::Peer;
 pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
 
+/// How much a request may bring, for the reference.
+pub mod bounds {
+    pub use super::{
+        body::BODY_MAX_BYTES, door::REQUEST_ID_MAX_BYTES, ending::REASON_MAX_CHARS, filters::LIMIT_MAX,
+        form::FIELDS_MAX, operate::BUNDLE_TEXT_MAX_CHARS, strict_json::MEMBERS_MAX,
+    };
+}
+
 use crate::flow::{Flow, Refused};
 use door::Context;
 use metadata::Document;

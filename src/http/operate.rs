@@ -12,7 +12,7 @@ use super::{
     shapes::{BundleError, BundleLint, BundleLoad, Key, KeyState, List},
 };
 use crate::{
-    flow::{Carries, Flow, NotLoaded, NotSwapped, PROBLEMS_MAX, Refused, Swapped},
+    flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, bounds::PROBLEMS_MAX},
     mint::{self, KeyView},
 };
 

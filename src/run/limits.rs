@@ -2,7 +2,15 @@
 
 use std::time::Duration;
 
-use crate::config::{CONNECTIONS, CONNECTIONS_PER_ADDRESS, Caps};
+use crate::{
+    config::{CONNECTIONS, CONNECTIONS_PER_ADDRESS, Caps},
+    http::bounds::BODY_MAX_BYTES,
+};
+
+/// Request line and headers together.
+pub const HEADER_MAX_BYTES: usize = 16 << 10;
+/// Headers of one request.
+pub const HEADERS_MAX: usize = 100;
 
 /// Limits of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,9 +99,9 @@ impl Default for Limits {
             body: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(10),
-            header_max_bytes: 16 << 10,
-            headers_max: 100,
-            body_max_bytes: 64 << 10,
+            header_max_bytes: HEADER_MAX_BYTES,
+            headers_max: HEADERS_MAX,
+            body_max_bytes: BODY_MAX_BYTES,
             drain: Duration::from_secs(25),
         }
     }

@@ -3,6 +3,7 @@
 //! down; a stop drains requests first, then the writer.
 
 pub mod accept;
+mod bounds;
 pub mod limits;
 mod metrics;
 mod notify;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::serve::{attend, open_store, prepare_state};
 pub use self::{
-    metrics::install as install_metrics,
+    bounds::{BOUNDS, Bound, PROPORTIONAL},
+    metrics::{METRICS, Metric, install as install_metrics},
     serve::{DATABASE, ServeError, check, serve},
     signals::{Signal, Signals},
 };

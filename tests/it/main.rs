@@ -22,6 +22,7 @@ mod interop;
 mod operate;
 mod process;
 mod races;
+mod reference;
 mod refusals;
 mod renewal;
 mod restarts;
