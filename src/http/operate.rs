@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, bounds::PROBLEMS_MAX},
-    mint::{self, KeyView},
+    mint::{KeyState as Held, KeyView},
 };
 
 /// Of one text about a bundle: its author's names are in it, and they may be long.
@@ -82,9 +82,9 @@ fn cut(text: String) -> String {
 fn key(key: KeyView) -> Key {
     let KeyView { kid, state, since, until } = key;
     let state = match state {
-        mint::KeyState::Next => KeyState::Next,
-        mint::KeyState::Active => KeyState::Active,
-        mint::KeyState::Retired => KeyState::Retired,
+        Held::Next => KeyState::Next,
+        Held::Active => KeyState::Active,
+        Held::Retired => KeyState::Retired,
     };
     // One ring, one purpose: task tokens.
     Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state, since, until: Some(until) }

@@ -227,3 +227,18 @@ pub(crate) fn open_store(state: &Path) -> Result<Store, ServeError> {
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_refuses_a_reload_refuses_too() {
+        dayfly_verifier::crypto::init().unwrap();
+        let env = BundleEnv { issuer_url: "https://b.example".to_owned(), broker_binding: BindingKind::Dpop };
+        let shipped = Folder { path: concat!(env!("CARGO_MANIFEST_DIR"), "/policies").into(), env };
+        assert!(shipped.load().is_ok(), "as a bundle it is good");
+        let problems = Production(shipped).load().unwrap_err();
+        assert!(problems.iter().all(|problem| problem.what.contains("an example id")), "{problems:?}");
+    }
+}

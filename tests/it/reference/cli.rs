@@ -65,6 +65,9 @@ fn meaning(arg: &Arg) -> String {
     if !usual.is_empty() && !flag {
         let _ = write!(text, " [default: {}]", usual.join(", "));
     }
+    if arg.is_required_set() && arg.get_long().is_some() {
+        text.push_str(" [required]");
+    }
     // A bracket is no link.
     text.replace('[', "\\[").replace('<', "\\<")
 }

@@ -168,7 +168,11 @@ fn number(value: u64) -> String {
     text
 }
 
+/// A sentence begins with a capital; a parameter keeps its spelling.
 fn capital(text: &str) -> String {
+    if text.split(' ').next().is_some_and(|word| word.contains('_')) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
 }
