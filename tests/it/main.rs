@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bound_job;
 mod claims;
 mod clocks;
 mod deadline;
