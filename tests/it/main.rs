@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod bound_job;
 mod claims;
 mod clocks;
@@ -27,10 +28,12 @@ mod refusals;
 mod renewal;
 mod restarts;
 mod secrets;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;

@@ -106,6 +106,11 @@ impl Jws {
         &self.claims
     }
 
+    /// The same, taken out: for an answer about a token that was matched whole.
+    pub fn into_unverified_claims(self) -> Map<String, Value> {
+        self.claims
+    }
+
     pub(crate) fn token(&self) -> &str {
         self.token.expose()
     }
@@ -121,14 +126,14 @@ impl fmt::Debug for Jws {
     }
 }
 
+/// Names of all algorithms that can be verified (RFC 7518, RFC 8037), for metadata.
+pub fn algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.into_iter().map(|(name, _)| name)
+}
+
 /// The algorithm of this name, if it is one we verify.
 pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
     ALGORITHMS.into_iter().find(|(known, _)| *known == name)
-}
-
-/// The names of all that we verify.
-pub(crate) fn algorithms() -> impl Iterator<Item = &'static str> {
-    ALGORITHMS.into_iter().map(|(name, _)| name)
 }
 
 /// Three parts, none empty; the length is checked before anything is split.
