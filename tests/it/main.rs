@@ -7,11 +7,13 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod claims;
 mod clocks;
 mod deadline;
 mod demo;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;
