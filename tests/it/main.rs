@@ -7,12 +7,14 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod claims;
 mod clocks;
 mod deadline;
 mod demo;
 mod deploy;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;
@@ -26,11 +28,13 @@ mod refusals;
 mod renewal;
 mod restarts;
 mod secrets;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
 mod threats_doc;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;
