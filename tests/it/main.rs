@@ -28,6 +28,7 @@ mod secrets;
 mod swaps;
 mod tampering;
 mod thin_path;
+mod threats;
 mod tidy;
 mod visibility;
 mod wire;
