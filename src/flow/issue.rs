@@ -8,7 +8,7 @@ use dayfly_verifier::Refusal as TokenRefusal;
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, commit,
+    Flow, SAMPLE, commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     refuse::Refusal,
     sha256,
@@ -24,9 +24,6 @@ use crate::{
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
 };
-
-/// Of garbage and strangers, one in so many is logged.
-const SAMPLE: u64 = 64;
 
 const HANDLE_PREFIX: &str = "dtc_";
 

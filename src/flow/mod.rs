@@ -12,6 +12,7 @@ mod refuse;
 mod start;
 mod swap;
 mod upkeep;
+mod verifier;
 mod words;
 
 use std::{
@@ -43,6 +44,9 @@ pub use words::{
     Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
+/// Of garbage and strangers, one in so many is logged.
+const SAMPLE: u64 = 64;
+
 /// The broker, as its doors see it. Cheap to clone.
 #[derive(Clone)]
 pub struct Flow(Arc<Shared>);
@@ -64,6 +68,8 @@ pub struct Shared {
     /// Ends that are in force and wait for the writer.
     ends: Mutex<VecDeque<group::EndGroup>>,
     refusals: refuse::Refusals,
+    /// Of verifiers that proved themselves.
+    outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
     store_fault: ArcSwap<Option<String>>,
     /// Why the last load of the bundle was refused, while it is so.

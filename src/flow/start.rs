@@ -19,6 +19,7 @@ use super::{
     group,
     refuse::Refusals,
     swap::NotSwapped,
+    verifier::Outcomes,
 };
 use crate::{
     intake::IssuerKeys,
@@ -88,6 +89,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         records: Mutex::default(),
         ends: Mutex::new(VecDeque::new()),
         refusals: Refusals::default(),
+        outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),
         cursor_key: hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>()?),

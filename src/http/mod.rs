@@ -1,5 +1,6 @@
 //! The HTTP door: forms and JSON in, flow's verbs, answers out. It holds no rules.
 
+mod assertion;
 mod body;
 mod caller;
 mod details;

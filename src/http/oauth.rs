@@ -9,6 +9,7 @@ use axum::{
 use dayfly_domain::Secret;
 
 use super::{
+    assertion::{self, Assertion},
     body,
     caller::{caller, no_proof},
     door::Context,
@@ -38,9 +39,14 @@ async fn exchanged(flow: &Flow, parts: &Parts, fields: Fields) -> Result<Respons
 }
 
 pub(super) async fn introspect(flow: &Flow, request: Request) -> Result<Response, Refused> {
-    let (parts, fields) = form(request).await?;
-    let caller = caller(flow, &parts).await?;
-    let introspected = flow.introspect(&caller, &presented(fields)?).await?;
+    let (parts, mut fields) = form(request).await?;
+    let assertion = assertion::take(&parts.headers, &mut fields)?;
+    let token = presented(fields)?;
+    let caller = match assertion {
+        Some(Assertion { assertion, client_id }) => flow.verifier(&assertion, client_id.as_deref()).await?,
+        None => caller(flow, &parts).await?,
+    };
+    let introspected = flow.introspect(&caller, &token).await?;
     Ok(ok(&views::introspected(introspected)))
 }
 

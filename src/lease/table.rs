@@ -150,9 +150,8 @@ impl Table {
 
     /// The state of a task with its ancestors: what ended above has ended below.
     pub fn task_state(&self, id: TaskId, now: Now) -> Option<State> {
-        let task = self.task(id)?;
-        let own = task.state(now);
-        match (own, self.ancestor_end(&task, now)) {
+        let (own, parent) = self.tasks.get(&id).map(|task| (task.state(now), task.parent))?;
+        match (own, self.ancestor_end(parent, now)) {
             (State::Active, Some(_)) => Some(State::Ended),
             _ => Some(own),
         }
@@ -171,19 +170,23 @@ impl Table {
     }
 
     fn end_above(&self, lease: &Lease, now: Now) -> Option<End> {
-        let task = self.task(lease.task)?;
-        task.end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(&task, now))
+        let (end, parent) = self.ends_of(lease.task)?;
+        end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(parent, now))
     }
 
-    fn ancestor_end(&self, task: &Task, now: Now) -> Option<End> {
-        let mut parent = task.parent;
-        while let Some(above) = parent.and_then(|id| self.task(id)) {
-            if let Some(end) = above.end.filter(|end| end.at <= now.at) {
+    fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
+        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
+            if let Some(end) = end.filter(|end| end.at <= now.at) {
                 return Some(End { cause: Cause::ParentEnded, ..end });
             }
-            parent = above.parent;
+            parent = above;
         }
         None
+    }
+
+    /// What says whether a task has ended, without its record: asked for every introspection.
+    fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
+        self.tasks.get(&id).map(|task| (task.end, task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.

@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod claims;
 mod clocks;
 mod deadline;
@@ -25,11 +26,13 @@ mod refusals;
 mod renewal;
 mod restarts;
 mod secrets;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
 mod threats;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;

@@ -106,6 +106,11 @@ impl Jws {
         &self.claims
     }
 
+    /// The same, taken out: for an answer about a token that was matched whole.
+    pub fn into_unverified_claims(self) -> Map<String, Value> {
+        self.claims
+    }
+
     pub(crate) fn token(&self) -> &str {
         self.token.expose()
     }
@@ -119,6 +124,11 @@ impl fmt::Debug for Jws {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jws").field("alg", &self.alg()).field("kid", &self.kid).finish_non_exhaustive()
     }
+}
+
+/// Names of all algorithms that can be verified (RFC 7518, RFC 8037), for metadata.
+pub fn algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.into_iter().map(|(name, _)| name)
 }
 
 /// The algorithm of this name, if it is one we verify.

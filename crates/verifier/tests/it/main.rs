@@ -11,6 +11,8 @@
 mod broker;
 mod claims;
 #[cfg(feature = "online")]
+mod credential;
+#[cfg(feature = "online")]
 mod example;
 mod jose;
 mod keys;

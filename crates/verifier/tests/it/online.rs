@@ -157,7 +157,7 @@ async fn a_credential_file_is_read_again_when_it_changes() {
     broker.set(&broker.introspect, broker.active());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
-    let settings = OnlineSettings { credential: Credential::File(path.clone()), ..broker.settings(0) };
+    let settings = OnlineSettings { credential: Credential::BearerFile(path.clone()), ..broker.settings(0) };
     let online = Online::with_clock(settings, broker.clock.clone()).await.unwrap();
     let token = broker.token();
     for bad in ["", " \n", "a\nb"] {
