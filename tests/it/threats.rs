@@ -2,6 +2,10 @@
 //! is named after its row.
 
 mod claims;
+mod exchange;
 mod forge;
+mod isolation;
 mod jose;
+mod lattice;
+mod limits;
 mod stand;

@@ -60,7 +60,7 @@ pub struct Text {
     jwks: Vec<u8>,
     /// What `other.json` holds: the keys of nobody in the bundle, unless a test says so.
     other_jwks: Vec<u8>,
-    /// Further files of keys, by name.
+    /// Further files of keys or Cedar, by name.
     files: BTreeMap<String, Vec<u8>>,
 }
 
@@ -80,7 +80,9 @@ impl Text {
 impl BundleSource for Text {
     fn load(&self) -> Result<Loaded, Vec<Problem>> {
         let text = self.text.lock().unwrap().clone();
-        let files = [SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let mut files = vec![SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let cedar = self.files.iter().filter(|(name, _)| name.ends_with(".cedar"));
+        files.extend(cedar.map(|(name, text)| SourceFile { path: name.clone(), bytes: text.clone() }));
         let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
         let (bundle, lints) = parse(&files, &env, &mut |path| {
             let own = if path == "other.json" { &self.other_jwks } else { &self.jwks };
@@ -172,6 +174,13 @@ impl World {
     pub fn with_files(bundle: &str, files: &[(&str, &Value)]) -> Self {
         let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
         Self::made(bundle, files.collect(), None, false)
+    }
+
+    /// The same with Cedar policies beside the tables.
+    pub fn with_cedar(bundle: &str, cedar: &str, files: &[(&str, &Value)]) -> Self {
+        let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
+        let cedar = ("world.cedar".to_owned(), cedar.as_bytes().to_vec());
+        Self::made(bundle, files.chain([cedar]).collect(), None, false)
     }
 
     /// On a file, with keys beside it: survives [`World::restart`].
@@ -369,6 +378,11 @@ pub fn get(path: &str, bearer: Option<&str>) -> Request<Body> {
 pub fn form(path: &str, bearer: Option<&str>, fields: &[(&str, &str)]) -> Request<Body> {
     let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
     request("POST", path, bearer, Some("application/x-www-form-urlencoded"), Body::from(pairs.join("&")))
+}
+
+/// A form body as it stands, good or bad.
+pub fn raw_form(path: &str, bearer: Option<&str>, body: &str) -> Request<Body> {
+    request("POST", path, bearer, Some("application/x-www-form-urlencoded"), Body::from(body.to_owned()))
 }
 
 pub fn post_json(path: &str, bearer: Option<&str>, body: &Value) -> Request<Body> {

@@ -75,7 +75,7 @@ fn t_002_no_issuer_can_be_told_to_accept_hmac() {
 }
 
 /// Why a bundle does not load.
-fn problems(text: &str) -> Vec<Problem> {
+pub fn problems(text: &str) -> Vec<Problem> {
     problems_with(text, &Forge::new().jwks())
 }
 
@@ -389,7 +389,11 @@ async fn t_018_our_own_keys_are_strong_and_named_once() {
     assert!(!keys.is_empty() && kids.len() == keys.len());
     for key in keys {
         let shown: BTreeSet<&str> = key.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(shown, BTreeSet::from(["alg", "crv", "kid", "kty", "use", "x", "y"]), "public members and no others");
+        assert_eq!(
+            shown,
+            BTreeSet::from(["alg", "crv", "kid", "kty", "use", "x", "y"]),
+            "public members and no others"
+        );
         assert_eq!((&key["kty"], &key["crv"], &key["alg"]), (&json!("EC"), &json!("P-256"), &json!("ES256")));
     }
     let read = dayfly_verifier::KeySet::parse(jwks.text.as_bytes()).unwrap();

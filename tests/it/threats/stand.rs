@@ -203,6 +203,7 @@ impl Stand {
     /// up, and nothing is issued.
     pub async fn denied(&self, said: Said, requests: impl IntoIterator<Item = Request<Body>>) {
         let before = self.tally().await;
+        let mut seen = before.denied;
         for request in requests {
             let answer = self.world.call(request).await;
             refusal(&answer, said, "of a known workload");
@@ -210,9 +211,14 @@ impl Stand {
             let after = self.tally().await;
             assert_eq!((after.tasks, after.leases), (before.tasks, before.leases));
             assert_eq!(after.denied as u64 - before.denied as u64, after.events - before.events);
-            let event = self.world.flow.event(&OPERATOR, id.parse().unwrap()).await.unwrap();
-            assert_eq!((&event.body["type"], &event.body["reason"]), (&"denied".into(), &said.2.into()));
+            // From the fourth of a kind on they share an event, written when its minute is over.
+            if after.denied > seen {
+                let event = self.world.flow.event(&OPERATOR, id.parse().unwrap()).await.unwrap();
+                assert_eq!((&event.body["type"], &event.body["reason"]), (&"denied".into(), &said.2.into()));
+            }
+            seen = after.denied;
         }
+        assert!(seen > before.denied || seen >= 3, "the first of a kind are events");
         assert!(self.counted("dayfly_denied_total", said.2) > 0);
     }
 
