@@ -10,6 +10,7 @@
 mod bench;
 mod claims;
 mod clocks;
+mod corpus;
 mod deadline;
 mod demo;
 mod dev;
@@ -25,6 +26,7 @@ mod races;
 mod refusals;
 mod renewal;
 mod restarts;
+mod rights;
 mod secrets;
 mod servers;
 mod swaps;

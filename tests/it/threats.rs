@@ -9,3 +9,5 @@ mod jose;
 mod lattice;
 mod limits;
 mod stand;
+
+pub use stand::{Stand, exchange_of, refused_quietly};

