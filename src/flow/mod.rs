@@ -7,6 +7,7 @@ mod end;
 mod group;
 mod introspect;
 mod issue;
+mod possession;
 mod read;
 mod refuse;
 mod start;
@@ -28,7 +29,7 @@ use tokio::sync::mpsc;
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
 use crate::{
-    intake::IssuerKeys,
+    intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
     mint::Keyring,
@@ -60,6 +61,7 @@ pub struct Shared {
     reader: Reader,
     keyring: Keyring,
     keys: IssuerKeys,
+    proofs: ProofDesk,
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,

@@ -22,7 +22,7 @@ use super::{
     verifier::Outcomes,
 };
 use crate::{
-    intake::IssuerKeys,
+    intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError},
@@ -82,6 +82,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         reader: store.reader(),
         keyring,
         keys: IssuerKeys::new(Fetcher::new()),
+        proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
         source,
         strict_rollback,

@@ -6,6 +6,7 @@
 
 mod claims;
 mod keys;
+mod proof;
 mod verifier;
 
 use dayfly_domain::{
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{IssuerKeys, KeysError};
+pub use proof::{ProofDesk, ProofError};
 pub use verifier::{ProvenVerifier, prove_verifier};
 
 /// Leeway for `nbf` and `iat`; `exp` has none.

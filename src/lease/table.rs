@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_verifier::Thumbprint;
 
 use super::{calendar::Calendar, time::Now};
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
@@ -51,6 +52,8 @@ pub struct Lease {
     pub issued_at: UnixMs,
     pub expires: UnixMs,
     pub credential_hash: [u8; 32],
+    /// Of the key that the credential is bound to.
+    pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
 }
 
@@ -307,6 +310,8 @@ impl Table {
             issued_at: row.issued_at,
             expires: row.expires,
             credential_hash: row.credential_hash,
+            // What cannot be read can be proven by no key: the credential is then nobody's.
+            thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
         };
         self.leases.insert(row.id, lease);

@@ -14,6 +14,7 @@ mod corpus;
 mod deadline;
 mod demo;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;

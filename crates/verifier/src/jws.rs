@@ -138,7 +138,7 @@ pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
 
 /// Three parts, none empty; the length is checked before anything is split.
 // SECURITY: t_014_dots_are_not_split_without_bound, t_008_an_empty_signature_is_refused
-fn parts(token: &str) -> Result<[&str; 3], Refusal> {
+pub(crate) fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     if token.len() > TOKEN_MAX_BYTES {
         return Err(Refusal::Malformed);
     }
@@ -153,7 +153,7 @@ fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     }
 }
 
-fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
     json::base64url(text).and_then(|bytes| json::object(&bytes)).ok_or(Refusal::Malformed)
 }
 

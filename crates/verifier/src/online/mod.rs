@@ -17,7 +17,7 @@ use std::{
 use ring::digest;
 use serde_json::{Map, Value};
 
-use crate::{Clock, Offline, Refusal, Refused, SystemClock, TaskClaims, Verified, json};
+use crate::{Clock, Offline, ProofOf, Refusal, Refused, SystemClock, TaskClaims, Verified, json};
 use answers::Answers;
 use credential::{Proof, Shown};
 use https::Https;
@@ -119,6 +119,18 @@ impl Online {
     // SECURITY: an_unreachable_broker_refuses, an_ended_token_is_refused_after_max_stale
     pub async fn check(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
         let verified = self.offline.check_fresh(token).await?;
+        self.active(token, verified).await
+    }
+
+    /// The same for a token that is bound to a key, shown with `Authorization: DPoP` and a proof
+    /// (RFC 9449 section 7.1); see [`Offline::check_bound`].
+    // SECURITY: a_bound_token_is_asked_for_too_and_only_with_its_proof
+    pub async fn check_bound(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
+        let verified = self.offline.check_bound_fresh(token, of).await?;
+        self.active(token, verified).await
+    }
+
+    async fn active(&self, token: &str, verified: Verified<TaskClaims>) -> Result<Verified<TaskClaims>, Refused> {
         let active = match self.known(token) {
             Some(active) => active,
             None => self.ask(token, &verified).await?,

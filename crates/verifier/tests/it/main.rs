@@ -18,5 +18,6 @@ mod jose;
 mod keys;
 #[cfg(feature = "online")]
 mod online;
+mod proof;
 mod support;
 mod task;
