@@ -7,11 +7,16 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
+mod bound_job;
 mod claims;
 mod clocks;
+mod corpus;
 mod deadline;
 mod demo;
+mod deploy;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;
@@ -26,11 +31,16 @@ mod reference;
 mod refusals;
 mod renewal;
 mod restarts;
+mod rights;
 mod secrets;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
+mod threats;
+mod threats_doc;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;

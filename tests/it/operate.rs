@@ -32,7 +32,7 @@ const PERMIT: &str = r#"@id("operators") @purpose("a job reloads the bundle")
 permit (principal is Dayfly::Workload, action == Dayfly::Action::"broker:operate", resource == Dayfly::Target::"broker");"#;
 
 fn operated() -> World {
-    World::of_both(&format!("{BUNDLE}{OPERATES}"), PERMIT)
+    World::with_cedar(&format!("{BUNDLE}{OPERATES}"), PERMIT, &[])
 }
 
 fn load(bearer: Option<&str>) -> Request<Body> {
