@@ -11,6 +11,7 @@ mod bench;
 mod claims;
 mod clocks;
 mod corpus;
+mod crowds;
 mod deadline;
 mod demo;
 mod dev;
