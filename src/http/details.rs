@@ -4,11 +4,12 @@ use dayfly_domain::Reason;
 use serde_json::{Map, Value};
 
 use super::{exchange::malformed, strict_json};
-use crate::flow::Refused;
+use crate::{
+    flow::Refused,
+    policy::{ACTIONS_MAX, TICKET_MAX_CHARS},
+};
 
 pub(super) const DAYFLY_TASK: &str = "dayfly_task";
-const ACTIONS_MAX: usize = 32;
-const TICKET_MAX_CHARS: usize = 256;
 
 /// What was asked in details; the default is an ask without any.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -29,7 +29,8 @@ use super::{
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const REQUEST_ID_MAX_BYTES: usize = 128;
+/// An `X-Request-Id` that is echoed; a longer one is replaced.
+pub const REQUEST_ID_MAX_BYTES: usize = 128;
 /// The label of requests that no route took: never the path itself (T-161).
 const UNMATCHED: &str = "none";
 

@@ -1,4 +1,4 @@
-//! The body of an end under `/v1`: `{reason?, block?}`, strictly.
+//! The bodies of acts under `/v1`, strictly: of an end `{reason?, block?}`, of a load nothing.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use dayfly_domain::Reason;
@@ -8,7 +8,7 @@ use super::{exchange::malformed, filters::wrong, form::media_type, strict_json};
 use crate::flow::Refused;
 
 /// A reason is kept with the event for as long as the event.
-const REASON_MAX_CHARS: usize = 1_000;
+pub const REASON_MAX_CHARS: usize = 1_000;
 
 /// How a task is to end.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,11 @@ pub(super) fn lease(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, 
     let reason = reason(&mut members)?;
     all_taken(&members)?;
     Ok(reason)
+}
+
+/// Nothing can be said: an empty body, or `{}`.
+pub(super) fn nothing(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+    all_taken(&members(headers, body)?)
 }
 
 fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refused> {
@@ -129,6 +134,20 @@ mod tests {
             r#"{"cause":"revoked"}"#,
         ] {
             assert_eq!(refused(body), Some(Reason::Invalid), "{body}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_said_nothing_is_taken() {
+        assert_eq!((nothing(&HeaderMap::new(), b""), nothing(&json("application/json"), b"{}")), (Ok(()), Ok(())));
+        for (body, reason) in [
+            (r#"{"path":"/etc"}"#, Reason::Invalid),
+            ("[]", Reason::Invalid),
+            ("null", Reason::Invalid),
+            ("", Reason::Request),
+            ("{}{}", Reason::Request),
+        ] {
+            assert_eq!(nothing(&json("application/json"), body.as_bytes()).unwrap_err().reason, reason, "{body}");
         }
     }
 

@@ -8,12 +8,14 @@
 )]
 
 mod bench;
+mod bound_job;
 mod claims;
 mod clocks;
 mod corpus;
 mod crowds;
 mod deadline;
 mod demo;
+mod deploy;
 mod dev;
 mod dpop;
 mod durable;
@@ -23,8 +25,10 @@ mod folders;
 mod grants;
 mod handles;
 mod interop;
+mod operate;
 mod process;
 mod races;
+mod reference;
 mod refusals;
 mod renewal;
 mod restarts;
@@ -35,6 +39,7 @@ mod swaps;
 mod tampering;
 mod thin_path;
 mod threats;
+mod threats_doc;
 mod tidy;
 mod verifiers;
 mod visibility;

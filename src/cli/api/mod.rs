@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 pub use form::encode;
@@ -109,6 +109,11 @@ impl Api {
 
     pub async fn events(&self, filter: &[(&str, String)], limit: usize) -> Result<Listed<Event>, ApiError> {
         self.list("/v1/ledger", filter, limit).await
+    }
+
+    /// The keys that sign; there are never more than a page of them.
+    pub async fn keys(&self) -> Result<Vec<Key>, ApiError> {
+        self.get("/v1/keys").await.map(|list: List<Key>| list.items)
     }
 
     /// Waits before another try.
