@@ -12,6 +12,7 @@ mod bound_job;
 mod claims;
 mod clocks;
 mod corpus;
+mod crowds;
 mod deadline;
 mod demo;
 mod deploy;
