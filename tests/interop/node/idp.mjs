@@ -18,7 +18,10 @@ import { createInterface } from 'node:readline';
 import { Provider } from 'oidc-provider';
 
 const [certFile, keyFile, secret] = process.argv.slice(2);
-const TTL_S = 300;
+const TTL_S = 3600;
+
+// The provider's notices are no answers.
+console.info = console.error;
 
 function makeKey() {
   const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -30,6 +33,7 @@ function makeKey() {
 function provider(issuer, keys) {
   return new Provider(issuer, {
     jwks: { keys },
+    ttl: { ClientCredentials: TTL_S },
     cookies: { keys: [randomBytes(16).toString('hex')] },
     clients: [
       {
