@@ -143,7 +143,7 @@ fn renewed(broker: &Served, handle: &str) -> (u16, Value) {
 }
 
 fn end(broker: &Served, task: &str) {
-    broker.verb(&["task", "end", task, "--state-dir", "state", "--reason", "the orders are copied"]);
+    broker.verb(&["task", "end", task, "--state", "state", "--reason", "the orders are copied"]);
 }
 
 fn text<'a>(answer: &'a Value, name: &str) -> &'a str {
