@@ -19,6 +19,7 @@ mod folders;
 mod foreign;
 mod grants;
 mod handles;
+mod hostility;
 mod idp;
 mod interop;
 mod process;
