@@ -7,10 +7,9 @@ headers replaced. A route that this file does not know gets the same treatment.
 """
 
 import json
+import random
 from dataclasses import dataclass, field
 from urllib.parse import quote, quote_plus
-
-from hypothesis import strategies as st
 
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT = "urn:ietf:params:oauth:token-type:jwt"
@@ -80,35 +79,61 @@ class Seeds:
         return self.evidence + self.handles + self.tokens
 
 
-small = st.text(max_size=20)
-odd = st.one_of(
-    small,
-    st.sampled_from(
-        ["", " ", "0", "-1", "1e999", "null", "true", "[]", "{}", "%00", "%", "%zz", "\x00", "\x7f", "é", "\u202e"]
-        + ["' OR 1=1 --", "<script>", "../../etc/passwd", "${jndi:ldap://x}", "\ud83d\ude00", "9" * 40]
-    ),
-    st.sampled_from(["A", "9", "%41", "[", "é"]).map(lambda unit: unit * 3000),
-    st.integers().map(str),
-)
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | small,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(small, inner, max_size=4),
-    max_leaves=8,
-)
+LETTERS = "".join(map(chr, range(32, 127))) + "\x00\t\r\n\x7f\x80éßİı\u0301\u200b\u202e\ufeff\uffff😀"
+ODD = ["", " ", "0", "-1", "1e999", "null", "true", "[]", "{}", "%00", "%", "%zz", "\x00", "\x7f", "é", "\u202e"]
+ODD += ["' OR 1=1 --", "<script>", "../../etc/passwd", "${jndi:ldap://x}", "😀", "\ud83d", "9" * 40]
+HUGE = ["A", "9", "%41", "[", "é"]
 
 
-def one_of(draw, values, otherwise=""):
+class Chance(random.Random):
+    """Chance with a seed, so that what was sent can be sent again."""
+
+    pick = random.Random.choice
+    number = random.Random.randint
+
+    def coin(self):
+        return self.random() < 0.5
+
+    def some(self, values, most):
+        """At most so many of the values, each once."""
+        values = list(values)
+        return self.sample(values, self.number(0, min(most, len(values))))
+
+
+def small(chance):
+    return "".join(chance.choices(LETTERS, k=chance.number(0, 20)))
+
+
+def odd(chance):
+    how = chance.number(0, 5)
+    if how <= 1:
+        return small(chance)
+    if how <= 3:
+        return chance.pick(ODD)
+    return chance.pick(HUGE) * 3000 if how == 4 else str(chance.number(-(1 << 70), 1 << 70))
+
+
+def json_value(chance, depth=0):
+    how = chance.number(0, 7 if depth < 4 else 5)
+    if how == 6:
+        return [json_value(chance, depth + 1) for _ in range(chance.number(0, 4))]
+    if how == 7:
+        return {small(chance): json_value(chance, depth + 1) for _ in range(chance.number(0, 4))}
+    return [None, chance.coin(), chance.number(-(1 << 70), 1 << 70), chance.uniform(-1e300, 1e300), small(chance), ""][how]
+
+
+def one_of(chance, values, otherwise=""):
     values = list(values)
-    return draw(st.sampled_from(values)) if values else otherwise
+    return chance.pick(values) if values else otherwise
 
 
-def dented(draw, text):
+def dented(chance, text):
     """A value that was right, with one thing wrong."""
     if not text:
-        return draw(odd)
-    at = draw(st.integers(0, len(text) - 1))
-    letter = draw(st.sampled_from("AZaz09-_.=+/ \x00é"))
-    how = draw(st.integers(0, 7))
+        return odd(chance)
+    at = chance.number(0, len(text) - 1)
+    letter = chance.pick("AZaz09-_.=+/ \x00é")
+    how = chance.number(0, 7)
     return [
         text[:at],
         text[at:],
@@ -121,143 +146,143 @@ def dented(draw, text):
     ][how]
 
 
-def details(draw, seeds):
-    template = one_of(draw, seeds.tasks)
+def details(chance, seeds):
+    template = one_of(chance, seeds.tasks)
     value = {"type": "dayfly_task", "template": template}
-    for key in draw(st.lists(st.sampled_from(["actions", "ttl", "ticket", "type", "locations", "extra"]), max_size=3)):
-        value[key] = draw(st.one_of(st.just(["deploy:create"]), st.integers(-5, 5000), json_values))
-    how = draw(st.integers(0, 4))
-    text = json.dumps([value] * how if how else value, ensure_ascii=draw(st.booleans()))
-    return dented(draw, text) if draw(st.integers(0, 3)) == 0 else text
+    for key in chance.some(["actions", "ttl", "ticket", "type", "locations", "extra"], 3):
+        value[key] = chance.pick([["deploy:create"], chance.number(-5, 5000), json_value(chance)])
+    how = chance.number(0, 4)
+    text = json.dumps([value] * how if how else value, ensure_ascii=chance.coin())
+    return dented(chance, text) if chance.number(0, 3) == 0 else text
 
 
-def token_fields(draw, seeds):
-    by_handle = draw(st.booleans())
-    subject = one_of(draw, seeds.handles if by_handle else seeds.evidence, "x")
+def token_fields(chance, seeds):
+    by_handle = chance.coin()
+    subject = one_of(chance, seeds.handles if by_handle else seeds.evidence, "x")
     fields = [
         ("grant_type", EXCHANGE),
         ("subject_token_type", CONTROL if by_handle else JWT),
         ("subject_token", subject),
     ]
-    if draw(st.booleans()):
-        fields.append(("scope", one_of(draw, seeds.tasks)))
+    if chance.coin():
+        fields.append(("scope", one_of(chance, seeds.tasks)))
     else:
-        fields.append(("authorization_details", details(draw, seeds)))
+        fields.append(("authorization_details", details(chance, seeds)))
     extra = {
-        "resource": st.sampled_from(list(seeds.audiences)),
-        "audience": st.sampled_from(list(seeds.audiences)),
-        "requested_token_type": st.sampled_from([CONTROL, JWT, "urn:ietf:params:oauth:token-type:access_token"]),
-        "supersede": st.integers(-2, 70).map(str),
-        "task_control_s256": st.text("abcdefghijklmnopqrstuvwxyzAEIMQUYcgkosw048", min_size=43, max_size=43),
-        "actor_token": small,
+        "resource": chance.pick(seeds.audiences),
+        "audience": chance.pick(seeds.audiences),
+        "requested_token_type": chance.pick([CONTROL, JWT, "urn:ietf:params:oauth:token-type:access_token"]),
+        "supersede": str(chance.number(-2, 70)),
+        "task_control_s256": "".join(chance.choices("abcdefABCDEF0123_-", k=42)) + "A",
+        "actor_token": small(chance),
     }
-    for name in draw(st.lists(st.sampled_from(sorted(extra)), max_size=2, unique=True)):
-        fields.append((name, draw(extra[name])))
+    for name in chance.some(extra, 2):
+        fields.append((name, extra[name]))
     return fields
 
 
-def asking_fields(draw, seeds):
+def asking_fields(chance, seeds):
     """Introspection and revocation: a token, perhaps with a client of its own."""
-    pool = one_of(draw, [seeds.tokens, seeds.tokens, seeds.handles, seeds.evidence])
-    fields = [("token", one_of(draw, pool, "x"))]
-    if draw(st.booleans()):
-        fields.append(("token_type_hint", draw(st.sampled_from(["access_token", "refresh_token", "x"]))))
-    if draw(st.integers(0, 3)) == 0:
+    pool = one_of(chance, [seeds.tokens, seeds.tokens, seeds.handles, seeds.evidence])
+    fields = [("token", one_of(chance, pool, "x"))]
+    if chance.coin():
+        fields.append(("token_type_hint", chance.pick(["access_token", "refresh_token", "x"])))
+    if chance.number(0, 3) == 0:
         fields.append(("client_assertion_type", ASSERTION))
-        fields.append(("client_assertion", one_of(draw, seeds.evidence + seeds.tokens, "x")))
+        fields.append(("client_assertion", one_of(chance, seeds.evidence + seeds.tokens, "x")))
     return fields
 
 
-def mutated(draw, fields, seeds):
+def mutated(chance, fields, seeds):
     fields = list(fields)
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3]))):
+    for _ in range(chance.pick([0, 0, 0, 1, 1, 2, 3])):
         if not fields:
             break
-        at = draw(st.integers(0, len(fields) - 1))
+        at = chance.number(0, len(fields) - 1)
         name, value = fields[at]
-        how = draw(st.integers(0, 8))
+        how = chance.number(0, 8)
         if how == 0:
             del fields[at]
         elif how == 1:
             fields.append(fields[at])
         elif how == 2:
-            fields[at] = (dented(draw, name), value)
+            fields[at] = (dented(chance, name), value)
         elif how in (3, 4):
-            fields[at] = (name, dented(draw, value))
+            fields[at] = (name, dented(chance, value))
         elif how == 5:
-            fields[at] = (name, draw(odd))
+            fields[at] = (name, odd(chance))
         elif how == 6:
-            other = draw(st.integers(0, len(fields) - 1))
+            other = chance.number(0, len(fields) - 1)
             fields[at], fields[other] = (name, fields[other][1]), (fields[other][0], value)
         elif how == 7:
-            fields.append((draw(small), draw(odd)))
+            fields.append((small(chance), odd(chance)))
         else:
-            fields[at] = (name, one_of(draw, seeds.subjects(), value))
+            fields[at] = (name, one_of(chance, seeds.subjects(), value))
     return fields
 
 
-def form_body(draw, fields):
-    escape = draw(st.sampled_from([quote_plus, quote_plus, quote_plus, quote, lambda text, **_: text]))
+def form_body(chance, fields):
+    escape = chance.pick([quote_plus] * 8 + [quote, lambda text, **_: text])
     pairs = [f"{escape(name, errors='surrogatepass')}={escape(value, errors='surrogatepass')}" for name, value in fields]
-    return draw(st.sampled_from(["&", "&", "&", "&&", ";", "\n"])).join(pairs).encode("utf-8", "surrogatepass")
+    return chance.pick(["&"] * 12 + ["&&", ";", "\n"]).join(pairs).encode("utf-8", "surrogatepass")
 
 
-def json_body(draw, seeds):
-    how = draw(st.integers(0, 7))
+def json_body(chance, seeds):
+    how = chance.number(0, 7)
     if how <= 2:
-        known = {"reason": draw(small), "block": draw(st.booleans())}
-        keep = draw(st.lists(st.sampled_from(sorted(known)), max_size=2, unique=True))
+        known = {"reason": small(chance), "block": chance.coin()}
+        keep = chance.some(known, 2)
         return json.dumps({name: known[name] for name in keep}).encode()
     if how == 3:
         return b'{"reason":"a","reason":"b"}'
     if how == 4:
-        depth = draw(st.sampled_from([15, 16, 17, 1000, 20000]))
+        depth = chance.pick([15, 16, 17, 1000, 20000])
         return b'{"reason":' * depth + b"1" + b"}" * depth
     if how == 5:
-        return b"\xef\xbb\xbf{}" if draw(st.booleans()) else draw(st.binary(max_size=60))
+        return b"\xef\xbb\xbf{}" if chance.coin() else chance.randbytes(chance.number(0, 60))
     if how == 6:
-        return b'{"reason":"' + b"r" * draw(st.sampled_from([300, 5000, 70_000])) + b'"}'
-    return json.dumps(draw(json_values)).encode("utf-8", "surrogatepass")
+        return b'{"reason":"' + b"r" * chance.pick([300, 5000, 70_000]) + b'"}'
+    return json.dumps(json_value(chance)).encode("utf-8", "surrogatepass")
 
 
-def headers(draw, seeds, host):
+def headers(chance, seeds, host):
     found = [("Host", host)]
-    who = draw(st.integers(0, 9))
+    who = chance.number(0, 9)
     if who <= 2:
-        found.append(("Authorization", "Bearer " + one_of(draw, seeds.operator)))
+        found.append(("Authorization", "Bearer " + one_of(chance, seeds.operator)))
     elif who == 3:
-        found.append(("Authorization", "Bearer " + one_of(draw, seeds.handles, "x")))
+        found.append(("Authorization", "Bearer " + one_of(chance, seeds.handles, "x")))
     elif who == 4:
-        scheme = draw(st.sampled_from(["Bearer", "bearer", "DPoP", "Basic", "Negotiate", "Bearer Bearer", ""]))
-        secret = one_of(draw, seeds.subjects() + seeds.operator, "x")
-        found.append(("Authorization", f"{scheme} {dented(draw, secret) if draw(st.booleans()) else secret}"))
+        scheme = chance.pick(["Bearer", "bearer", "DPoP", "Basic", "Negotiate", "Bearer Bearer", ""])
+        secret = one_of(chance, seeds.subjects() + seeds.operator, "x")
+        found.append(("Authorization", f"{scheme} {dented(chance, secret) if chance.coin() else secret}"))
     elif who == 5:
-        found += [("Authorization", "Bearer " + one_of(draw, seeds.subjects() + seeds.operator, "x"))] * 2
+        found += [("Authorization", "Bearer " + one_of(chance, seeds.subjects() + seeds.operator, "x"))] * 2
     games = {
-        "DPoP": st.sampled_from(["x", "a.b.c", ""] + list(seeds.tokens)[:3]),
-        "X-Request-Id": st.sampled_from(["mine-1", "a b", "x" * 129, "é", ""]),
-        "traceparent": st.sampled_from(["00-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-x", ""]),
-        "Accept": st.sampled_from(["*/*", "text/html", "application/jwt", ""]),
-        "Accept-Encoding": st.sampled_from(["gzip", "identity;q=0", "br"]),
-        "If-None-Match": st.sampled_from(["*", 'W/"x"', '"']),
-        "Forwarded": st.just("for=127.0.0.1;host=x"),
-        "X-Forwarded-For": st.just("127.0.0.1"),
-        "X-HTTP-Method-Override": st.sampled_from(["DELETE", "POST"]),
-        "Cookie": st.sampled_from(["a=b", "x" * 5000]),
-        "Origin": st.just("https://evil.example"),
-        "Range": st.just("bytes=0-1"),
-        "X-Many": st.just("y" * 17_000),
-        "Connection": st.sampled_from(["close", "keep-alive", "upgrade"]),
-        "Upgrade": st.sampled_from(["h2c", "websocket"]),
+        "DPoP": chance.pick(["x", "a.b.c", ""] + list(seeds.tokens)[:3]),
+        "X-Request-Id": chance.pick(["mine-1", "a b", "x" * 129, "é", ""]),
+        "traceparent": chance.pick(["00-" + "a" * 32 + "-" + "b" * 16 + "-01", "00-x", ""]),
+        "Accept": chance.pick(["*/*", "text/html", "application/jwt", ""]),
+        "Accept-Encoding": chance.pick(["gzip", "identity;q=0", "br"]),
+        "If-None-Match": chance.pick(["*", 'W/"x"', '"']),
+        "Forwarded": "for=127.0.0.1;host=x",
+        "X-Forwarded-For": "127.0.0.1",
+        "X-HTTP-Method-Override": chance.pick(["DELETE", "POST"]),
+        "Cookie": chance.pick(["a=b", "x" * 5000]),
+        "Origin": "https://evil.example",
+        "Range": "bytes=0-1",
+        "X-Many": "y" * 17_000,
+        "Connection": chance.pick(["close", "keep-alive", "upgrade"]),
+        "Upgrade": chance.pick(["h2c", "websocket"]),
     }
-    for name in draw(st.lists(st.sampled_from(sorted(games)), max_size=2, unique=True)):
-        found.append((name, draw(games[name])))
+    for name in chance.some(games, 2) if chance.coin() else []:
+        found.append((name, games[name]))
     return found
 
 
-def warped(draw, path):
-    how = draw(st.integers(0, 9))
-    at = draw(st.integers(0, len(path) - 1))
+def warped(chance, path):
+    how = chance.number(0, 9)
+    at = chance.number(0, len(path) - 1)
     return [
         path + "/",
         "/" + path,
@@ -276,33 +301,33 @@ QUERIES = ["state", "task", "job", "workload", "owner", "issuer", "template", "t
 QUERIES += ["limit", "cursor", "from", "until", "lease", "type"]
 
 
-@st.composite
-def requests(draw, routes, seeds, hosts):
+def make(chance, routes, seeds, hosts):
     """A request for one of the routes."""
-    route = draw(st.sampled_from(routes))
-    path = "/".join(one_of(draw, seeds.ids, "x") if part.startswith("{") else part for part in route["path"].split("/"))
-    if draw(st.integers(0, 19)) == 0:
-        path = warped(draw, path)
-    method = route["verb"] if draw(st.integers(0, 9)) else draw(st.sampled_from(METHODS))
+    # What changes something is asked more often.
+    route = chance.choices(routes, [4 if route["verb"] == "POST" else 1 for route in routes])[0]
+    path = "/".join(one_of(chance, seeds.ids, "x") if part.startswith("{") else part for part in route["path"].split("/"))
+    if chance.number(0, 19) == 0:
+        path = warped(chance, path)
+    method = route["verb"] if chance.number(0, 9) else chance.pick(METHODS)
     query = ""
-    if draw(st.integers(0, 3)) == 0:
-        fields = [(draw(st.sampled_from(QUERIES)), draw(odd | st.sampled_from(["active", "jwt", "1", "500"])))]
-        query = "?" + form_body(draw, mutated(draw, fields, seeds)).decode("utf-8", "replace")
-        query = "".join(letter for letter in query if letter not in " \r\n\t\x00") if draw(st.integers(0, 3)) else query
-    found = headers(draw, seeds, hosts[route["listener"]])
+    if chance.number(0, 3) == 0:
+        fields = [(chance.pick(QUERIES), odd(chance) if chance.coin() else chance.pick(["active", "jwt", "1", "500"]))]
+        query = "?" + form_body(chance, mutated(chance, fields, seeds)).decode("utf-8", "replace")
+        query = "".join(letter for letter in query if letter not in " \r\n\t\x00") if chance.number(0, 3) else query
+    found = headers(chance, seeds, hosts[route["listener"]])
     body = b""
-    if method == "POST" or draw(st.integers(0, 19)) == 0:
+    if method == "POST" or chance.number(0, 19) == 0:
         if route["path"].startswith("/oauth2/"):
             fields = token_fields if route["path"] == "/oauth2/token" else asking_fields
-            body, media_type = form_body(draw, mutated(draw, fields(draw, seeds), seeds)), FORM
+            body, media_type = form_body(chance, mutated(chance, fields(chance, seeds), seeds)), FORM
         else:
-            body, media_type = json_body(draw, seeds), "application/json"
-        if draw(st.integers(0, 14)) == 0:
-            body = body + b"A" * draw(st.sampled_from([1, 60_000, 66_000]))
-        if draw(st.integers(0, 14)) == 0:
-            media_type = draw(st.sampled_from(MEDIA_TYPES))
+            body, media_type = json_body(chance, seeds), "application/json"
+        if chance.number(0, 14) == 0:
+            body = body + b"A" * chance.pick([1, 60_000, 66_000])
+        if chance.number(0, 14) == 0:
+            media_type = chance.pick(MEDIA_TYPES)
         found.append(("Content-Type", media_type))
-        if draw(st.integers(0, 9)) == 0:
+        if chance.number(0, 9) == 0:
             found.append(("Transfer-Encoding", "chunked"))
             body = f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n" if body else b"0\r\n\r\n"
         else:

@@ -6,7 +6,7 @@ Reads one JSON object from stdin: `routes` (verb, path, listener), `reasons` (co
 client that must be served every second. What an answer may be is in `Oracle`.
 
 Prints what it did as one JSON object; what must not be goes to stderr, a finding a line, and the
-exit code is 1. Hypothesis makes the requests, and makes those that fail smaller.
+exit code is 1.
 """
 
 import http.client
@@ -23,15 +23,12 @@ import traceback
 from collections import Counter
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from hypothesis import HealthCheck, Phase, given, settings
-
-from hostile_requests import CONTROL, EXCHANGE, FORM, JWT, Request, Seeds, requests
+from hostile_requests import CONTROL, EXCHANGE, FORM, JWT, Chance, Request, Seeds, make
 
 ANSWER_MAX_S = 5
 ATTACKERS = 4
 WARM_UP = 0.3
 POOL = 40
-BATCH = 40
 # Queues, the ledger's tree and the rows of what was really issued live in memory.
 GROWTH_MAX_KB = 48 * 1024
 
@@ -219,7 +216,7 @@ class Siege:
         self.findings, self.raw, self.good, self.live = [], Counter(), [], []
         with open(config["claims"]) as file:
             self.claims = json.load(file)
-        self.ends_at = time.monotonic() + config["seconds"]
+        self.ends_at, self.seed = float("inf"), config.get("seed", random.randrange(1 << 32))
 
     def over(self):
         return time.monotonic() >= self.ends_at or len(self.findings) >= 10
@@ -251,36 +248,30 @@ class Siege:
     # The four kinds of threads.
 
     def attack(self):
-        """Hypothesis against the broker, batch after batch."""
+        """Requests near what is right, and again requests of before."""
+        chance = self.chance()
         connections = {name: Connection(place) for name, place in self.places.items()}
-
-        @settings(
-            max_examples=BATCH,
-            deadline=None,
-            database=None,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-            print_blob=False,
-        )
-        @given(requests(self.config["routes"], self.seeds, self.hosts))
-        def batch(request):
-            if self.over():
-                return
+        sent = []
+        while not self.over():
+            again = sent and chance.random() < 0.1
+            request = chance.pick(sent) if again else make(chance, self.config["routes"], self.seeds, self.hosts)
             answer = None
             try:
                 began = time.monotonic()
                 answer = connections[request.listener].ask(request)
                 self.oracle.judge(request, answer, time.monotonic() - began)
             except Finding as finding:
-                raise Finding(f"{finding}\n  {request!r}\n  {answer!r}") from None
+                self.findings.append(f"{finding}\n  {request!r}\n  {answer!r}")
+                connections[request.listener].close()
+            self.keep(sent, request)
 
-        while not self.over():
-            batch()
+    def chance(self):
+        """Threads differ; what the requests are made of differs with each run anyhow."""
+        return Chance(f"{self.seed} {threading.current_thread().name}")
 
     def batter(self):
         """Bytes that are no whole request, more than one request, or not HTTP at all."""
-        chance = random.Random(seed := random.randrange(1 << 32))
-        sys.stderr.write(f"raw bytes from seed {seed}\n")
+        chance = self.chance()
         while not self.over():
             listener = chance.choice(["broker", "broker", "ops"])
             host, port, tls = self.places[listener]
@@ -343,7 +334,7 @@ class Siege:
 
     def move(self):
         """Starts tasks, feeds them, ends them: what attackers present is alive, ended, or overtaken."""
-        connection, chance = Connection(self.places["broker"]), random.Random()
+        connection, chance = Connection(self.places["broker"]), self.chance()
         while not self.over():
             fresh = self.evidence()
             fields = [("grant_type", EXCHANGE), ("subject_token_type", JWT), ("subject_token", fresh)]
@@ -457,7 +448,8 @@ class Siege:
     def run(self):
         self.prepare()
         files = self.open_files()
-        work = [("attacker", self.attack)] * ATTACKERS
+        self.ends_at = time.monotonic() + self.config["seconds"]
+        work = [(f"attacker {number}", self.attack) for number in range(ATTACKERS)]
         work += [("raw", self.batter), ("mover", self.move), ("good client", self.be_good)]
         threads = [self.guarded(name, do) for name, do in work]
         for thread in threads:
@@ -498,6 +490,7 @@ class Siege:
             "good": {"served": len(self.good), "slowest_s": round(max(self.good, default=0), 3)},
             "rss_kb": {"warm": warm_kb, "grown": grown_kb},
             "open_files": {"before": files, "after": open_files},
+            "seed": self.seed,
             "findings": len(self.findings),
         }
 
