@@ -8,6 +8,7 @@ use super::{
     api::{Api, Transport, WireError},
     args::DoorArgs,
     failure::{Exit, Failure},
+    proof::{self, Prover},
     session::Vars,
     settings,
 };
@@ -16,9 +17,15 @@ use crate::{
     sys::files,
 };
 
-/// A way to the broker.
+/// A way to the broker, and the key that we prove there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Door {
+pub struct Door {
+    pub way: Way,
+    pub dpop_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
     Remote(String),
     Socket(PathBuf),
 }
@@ -29,6 +36,42 @@ impl Door {
     /// `--addr` or `--state`, otherwise `DAYFLY_ADDR`, otherwise the socket of the settings' state
     /// folder. A socket must be there.
     pub fn find(args: &DoorArgs, vars: &Vars) -> Result<Self, Failure> {
+        Ok(Self { way: Way::find(args, vars)?, dpop_key: proof::place(args, vars) })
+    }
+
+    /// Operators: a token over the network, the peer's credentials on the socket.
+    pub fn operator(&self, vars: &Vars) -> Result<Api, Failure> {
+        let bearer = match (&self.way, vars.get("DAYFLY_TOKEN_FILE")) {
+            (Way::Socket(_), _) => None,
+            (Way::Remote(_), Some(file)) => Some(secret_file(Path::new(&file), "the token file")?),
+            (Way::Remote(_), None) => return Err(no_token()),
+        };
+        if self.dpop_key.is_none() && bearer.as_ref().is_some_and(|token| proof::is_bound(token.expose())) {
+            return Err(no_key());
+        }
+        self.api(vars, bearer)
+    }
+
+    /// Whoever this bearer is; `None` where the request itself says it.
+    pub fn api(&self, vars: &Vars, bearer: Option<Secret<String>>) -> Result<Api, Failure> {
+        let prover = self.dpop_key.as_deref().map(Prover::load).transpose()?;
+        match &self.way {
+            Way::Socket(path) => Ok(Api::new(Transport::socket(path.clone()), bearer).proving(prover, None)),
+            Way::Remote(addr) => {
+                let own = vars.get("DAYFLY_CA").or_else(|| vars.get("SSL_CERT_FILE"));
+                let transport = transport(addr, own.as_deref()).map_err(|failure| {
+                    failure.help("set DAYFLY_ADDR to the broker's issuer URL, as https://broker.example, and DAYFLY_CA to a PEM file")
+                })?;
+                // SECURITY: a proof names the broker that it is sent to, never what that calls itself
+                // (mix-up, T-60); a_proof_names_the_broker_that_it_goes_to.
+                Ok(Api::new(transport, bearer).proving(prover, Some(addr.clone())))
+            }
+        }
+    }
+}
+
+impl Way {
+    fn find(args: &DoorArgs, vars: &Vars) -> Result<Self, Failure> {
         let on_this_machine = args.state.is_some() || args.config.is_some();
         let from_vars = || vars.get("DAYFLY_ADDR").filter(|_| !on_this_machine);
         if let Some(addr) = args.addr.clone().or_else(from_vars) {
@@ -37,30 +80,6 @@ impl Door {
         let (dir, origin) = state_dir(args, vars)?;
         let socket = dir.join(SOCKET_NAME);
         if socket.exists() { Ok(Self::Socket(socket)) } else { Err(no_broker(&socket, &origin)) }
-    }
-
-    /// Operators: a token over the network, the peer's credentials on the socket.
-    pub fn operator(&self, vars: &Vars) -> Result<Api, Failure> {
-        let bearer = match (self, vars.get("DAYFLY_TOKEN_FILE")) {
-            (Self::Socket(_), _) => None,
-            (Self::Remote(_), Some(file)) => Some(secret_file(Path::new(&file), "the token file")?),
-            (Self::Remote(_), None) => return Err(no_token()),
-        };
-        self.api(vars, bearer)
-    }
-
-    /// Whoever this bearer is; `None` where the request itself says it.
-    pub fn api(&self, vars: &Vars, bearer: Option<Secret<String>>) -> Result<Api, Failure> {
-        let transport = match self {
-            Self::Socket(path) => Transport::socket(path.clone()),
-            Self::Remote(addr) => {
-                let own = vars.get("DAYFLY_CA").or_else(|| vars.get("SSL_CERT_FILE"));
-                transport(addr, own.as_deref()).map_err(|failure| {
-                    failure.help("set DAYFLY_ADDR to the broker's issuer URL, as https://broker.example, and DAYFLY_CA to a PEM file")
-                })?
-            }
-        };
-        Ok(Api::new(transport, bearer))
     }
 }
 
@@ -128,6 +147,11 @@ fn no_broker(socket: &Path, origin: &str) -> Failure {
         )
 }
 
+fn no_key() -> Failure {
+    Failure::new(Exit::NotAuthenticated, "the operator's token is bound to a key, and no key is given")
+        .help("name it with --dpop-key FILE, or export DAYFLY_DPOP_KEY=FILE: the key that `dayfly token` was given")
+}
+
 fn no_token() -> Failure {
     Failure::new(Exit::NotAuthenticated, "the broker at this address must be told who is calling")
         .because("`DAYFLY_TOKEN_FILE` is not set")
@@ -142,7 +166,7 @@ mod tests {
     use super::*;
 
     fn at(state: Option<&Path>, addr: Option<&str>) -> DoorArgs {
-        DoorArgs { addr: addr.map(str::to_owned), state: state.map(Path::to_owned), config: None }
+        DoorArgs { addr: addr.map(str::to_owned), state: state.map(Path::to_owned), ..DoorArgs::default() }
     }
 
     #[test]
@@ -151,10 +175,11 @@ mod tests {
         let socket = dir.path().join(SOCKET_NAME);
         std::fs::write(&socket, "").unwrap();
         let vars = Vars::given(&[("DAYFLY_ADDR", "https://v.example/")]);
-        let remote = |url: &str| Ok(Door::Remote(url.to_owned()));
+        let door = |way| Ok(Door { way, dpop_key: None });
+        let remote = |url: &str| door(Way::Remote(url.to_owned()));
         assert_eq!(Door::find(&at(None, None), &vars), remote("https://v.example"));
         assert_eq!(Door::find(&at(None, Some("https://o.example")), &vars), remote("https://o.example"));
-        assert_eq!(Door::find(&at(Some(dir.path()), None), &vars), Ok(Door::Socket(socket)));
+        assert_eq!(Door::find(&at(Some(dir.path()), None), &vars), door(Way::Socket(socket)));
     }
 
     #[test]
@@ -175,9 +200,24 @@ mod tests {
 
     #[test]
     fn an_address_without_a_token_is_not_authenticated() {
-        let failure = Door::Remote("https://b.example".to_owned()).operator(&Vars::given(&[])).unwrap_err();
+        let failure = at_b().operator(&Vars::given(&[])).unwrap_err();
         assert_eq!(failure.exit(), 4);
         assert!(failure.text("error").contains("DAYFLY_TOKEN_FILE"));
+    }
+
+    fn at_b() -> Door {
+        Door { way: Way::Remote("https://b.example".to_owned()), dpop_key: None }
+    }
+
+    #[test]
+    fn a_bound_token_without_its_key_is_not_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("op.token");
+        std::fs::write(&file, "e30.eyJjbmYiOnsiamt0IjoieCJ9fQ.x").unwrap();
+        let vars = Vars::given(&[("DAYFLY_TOKEN_FILE", file.to_str().unwrap())]);
+        let failure = at_b().operator(&vars).unwrap_err();
+        assert_eq!(failure.exit(), 4);
+        assert!(failure.text("error").contains("--dpop-key"));
     }
 
     #[test]

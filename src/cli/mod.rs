@@ -17,6 +17,7 @@ mod lease;
 mod ledger;
 mod policy;
 mod print;
+mod proof;
 mod revoke;
 #[cfg(test)]
 mod samples;

@@ -7,7 +7,7 @@ use dayfly_domain::{State, TaskId};
 use super::{
     api::{Api, ApiError},
     args::{ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs},
-    door::Door,
+    door::{Door, Way},
     ended,
     failure::Failure,
     print::{self, Shown, text},
@@ -85,7 +85,7 @@ pub fn more(more: bool, session: &Session) {
 /// one; otherwise the socket.
 fn holder(args: &TaskEndArgs, vars: &Vars) -> Result<Api, Failure> {
     let door = Door::find(&args.door, vars)?;
-    let has_token = matches!(door, Door::Remote(_)) && vars.get("DAYFLY_TOKEN_FILE").is_some();
+    let has_token = matches!(door.way, Way::Remote(_)) && vars.get("DAYFLY_TOKEN_FILE").is_some();
     let operator = has_token && args.id.is_some();
     let from_vars = || vars.get("DAYFLY_TASK_FILE").map(PathBuf::from).filter(|_| !operator);
     match args.task_file.clone().or_else(from_vars) {

@@ -8,7 +8,8 @@ use super::{
     Flow,
     group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
     introspect::Authority,
-    words::{Caller, EndAnswer, Presented, Refused},
+    possession::Held,
+    words::{Caller, EndAnswer, Possession, Presented, Refused},
 };
 use crate::{
     lease::{End, Label, Lease, Now},
@@ -138,6 +139,21 @@ impl Flow {
             self.end(lease_group(id, "bearer".to_owned(), None)).await?;
         }
         Ok(())
+    }
+
+    /// The same with a proof. RFC 7009 clients send none, and whoever finds a leaked token shall be able
+    /// to end it, so a bound token needs none here (`a_leaked_bound_token_is_ended_without_its_key`);
+    /// but one that is sent is not ignored.
+    pub async fn revoke_with_proof(&self, token: &Presented, possession: &Possession) -> Result<(), Refused> {
+        let now = self.time.now();
+        let proof = self.read_proof(possession, None, now)?;
+        // Strangers' proofs cost neither a signature check nor room in the memory of used ones.
+        if self.lease_of(token).is_none() {
+            return Ok(());
+        }
+        // Another key than the token's ends it as well as no key.
+        self.hold(Held::Free, Some(proof), now)?.map_err(|_| Reason::Dpop)?;
+        self.revoke_presented(token).await
     }
 
     /// Whether nothing needs to be written to keep a lease from living on, and what ended it. An

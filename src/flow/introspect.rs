@@ -6,12 +6,13 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use dayfly_domain::{LeaseId, Reason, State, TaskId, Workload, bundle::Action};
-use dayfly_verifier::{Jws, KeySet, read_task_token};
+use dayfly_verifier::{Jws, KeySet, inspect_task_token};
 use subtle::ConstantTimeEq;
 
 use super::{
     Flow,
     issue::{is_handle, workload_of},
+    possession::Held,
     sha256,
     words::{Caller, Introspected, Presented, Refused, Shown},
 };
@@ -77,20 +78,36 @@ impl Flow {
     /// Who holds this secret (token for the broker, or handle). Never says why not; only a proof
     /// that is wrong in itself is an error.
     pub async fn caller(&self, shown: &Shown) -> Result<Caller, Refused> {
-        if shown.bound || shown.possession.is_some() {
-            return Err(Reason::Dpop.into());
-        }
-        if is_handle(shown.secret.expose()) {
-            let row = self.task_of_handle(&shown.secret).await.ok().flatten();
-            return Ok(row.map_or(Caller::Nobody, |row| Caller::Handle { task: row.id }));
-        }
+        let Shown { secret, bound, possession } = shown;
         let now = self.time.now();
-        Ok(self.broker_token(&shown.secret, now).unwrap_or(Caller::Nobody))
+        let proof = possession.as_ref().map(|given| self.read_proof(given, Some(secret), now)).transpose()?;
+        if *bound && proof.is_none() {
+            return Err(Refused {
+                hint: Some("`Authorization: DPoP` goes with a `DPoP` header".to_owned()),
+                ..Reason::Dpop.into()
+            });
+        }
+        let Some((caller, held)) = self.holder(secret, now).await else { return Ok(Caller::Nobody) };
+        // SECURITY: what is bound is nobody's as a bearer, and what is not bound is nobody's with the
+        // scheme of what is; a_bound_handle_is_nobodys_as_a_bearer
+        if *bound == (held == Held::Free) {
+            return Ok(Caller::Nobody);
+        }
+        Ok(self.hold(held, proof, now)?.map_or(Caller::Nobody, |_| caller))
+    }
+
+    /// Whose secret this is, and the key that it is bound to.
+    async fn holder(&self, secret: &Presented, now: Now) -> Option<(Caller, Held)> {
+        if is_handle(secret.expose()) {
+            let row = self.task_of_handle(secret).await.ok().flatten()?;
+            return Some((Caller::Handle { task: row.id }, Held::of_task(&row)));
+        }
+        self.broker_token(secret, now)
     }
 
     /// A live task token whose target is the broker itself.
-    fn broker_token(&self, bearer: &Presented, now: Now) -> Option<Caller> {
-        let (id, lease, jws) = self.lease_of(bearer)?;
+    fn broker_token(&self, token: &Presented, now: Now) -> Option<(Caller, Held)> {
+        let (id, lease, jws) = self.lease_of(token)?;
         let live = self.table.lease_state(&lease, now).0 == State::Active;
         if !live || &*lease.target != BROKER {
             return None;
@@ -99,7 +116,8 @@ impl Flow {
         let actions = details.get("actions")?.as_array()?;
         let actions: Option<Arc<[Action]>> = actions.iter().map(|action| action.as_str().map(Arc::from)).collect();
         let owner = self.table.task(lease.task)?.owner;
-        Some(Caller::Token { task: lease.task, lease: id, owner, actions: actions? })
+        let caller = Caller::Token { task: lease.task, lease: id, owner, actions: actions? };
+        Some((caller, Held::of_lease(lease.thumbprint)))
     }
 
     /// The lease of exactly this token. What the token says can then be believed: it is ours.
@@ -127,7 +145,7 @@ impl Flow {
         if !visible || self.table.lease_state(&lease, now).0 != State::Active {
             return Ok(None);
         }
-        Ok(Some(Introspected { claims: jws.unverified_claims().clone(), task: lease.task }))
+        Ok(Some(Introspected { claims: jws.into_unverified_claims(), task: lease.task }))
     }
 
     /// A token that we signed and that is in date, over a lease we do not know: somebody signs
@@ -135,7 +153,8 @@ impl Flow {
     fn look_for_forgery(&self, token: &Presented, now: Now) {
         let Some(audience) = audience_of(token) else { return };
         let Ok(keys) = KeySet::parse(self.keyring.jwks().to_string().as_bytes()) else { return };
-        let Ok(claims) = read_task_token(token.expose(), &keys, &self.issuer, &audience, now.at) else { return };
+        // One that is bound is a forgery without its proof too.
+        let Ok(claims) = inspect_task_token(token.expose(), &keys, &self.issuer, &audience, now.at) else { return };
         let lease = claims.claims().jti;
         // A token of a lease that is merely over is no forgery.
         if self.reader.lease(lease).is_ok_and(|row| row.is_some()) {
@@ -174,6 +193,10 @@ impl Flow {
     }
 
     fn may_see_lease(&self, authority: &Authority, action: &str, id: LeaseId, lease: &Lease) -> bool {
+        // Asked by a server for each of its requests: the target's name says it all.
+        if let Authority::Verifier { targets, .. } = authority {
+            return action == INTROSPECT && reaches(targets, &lease.target);
+        }
         let Some(task) = self.table.task(lease.task) else { return false };
         let id = id.to_string();
         let facts = RowFacts {
@@ -197,11 +220,14 @@ impl Flow {
                 policy.may(&Reach::Workload { workload, owner, actions }, action, row)
             }
             Authority::Handle { .. } => false,
-            Authority::Verifier { targets, .. } => {
-                action == INTROSPECT && targets.iter().any(|target| **target == *row.target)
-            }
+            Authority::Verifier { targets, .. } => action == INTROSPECT && reaches(targets, row.target),
         }
     }
+}
+
+// SECURITY: `a_foreign_targets_token_is_inactive`.
+fn reaches(targets: &[Arc<str>], target: &str) -> bool {
+    targets.iter().any(|own| **own == *target)
 }
 
 fn audience_of(token: &Presented) -> Option<String> {

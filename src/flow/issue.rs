@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
-use dayfly_verifier::Refusal as TokenRefusal;
+use dayfly_verifier::{Binding, Refusal as TokenRefusal, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, commit,
+    Flow, SAMPLE, commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
+    possession::{Held, proven},
     refuse::Refusal,
     sha256,
     words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
@@ -25,9 +26,6 @@ use crate::{
     sys::{entropy, offload::offload},
 };
 
-/// Of garbage and strangers, one in so many is logged.
-const SAMPLE: u64 = 64;
-
 const HANDLE_PREFIX: &str = "dtc_";
 
 /// Who is asking, whatever proved it.
@@ -37,6 +35,8 @@ struct Asking<'a> {
     issued_at: UnixMs,
     /// Of a task that is fed; absent when one is opened.
     task: Option<&'a TaskRow>,
+    /// The key that was proven with this request.
+    binding: Option<&'a Binding>,
 }
 
 /// A decision, planned and signed, waiting for the commit.
@@ -60,17 +60,21 @@ impl Flow {
         if !now.safe {
             return Err(Reason::Clock.into());
         }
-        let Exchange { subject, ask, possession } = exchange;
-        if possession.is_some() {
-            return Err(Reason::Dpop.into());
-        }
-        let kind = Context::kind_of(&ask.what);
-        let issued = match subject {
-            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, now).await,
-            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, now).await,
-        };
+        let kind = Context::kind_of(&exchange.ask.what);
+        let issued = self.exchanged(exchange, now).await;
         count(kind, &issued);
         issued
+    }
+
+    // SECURITY: a proof uses up nothing of the evidence that it comes with;
+    // a_garbage_proof_does_not_use_up_the_evidence
+    async fn exchanged(&self, exchange: Exchange, now: Now) -> Result<Issued, Refused> {
+        let Exchange { subject, ask, possession } = exchange;
+        let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
+        match subject {
+            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, proof, now).await,
+            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, proof, now).await,
+        }
     }
 
     async fn open(
@@ -78,16 +82,19 @@ impl Flow {
         token: &Presented,
         control_s256: Option<[u8; 32]>,
         ask: Ask,
+        proof: Option<UnverifiedProof>,
         now: Now,
     ) -> Result<Issued, Refused> {
         let proven = self.prove(token, &ask, now).await?;
+        let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
             (Some(hash), _) => hash,
             (None, Some(handle)) => sha256(handle.expose().as_bytes()),
             (None, None) => return Err(Reason::Internal.into()),
         };
-        let asking = Asking { workload: proven.workload(), ask: &ask, issued_at: proven.issued_at(), task: None };
+        let (workload, issued_at) = (proven.workload(), proven.issued_at());
+        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref() };
         let opening = Opening { proven: &proven, handle_hash };
         let mut issued = self.decide_twice(&asking, Some(&opening), None).await?;
         issued.handle = made;
@@ -100,7 +107,7 @@ impl Flow {
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
-                let context = context(&policy, ask, 0);
+                let context = context(&policy, ask, 0, BindingKind::Bearer);
                 let bundle = policy.bundle().fingerprint;
                 let refusal = Refusal {
                     workload: *workload,
@@ -131,9 +138,12 @@ impl Flow {
         handle: &Presented,
         supersede_s: Option<u8>,
         mut ask: Ask,
+        proof: Option<UnverifiedProof>,
         now: Now,
     ) -> Result<Issued, Refused> {
         let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
+        // Without its own key's proof a bound handle looks unknown.
+        let binding = self.hold(Held::of_task(&row), proof, now)?.map_err(|_| Reason::Handle)?;
         match self.table.task_state(row.id, now) {
             Some(State::Active) => {}
             // Written, and not yet in memory: the commit that opened it is about to be applied.
@@ -149,7 +159,7 @@ impl Flow {
         ask.ticket.clone_from(&row.ticket);
         let workload = workload_of(&row).ok_or(Reason::Ended)?;
         let issued_at = UnixMs::from_s(row.evidence_iat_s);
-        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row) };
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row), binding: binding.as_ref() };
         self.decide_twice(&asking, None, supersede_s).await
     }
 
@@ -198,7 +208,7 @@ impl Flow {
         now: Now,
     ) -> Result<Prepared, Refused> {
         let evidence_age_s = age_s(asking, now);
-        let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s };
+        let circumstances = Circumstances { proven: proven(asking.binding), evidence_age_s };
         let grant = match policy.decide(asking.workload, asking.ask, circumstances) {
             Decision::Permit(grant) => grant,
             Decision::Deny(denied) => {
@@ -237,7 +247,8 @@ impl Flow {
             (None, None) => return Err(Reason::Internal.into()),
         };
         let bundle = policy.bundle().fingerprint;
-        let asked = Asked { ask: asking.ask, context: context(policy, asking.ask, age_s(asking, now)) };
+        let context = context(policy, asking.ask, age_s(asking, now), proven(asking.binding));
+        let asked = Asked { ask: asking.ask, context };
         let mut events = Vec::new();
         if opening.is_some() {
             events.push(ledger::task_opened(stamp(now)?, row, &asking.workload.claims, &asked, bundle));
@@ -245,7 +256,7 @@ impl Flow {
         let minted = match asking.ask.what {
             What::TaskOnly => None,
             What::Credential { .. } => {
-                let (lease, signed) = self.mint(policy, grant, asking.workload, row, now)?;
+                let (lease, signed) = self.mint(policy, grant, asking, row, now)?;
                 events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
                 Some((lease, signed))
             }
@@ -261,7 +272,7 @@ impl Flow {
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
-            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed)),
+            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
         };
         Ok(Prepared { group, committed, answer, lease })
     }
@@ -270,7 +281,7 @@ impl Flow {
         &self,
         policy: &Policy,
         grant: &Grant,
-        workload: &Workload,
+        asking: &Asking<'_>,
         row: &TaskRow,
         now: Now,
     ) -> Result<(LeaseRow, Signed), Refused> {
@@ -278,14 +289,14 @@ impl Flow {
         let terms = Terms {
             issuer: &self.issuer,
             trust_domain: &policy.bundle().trust_domain,
-            workload,
+            workload: asking.workload,
             task: row.id,
             lease: LeaseId::from_parts(now.at.as_ms().max(0) as u64, random()?),
             now: now.at,
             deadline: row.deadline,
             ticket: row.ticket.as_deref(),
         };
-        let signed = Plan::new(grant, &terms).and_then(|plan| plan.sign(&self.keyring));
+        let signed = Plan::new(grant, &terms, asking.binding).and_then(|plan| plan.sign(&self.keyring));
         let signed = signed.map_err(|error| {
             tracing::warn!(%error, "nothing was minted");
             Refused::from(error.reason())
@@ -301,7 +312,7 @@ impl Flow {
             issued_at: now.at,
             expires: UnixMs::from_s(signed.window.exp_s),
             credential_hash: signed.hash,
-            thumbprint: None,
+            thumbprint: thumbprint(asking),
             end: None,
         };
         Ok((lease, signed))
@@ -357,7 +368,7 @@ fn refusal(policy: &Policy, asking: &Asking<'_>, reason: Reason, now: Now) -> Re
     Refusal {
         workload: asking.workload.clone(),
         ask: asking.ask.clone(),
-        context: context(policy, asking.ask, age_s(asking, now)),
+        context: context(policy, asking.ask, age_s(asking, now), proven(asking.binding)),
         reason,
         policies: Vec::new(),
         bundle: policy.bundle().fingerprint,
@@ -367,9 +378,13 @@ fn refusal(policy: &Policy, asking: &Asking<'_>, reason: Reason, now: Now) -> Re
 }
 
 /// What the decision was made on, as recorded.
-fn context(policy: &Policy, ask: &Ask, age_s: i64) -> Context {
+fn context(policy: &Policy, ask: &Ask, age_s: i64, proven: BindingKind) -> Context {
     let (ttl, pairs) = policy.asked(ask);
-    Context { ttl, kind: Context::kind_of(&ask.what).to_owned(), binding: "bearer".to_owned(), age_s, ask: pairs }
+    Context { ttl, kind: Context::kind_of(&ask.what).to_owned(), binding: proven.to_string(), age_s, ask: pairs }
+}
+
+fn thumbprint(asking: &Asking<'_>) -> Option<String> {
+    asking.binding.map(|binding| binding.thumbprint().to_string())
 }
 
 fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: UnixMs) -> Result<TaskRow, Refused> {
@@ -394,8 +409,8 @@ fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: Unix
         evidence_exp_s: opening.proven.expires().as_s(),
         claims: Some(json(&workload.claims)),
         handle_hash: opening.handle_hash,
-        bound: Bound::None,
-        thumbprint: None,
+        bound: if asking.binding.is_some() { Bound::Jkt } else { Bound::None },
+        thumbprint: thumbprint(asking),
         opened_at: now,
         deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
         end: None,
@@ -428,7 +443,13 @@ fn issued_event(
     Ok(ledger::issued(stamp(now)?, &facts))
 }
 
-fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) -> Option<IssuedCredential> {
+fn credential(
+    grant: &Grant,
+    row: &TaskRow,
+    lease: &LeaseRow,
+    signed: Signed,
+    binding: Option<&Binding>,
+) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
     let checking = Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
@@ -436,7 +457,7 @@ fn credential(grant: &Grant, row: &TaskRow, lease: &LeaseRow, signed: Signed) ->
         lease: lease.id,
         token: signed.token,
         kind: target.kind,
-        binding: target.binding,
+        binding: proven(binding),
         target_uri: target.uri.clone(),
         actions: target.actions.iter().map(ToString::to_string).collect(),
         purpose: grant.purpose().to_string(),

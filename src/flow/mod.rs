@@ -7,11 +7,13 @@ mod end;
 mod group;
 mod introspect;
 mod issue;
+mod possession;
 mod read;
 mod refuse;
 mod start;
 mod swap;
 mod upkeep;
+mod verifier;
 mod words;
 
 use std::{
@@ -27,7 +29,7 @@ use tokio::sync::mpsc;
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
 use crate::{
-    intake::IssuerKeys,
+    intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
     mint::Keyring,
@@ -43,6 +45,9 @@ pub use words::{
     Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
+/// Of garbage and strangers, one in so many is logged.
+const SAMPLE: u64 = 64;
+
 /// The broker, as its doors see it. Cheap to clone.
 #[derive(Clone)]
 pub struct Flow(Arc<Shared>);
@@ -56,6 +61,7 @@ pub struct Shared {
     reader: Reader,
     keyring: Keyring,
     keys: IssuerKeys,
+    proofs: ProofDesk,
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
@@ -64,6 +70,8 @@ pub struct Shared {
     /// Ends that are in force and wait for the writer.
     ends: Mutex<VecDeque<group::EndGroup>>,
     refusals: refuse::Refusals,
+    /// Of verifiers that proved themselves.
+    outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
     store_fault: ArcSwap<Option<String>>,
     /// Why the last load of the bundle was refused, while it is so.

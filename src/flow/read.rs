@@ -2,7 +2,7 @@
 //! who may see them. Unknown and not-visible look the same (law L7).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::{EventId, LeaseId, Reason, State, TaskId};
+use dayfly_domain::{Bound, EventId, LeaseId, Reason, State, TaskId};
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -225,7 +225,7 @@ impl Flow {
             workload: task.workload.clone(),
             owner: task.owner.clone(),
             template: task.template.clone(),
-            bound: task.bound,
+            bound: if row.thumbprint.is_some() { Bound::Jkt } else { Bound::None },
             state,
             cause: end.map(|end| end.cause),
             ended_at: end.map(|end| end.at),

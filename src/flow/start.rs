@@ -19,9 +19,10 @@ use super::{
     group,
     refuse::Refusals,
     swap::NotSwapped,
+    verifier::Outcomes,
 };
 use crate::{
-    intake::IssuerKeys,
+    intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError},
@@ -81,6 +82,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         reader: store.reader(),
         keyring,
         keys: IssuerKeys::new(Fetcher::new()),
+        proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
         source,
         strict_rollback,
@@ -88,6 +90,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         records: Mutex::default(),
         ends: Mutex::new(VecDeque::new()),
         refusals: Refusals::default(),
+        outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),
         cursor_key: hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>()?),

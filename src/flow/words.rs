@@ -93,6 +93,7 @@ pub struct IssuedCredential {
     pub lease: LeaseId,
     pub token: Presented,
     pub kind: Kind,
+    /// `Dpop` whenever a proof came, whatever the target asks for.
     pub binding: BindingKind,
     pub target_uri: Arc<str>,
     pub actions: Vec<String>,

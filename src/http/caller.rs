@@ -1,36 +1,47 @@
 //! Who is calling, as far as headers and connection say it. Whether a bearer secret is worth
 //! anything is `flow`'s to say.
 
-use axum::http::{HeaderMap, header::AUTHORIZATION, request::Parts};
-use dayfly_domain::{Reason, Secret};
+use axum::http::{HeaderMap, Method, header::AUTHORIZATION, request::Parts};
+use dayfly_domain::Secret;
 
-use super::Peer;
+use super::{Peer, proof};
 use crate::flow::{Caller, Flow, Presented, Refused, Shown};
 
-/// The caller of a route that needs one. A sender-constrained scheme is refused: part 1 cannot
-/// check its proof.
+/// The caller of a route that needs one.
 pub(super) async fn caller(flow: &Flow, parts: &Parts) -> Result<Caller, Refused> {
-    no_proof(&parts.headers)?;
+    let possession = proof::of(&parts.headers, method(parts), parts.uri.path())?;
     match Standing::of(&parts.headers, parts.extensions.get()) {
+        Standing::Shown { secret, bound } => flow.caller(&Shown { secret, bound, possession }).await,
+        // A proof binds the secret that it comes with; alone it would promise what is not there.
+        Standing::Local { .. } | Standing::Nobody if possession.is_some() => {
+            Err(proof::refused("a proof goes with a token or a handle in `Authorization`"))
+        }
         Standing::Local { uid } => Ok(Caller::Operator { uid }),
-        Standing::Bearer(secret) => flow.caller(&Shown { secret, bound: false, possession: None }).await,
         Standing::Nobody => Ok(Caller::Nobody),
-        Standing::Dpop => Err(Reason::Dpop.into()),
     }
 }
 
-/// A proof of possession is refused wherever one is sent: unchecked, it would promise a binding
-/// that is not there.
-pub(super) fn no_proof(headers: &HeaderMap) -> Result<(), Refused> {
-    if headers.contains_key("dpop") { Err(Reason::Dpop.into()) } else { Ok(()) }
+/// As the table of routes knows them; a proof for any other has no route to be for.
+fn method(parts: &Parts) -> &'static str {
+    match parts.method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        _ => "",
+    }
 }
 
 /// What a request brings to be recognised by.
 #[derive(Debug)]
 enum Standing {
-    Local { uid: u32 },
-    Bearer(Presented),
-    Dpop,
+    Local {
+        uid: u32,
+    },
+    /// `bound`: with the scheme `DPoP`, otherwise `Bearer`.
+    Shown {
+        secret: Presented,
+        bound: bool,
+    },
     Nobody,
 }
 
@@ -49,12 +60,10 @@ impl Standing {
     fn of_header(value: &str) -> Self {
         let (scheme, secret) = value.split_once(' ').unwrap_or((value, ""));
         let secret = secret.trim_matches(' ');
-        if scheme.eq_ignore_ascii_case("dpop") {
-            return Self::Dpop;
-        }
         let whole = !secret.is_empty() && secret.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
-        if scheme.eq_ignore_ascii_case("bearer") && whole {
-            return Self::Bearer(Secret::new(secret.to_owned()));
+        let bound = scheme.eq_ignore_ascii_case("dpop");
+        if whole && (bound || scheme.eq_ignore_ascii_case("bearer")) {
+            return Self::Shown { secret: Secret::new(secret.to_owned()), bound };
         }
         Self::Nobody
     }
@@ -85,7 +94,9 @@ mod tests {
     #[test]
     fn a_bearer_is_judged_by_its_secret_on_the_socket_too() {
         for header in ["Bearer dtc_x", "bearer dtc_x", "BEARER  dtc_x"] {
-            let Standing::Bearer(secret) = Standing::of(&sent(&[header]), SOCKET) else { panic!("{header}") };
+            let Standing::Shown { secret, bound: false } = Standing::of(&sent(&[header]), SOCKET) else {
+                panic!("{header}")
+            };
             assert_eq!(secret.expose(), "dtc_x");
         }
     }
@@ -100,8 +111,12 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_that_cannot_be_checked_is_no_bearer() {
-        assert!(matches!(Standing::of(&sent(&["DPoP a"]), SOCKET), Standing::Dpop));
-        assert!(matches!(Standing::of(&sent(&["dpop"]), None), Standing::Dpop));
+    fn the_scheme_of_a_bound_secret_is_no_bearer() {
+        for header in ["DPoP dtc_x", "dpop dtc_x", "DPOP  dtc_x"] {
+            assert!(matches!(Standing::of(&sent(&[header]), SOCKET), Standing::Shown { bound: true, .. }), "{header}");
+        }
+        for header in ["DPoP", "DPoP ", "DPoP a b", "DPoPdtc_x"] {
+            assert!(matches!(Standing::of(&sent(&[header]), SOCKET), Standing::Nobody), "{header}");
+        }
     }
 }

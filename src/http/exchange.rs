@@ -8,6 +8,7 @@ use dayfly_domain::{Kind, Reason, Secret};
 use super::{
     details::{self, Details},
     form::Fields,
+    proof,
 };
 use crate::{
     flow::{Exchange, Refused, Subject},
@@ -47,20 +48,14 @@ pub(super) fn asks_with_details(fields: &Fields) -> bool {
 }
 
 /// One request, whole or refused.
-pub(super) fn parse(headers: &HeaderMap, mut fields: Fields) -> Result<Exchange, Refused> {
-    no_proof(headers)?;
+pub(super) fn parse(headers: &HeaderMap, path: &str, mut fields: Fields) -> Result<Exchange, Refused> {
+    let possession = proof::of(headers, "POST", path)?;
     grant_type(&mut fields)?;
     no_foreign_parts(&fields)?;
     no_empty(&mut fields)?;
     let subject = subject(&mut fields)?;
     let ask = ask(&mut fields, &subject)?;
-    Ok(Exchange { subject, ask, possession: None })
-}
-
-// SECURITY: a proof that is not checked must not be taken for none: the caller would hold a
-// bearer token and believe it bound; a_dpop_proof_is_refused_not_ignored
-fn no_proof(headers: &HeaderMap) -> Result<(), Refused> {
-    if headers.contains_key("dpop") { Err(Reason::Dpop.into()) } else { Ok(()) }
+    Ok(Exchange { subject, ask, possession })
 }
 
 fn grant_type(fields: &mut Fields) -> Result<(), Refused> {

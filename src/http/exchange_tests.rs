@@ -40,7 +40,7 @@ fn encoded(form: &[(&'static str, String)]) -> String {
 }
 
 fn read(form: &[(&'static str, String)]) -> Result<Exchange, Refused> {
-    parse(&HeaderMap::new(), Fields::parse(encoded(form).as_bytes()).unwrap())
+    parse(&HeaderMap::new(), "/oauth2/token", Fields::parse(encoded(form).as_bytes()).unwrap())
 }
 
 fn reason(form: &[(&'static str, String)]) -> Option<Reason> {
@@ -138,10 +138,15 @@ fn t_076_two_different_audiences_are_refused() {
 }
 
 #[test]
-fn a_dpop_proof_is_refused_not_ignored() {
-    let headers = HeaderMap::from_iter([("dpop".parse().unwrap(), "x".parse().unwrap())]);
-    let fields = Fields::parse(encoded(&evidence()).as_bytes()).unwrap();
-    assert_eq!(parse(&headers, fields).unwrap_err().reason, Reason::Dpop);
+fn a_dpop_proof_goes_along_and_two_are_refused() {
+    let proofs = |texts: &[&str]| -> HeaderMap {
+        texts.iter().map(|text| ("dpop".parse().unwrap(), text.parse().unwrap())).collect()
+    };
+    let parse = |headers| parse(&headers, "/oauth2/token", Fields::parse(encoded(&evidence()).as_bytes()).unwrap());
+    let possession = parse(proofs(&["x"])).unwrap().possession.unwrap();
+    assert_eq!((possession.proof.expose().as_str(), possession.method), ("x", "POST"));
+    assert_eq!(possession.path, "/oauth2/token");
+    assert_eq!(parse(proofs(&["x", "x"])).unwrap_err().reason, Reason::Dpop);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use axum::{
     },
     response::Response,
 };
+use dayfly_verifier::{algorithms, dpop::proof_algs};
 use serde_json::{Value, json};
 
 use super::{details::DAYFLY_TASK, refusal::with};
@@ -58,11 +59,14 @@ pub(super) fn metadata(issuer: &str) -> Value {
         "token_endpoint": format!("{issuer}/oauth2/token"),
         "jwks_uri": format!("{issuer}/oauth2/jwks"),
         "introspection_endpoint": format!("{issuer}/oauth2/introspect"),
+        "introspection_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "introspection_endpoint_auth_signing_alg_values_supported": algorithms().collect::<Vec<_>>(),
         "revocation_endpoint": format!("{issuer}/oauth2/revoke"),
         "revocation_endpoint_auth_methods_supported": ["none"],
         "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": ["none"],
+        "dpop_signing_alg_values_supported": proof_algs().collect::<Vec<_>>(),
         "authorization_details_types_supported": [DAYFLY_TASK],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
@@ -94,9 +98,19 @@ mod tests {
     #[test]
     fn what_is_not_built_is_not_promised() {
         let text = metadata("https://b.example").to_string();
-        for absent in ["dpop", "private_key_jwt", "authorization_endpoint", "registration", "tls_client"] {
+        for absent in ["client_secret", "authorization_endpoint", "registration", "tls_client"] {
             assert!(!text.contains(absent), "{absent}");
         }
+    }
+
+    #[test]
+    fn t_001_only_algorithms_with_a_public_key_are_offered_to_verifiers() {
+        let metadata = metadata("https://b.example");
+        assert_eq!(metadata["introspection_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
+        let offered = metadata["introspection_endpoint_auth_signing_alg_values_supported"].as_array().unwrap();
+        assert!(offered.contains(&json!("ES256")) && offered.contains(&json!("RS256")));
+        let symmetric = |alg: &Value| alg.as_str().is_none_or(|alg| alg.starts_with("HS") || alg == "none");
+        assert!(!offered.iter().any(symmetric), "{offered:?}");
     }
 
     #[test]

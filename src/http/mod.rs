@@ -1,5 +1,6 @@
 //! The HTTP door: forms and JSON in, flow's verbs, answers out. It holds no rules.
 
+mod assertion;
 mod body;
 mod caller;
 mod details;
@@ -12,6 +13,7 @@ mod metadata;
 mod oauth;
 mod ops;
 mod peer;
+mod proof;
 mod refusal;
 mod routes;
 pub mod shapes;
@@ -46,7 +48,8 @@ pub fn router(front: Front) -> Router {
         let (flow, metadata) = (flow.clone(), metadata.clone());
         async move {
             let answer = serve(&flow, &metadata, route, &context, request).await;
-            answer.unwrap_or_else(|refused| context.refuse(refused))
+            let answer = answer.unwrap_or_else(|refused| context.refuse(refused));
+            proof::invite(answer, route, &flow)
         }
     })
 }

@@ -9,11 +9,13 @@ use axum::{
 use dayfly_domain::Secret;
 
 use super::{
+    assertion::{self, Assertion},
     body,
-    caller::{caller, no_proof},
+    caller::caller,
     door::Context,
     exchange::{self, malformed},
     form::Fields,
+    proof,
     refusal::{ok, with},
     views,
 };
@@ -32,22 +34,31 @@ pub(super) async fn token(flow: &Flow, context: &Context, request: Request) -> R
 }
 
 async fn exchanged(flow: &Flow, parts: &Parts, fields: Fields) -> Result<Response, Refused> {
-    let exchange = exchange::parse(&parts.headers, fields)?;
+    let exchange = exchange::parse(&parts.headers, parts.uri.path(), fields)?;
     let issued = flow.exchange(exchange).await?;
     Ok(ok(&views::issued(issued)))
 }
 
 pub(super) async fn introspect(flow: &Flow, request: Request) -> Result<Response, Refused> {
-    let (parts, fields) = form(request).await?;
-    let caller = caller(flow, &parts).await?;
-    let introspected = flow.introspect(&caller, &presented(fields)?).await?;
+    let (parts, mut fields) = form(request).await?;
+    let assertion = assertion::take(&parts.headers, &mut fields)?;
+    let token = presented(fields)?;
+    let caller = match assertion {
+        Some(Assertion { assertion, client_id }) => flow.verifier(&assertion, client_id.as_deref()).await?,
+        None => caller(flow, &parts).await?,
+    };
+    let introspected = flow.introspect(&caller, &token).await?;
     Ok(ok(&views::introspected(introspected)))
 }
 
 pub(super) async fn revoke(flow: &Flow, request: Request) -> Result<Response, Refused> {
     let (parts, fields) = form(request).await?;
-    no_proof(&parts.headers)?;
-    flow.revoke_presented(&presented(fields)?).await?;
+    let possession = proof::of(&parts.headers, "POST", parts.uri.path())?;
+    let token = presented(fields)?;
+    match possession {
+        Some(possession) => flow.revoke_with_proof(&token, &possession).await?,
+        None => flow.revoke_presented(&token).await?,
+    }
     Ok(with(Response::new(Body::empty()), CACHE_CONTROL, "no-store"))
 }
 

@@ -63,6 +63,8 @@ pub enum Who {
     Action(&'static str),
     /// The same, or the handle of the row's own task.
     ActionOrHandle(&'static str),
+    /// The same, or a verifier with its `client_assertion` in the body.
+    ActionOrVerifier(&'static str),
     /// Whoever reaches the listener of health and metrics.
     Ops,
 }
@@ -75,6 +77,7 @@ impl fmt::Display for Who {
             Self::Possession => f.write_str("possession of the token"),
             Self::Action(action) => write!(f, "`{action}`"),
             Self::ActionOrHandle(action) => write!(f, "`{action}`, or the task's own handle"),
+            Self::ActionOrVerifier(action) => write!(f, "`{action}`, or a verifier's `client_assertion`"),
             Self::Ops => f.write_str("own listener"),
         }
     }
@@ -132,7 +135,7 @@ pub const ROUTES: &[RouteRow] = &[
     post(
         Route::Introspect,
         "/oauth2/introspect",
-        Who::Action("introspect"),
+        Who::ActionOrVerifier("introspect"),
         &[],
         "whether a token is active now (RFC 7662)",
     ),

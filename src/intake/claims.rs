@@ -113,16 +113,7 @@ fn refused(name: &str, what: &str) -> ClaimRefusal {
 }
 
 fn matches(when: &ClaimMatch, claims: &Claims) -> bool {
-    when.iter().all(|(name, wanted)| claims.get(name).is_some_and(|seen| holds(seen, wanted)))
-}
-
-fn holds(seen: &ClaimValue, wanted: &[ClaimValue]) -> bool {
-    match seen {
-        ClaimValue::Set(members) => members
-            .iter()
-            .any(|member| wanted.iter().any(|wanted| matches!(wanted, ClaimValue::String(text) if text == member))),
-        other => wanted.contains(other),
-    }
+    when.iter().all(|(name, wanted)| claims.get(name).is_some_and(|seen| seen.is_one_of(wanted)))
 }
 
 fn principal(issuer: &Issuer, profile: &Profile, claims: &Claims) -> Result<Arc<str>, ClaimRefusal> {

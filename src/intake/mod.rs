@@ -1,14 +1,17 @@
 //! Stage 1: who is it? Secret text becomes `Verified` claims, and those become [`Proven`].
 //!
 //! Garbage (bad signature, unknown issuer) and strangers (genuine, but nobody's here) end in this
-//! stage; only known workloads go on to policy, the store and the ledger.
+//! stage; only known workloads go on to policy, the store and the ledger. A verifier's assertion
+//! comes the same way and becomes [`ProvenVerifier`], which opens nothing.
 
 mod claims;
 mod keys;
+mod proof;
+mod verifier;
 
 use dayfly_domain::{
     Reason, UnixMs, Workload,
-    bundle::{Bundle, Issuer, IssuerKind},
+    bundle::{Bundle, Issuer, IssuerKind, Profile},
 };
 use dayfly_verifier::{Jws, Refusal, Rules, Verified, verify};
 use ring::digest;
@@ -16,6 +19,8 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{IssuerKeys, KeysError};
+pub use proof::{ProofDesk, ProofError};
+pub use verifier::{ProvenVerifier, prove_verifier};
 
 /// Leeway for `nbf` and `iat`; `exp` has none.
 pub const LEEWAY_S: u32 = 30;
@@ -95,53 +100,71 @@ pub async fn prove(
     now: UnixMs,
 ) -> Result<Proven, IntakeError> {
     let jws = Jws::parse(token)?;
-    let issuer = route(&jws, bundle, own_issuer)?;
-    let set = keys.of(issuer, jws.kid(), jws.alg(), now).await?;
-    let profile = bundle.profiles.get(&issuer.profile).ok_or(IntakeError::UnknownIssuer)?;
-    let rules = Rules {
-        issuer: issuer.url.clone(),
-        audience: issuer.audience.clone(),
-        algs: issuer.algs.clone(),
-        typ: issuer.typ.clone(),
-        max_age_s: Some(profile.max_age.as_s()),
-        leeway_s: LEEWAY_S,
-        max_ahead_s: MAX_AHEAD_S,
-    };
-    let verified = verify(&jws, &set, &rules, now)?;
-    let evidence_key = evidence_key(&issuer.url, &jws, verified.claims());
-    settle(verified, issuer, bundle, evidence_key)
+    let origin = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer)?;
+    let verified = origin.verify(&jws, keys, now).await?;
+    Ok(Proven {
+        evidence_key: evidence_key(&origin.issuer.url, &jws, verified.claims()),
+        issued_at: UnixMs::from_s(verified.issued_at_s()),
+        expires: UnixMs::from_s(verified.expires_at_s()),
+        workload: origin.read(&verified)?,
+    })
 }
 
-/// The issuer is known from the bundle, never learnt from the token: `iss` only picks a row.
-fn route<'a>(jws: &Jws, bundle: &'a Bundle, own_issuer: &str) -> Result<&'a Issuer, IntakeError> {
-    let url = jws.unverified_issuer().ok_or(Refusal::Issuer)?;
-    if url == own_issuer {
-        return Err(IntakeError::Own);
+/// The issuer that a token is said to be of, as the bundle knows it.
+struct Origin<'a> {
+    issuer: &'a Issuer,
+    profile: &'a Profile,
+}
+
+impl<'a> Origin<'a> {
+    /// The issuer is known from the bundle, never learnt from the token: `iss` only picks a row.
+    /// One kind of issuer is never taken for another.
+    // SECURITY: `a_workloads_evidence_is_no_assertion`, `an_assertion_is_no_evidence`.
+    fn of(jws: &Jws, kind: IssuerKind, bundle: &'a Bundle, own_issuer: &str) -> Result<Self, IntakeError> {
+        let url = jws.unverified_issuer().ok_or(Refusal::Issuer)?;
+        if url == own_issuer {
+            return Err(IntakeError::Own);
+        }
+        let fits = |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && &*issuer.url == url;
+        let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
+        let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
+            Value::Array(members) => members.first().and_then(Value::as_str),
+            other => other.as_str(),
+        });
+        let by_audience = candidates.iter().find(|issuer| audience.flatten() == Some(&*issuer.audience));
+        let issuer = *by_audience.or(candidates.first()).ok_or(IntakeError::UnknownIssuer)?;
+        let profile = bundle.profiles.get(&issuer.profile).ok_or(IntakeError::UnknownIssuer)?;
+        Ok(Self { issuer, profile })
     }
-    let fits = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && !issuer.disabled && &*issuer.url == url;
-    let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
-    let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
-        Value::Array(members) => members.first().and_then(Value::as_str),
-        other => other.as_str(),
-    });
-    let by_audience = candidates.iter().find(|issuer| audience.flatten() == Some(&*issuer.audience));
-    by_audience.or(candidates.first()).copied().ok_or(IntakeError::UnknownIssuer)
-}
 
-fn settle(
-    verified: Verified<Map<String, Value>>,
-    issuer: &Issuer,
-    bundle: &Bundle,
-    evidence_key: [u8; 32],
-) -> Result<Proven, IntakeError> {
-    let issued_at = UnixMs::from_s(verified.issued_at_s());
-    let expires = UnixMs::from_s(verified.expires_at_s());
-    let profile = bundle.profiles.get(&issuer.profile).ok_or(IntakeError::UnknownIssuer)?;
-    match read(issuer, profile, verified.claims()) {
-        Ok(workload) => Ok(Proven { workload, evidence_key, issued_at, expires }),
-        Err(ClaimRefusal::Stranger) => Err(IntakeError::Stranger),
-        Err(ClaimRefusal::Claim(what)) => Err(IntakeError::Claim(what)),
-        Err(ClaimRefusal::Refused { reason, workload }) => Err(IntakeError::Refused { reason, workload }),
+    /// Through the one gate, with this issuer's own keys.
+    async fn verify(
+        &self,
+        jws: &Jws,
+        keys: &IssuerKeys,
+        now: UnixMs,
+    ) -> Result<Verified<Map<String, Value>>, IntakeError> {
+        let issuer = self.issuer;
+        let set = keys.of(issuer, jws.kid(), jws.alg(), now).await?;
+        let rules = Rules {
+            issuer: issuer.url.clone(),
+            audience: issuer.audience.clone(),
+            algs: issuer.algs.clone(),
+            typ: issuer.typ.clone(),
+            max_age_s: Some(self.profile.max_age.as_s()),
+            leeway_s: LEEWAY_S,
+            max_ahead_s: MAX_AHEAD_S,
+        };
+        Ok(verify(jws, &set, &rules, now)?)
+    }
+
+    /// Pins, then typed claims.
+    fn read(&self, verified: &Verified<Map<String, Value>>) -> Result<Workload, IntakeError> {
+        read(self.issuer, self.profile, verified.claims()).map_err(|refusal| match refusal {
+            ClaimRefusal::Stranger => IntakeError::Stranger,
+            ClaimRefusal::Claim(what) => IntakeError::Claim(what),
+            ClaimRefusal::Refused { reason, workload } => IntakeError::Refused { reason, workload },
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_verifier::Thumbprint;
 
 use super::{calendar::Calendar, time::Now};
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
@@ -51,6 +52,8 @@ pub struct Lease {
     pub issued_at: UnixMs,
     pub expires: UnixMs,
     pub credential_hash: [u8; 32],
+    /// Of the key that the credential is bound to.
+    pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
 }
 
@@ -150,9 +153,8 @@ impl Table {
 
     /// The state of a task with its ancestors: what ended above has ended below.
     pub fn task_state(&self, id: TaskId, now: Now) -> Option<State> {
-        let task = self.task(id)?;
-        let own = task.state(now);
-        match (own, self.ancestor_end(&task, now)) {
+        let (own, parent) = self.tasks.get(&id).map(|task| (task.state(now), task.parent))?;
+        match (own, self.ancestor_end(parent, now)) {
             (State::Active, Some(_)) => Some(State::Ended),
             _ => Some(own),
         }
@@ -171,19 +173,23 @@ impl Table {
     }
 
     fn end_above(&self, lease: &Lease, now: Now) -> Option<End> {
-        let task = self.task(lease.task)?;
-        task.end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(&task, now))
+        let (end, parent) = self.ends_of(lease.task)?;
+        end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(parent, now))
     }
 
-    fn ancestor_end(&self, task: &Task, now: Now) -> Option<End> {
-        let mut parent = task.parent;
-        while let Some(above) = parent.and_then(|id| self.task(id)) {
-            if let Some(end) = above.end.filter(|end| end.at <= now.at) {
+    fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
+        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
+            if let Some(end) = end.filter(|end| end.at <= now.at) {
                 return Some(End { cause: Cause::ParentEnded, ..end });
             }
-            parent = above.parent;
+            parent = above;
         }
         None
+    }
+
+    /// What says whether a task has ended, without its record: asked for every introspection.
+    fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
+        self.tasks.get(&id).map(|task| (task.end, task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -304,6 +310,8 @@ impl Table {
             issued_at: row.issued_at,
             expires: row.expires,
             credential_hash: row.credential_hash,
+            // What cannot be read can be proven by no key: the credential is then nobody's.
+            thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
         };
         self.leases.insert(row.id, lease);

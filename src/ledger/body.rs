@@ -78,6 +78,9 @@ pub struct Body {
     /// SHA-256 of the handle, hex.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
+    /// RFC 7638 thumbprint of the key that the handle, or the credential, is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
     /// A block until then was written with this end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_until: Option<i64>,

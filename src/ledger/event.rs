@@ -159,6 +159,7 @@ pub fn task_opened(stamp: Stamp, task: &TaskRow, claims: &Claims, asked: &Asked<
         until: Some(task.deadline.as_ms()),
         evidence: Some(hex(&task.evidence_key)),
         handle: Some(hex(&task.handle_hash)),
+        jkt: task.thumbprint.clone(),
         bundle: Some(bundle.to_string()),
         ..Body::new("task_opened", Outcome::Success)
     };
@@ -183,6 +184,7 @@ pub fn issued(stamp: Stamp, facts: &Issue<'_>) -> Entry {
         ttl_s: Some(*ttl_s),
         until: Some(lease.expires.as_ms()),
         credential: Some(hex(&lease.credential_hash)),
+        jkt: lease.thumbprint.clone(),
         bundle: Some(bundle.to_string()),
         ..Body::new("issued", Outcome::Success)
     };

@@ -7,7 +7,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use dayfly_domain::{Cause, Claims, EventId, Kind, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, Claims, EventId, Kind, LeaseId, TaskId, UnixMs};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +63,7 @@ type Ending = (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>);
 struct Opened {
     evidence: String,
     handle: String,
+    jkt: Option<String>,
     deadline: i64,
     /// Owner, issuer, template, row, environment: what decides who may see it and when it ends by
     /// policy.
@@ -101,6 +102,7 @@ struct Issued {
     task: Option<TaskId>,
     until: i64,
     credential: String,
+    jkt: Option<String>,
     kind: Option<Kind>,
     at: i64,
     /// Target and row.
@@ -222,6 +224,7 @@ impl Verification {
         let opened = Opened {
             evidence: body.evidence.unwrap_or_default(),
             handle: body.handle.unwrap_or_default(),
+            jkt: body.jkt,
             deadline: body.until.unwrap_or_default(),
             words: [body.owner, body.issuer, body.template, body.row, body.environment],
             grants: body.grants,
@@ -242,8 +245,9 @@ impl Verification {
         let credential = body.credential.unwrap_or_default();
         let words = [body.target, body.row];
         let actions = body.actions.unwrap_or_default();
-        let (kind, at, task) = (body.credential_kind, body.at, body.task);
-        let issued = Issued { seq, task, until, credential, kind, at, words, actions, seen: false, ended_at: None };
+        let (kind, at, task, jkt) = (body.credential_kind, body.at, body.task, body.jkt);
+        let issued =
+            Issued { seq, task, until, credential, jkt, kind, at, words, actions, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
@@ -257,6 +261,8 @@ impl Verification {
         opened.seen = true;
         let same = opened.evidence == hex(&row.evidence_key)
             && opened.handle == hex(&row.handle_hash)
+            && opened.jkt == row.thumbprint
+            && (row.bound == Bound::Jkt) == row.thumbprint.is_some()
             && opened.deadline == row.deadline.as_ms()
             && opened.evidence_until == Some(UnixMs::from_s(row.evidence_exp_s).as_ms())
             && opened.grants == serde_json::from_str(&row.grants).ok()
@@ -280,6 +286,7 @@ impl Verification {
             && issued.task == Some(row.task)
             && issued.until == row.expires.as_ms()
             && issued.credential == hex(&row.credential_hash)
+            && issued.jkt == row.thumbprint
             && (issued.kind, issued.at) == (Some(row.kind), row.issued_at.as_ms())
             && issued.words == [&row.target, &row.row].map(|word| Some(word.clone()))
             && serde_json::from_str::<Vec<String>>(&row.actions).is_ok_and(|actions| actions == issued.actions);

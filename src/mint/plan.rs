@@ -1,7 +1,7 @@
 //! Exactly what will be signed.
 
 use dayfly_domain::{BindingKind, LeaseId, Reason, Secret, TaskId, UnixMs, Workload};
-use dayfly_verifier::{Detail, Jws, TaskClaims};
+use dayfly_verifier::{Binding, Confirmation, Detail, Jws, TaskClaims};
 use ring::digest;
 
 use super::{keyring::Keyring, name::subject};
@@ -90,11 +90,13 @@ pub fn window(grant: &Grant, target: &GrantedTarget, deadline: UnixMs, now: Unix
 }
 
 impl Plan {
-    pub fn new(grant: &Grant, terms: &Terms<'_>) -> Result<Self, MintError> {
+    /// `binding`: the witness of a checked proof. Whenever there is one, the token is bound to its key.
+    // SECURITY: `a_bound_target_gets_no_bearer_token`.
+    pub fn new(grant: &Grant, terms: &Terms<'_>, binding: Option<&Binding>) -> Result<Self, MintError> {
         let target = grant.target().ok_or(MintError::NoTarget)?;
-        // SECURITY: `a_bound_target_gets_no_bearer_token`. Part 2 adds the witness of a checked proof.
-        if target.binding != BindingKind::Bearer {
-            return Err(MintError::Unbound);
+        match (target.binding, binding) {
+            (BindingKind::Bearer, _) | (BindingKind::Dpop, Some(_)) => {}
+            (BindingKind::Dpop, None) | (BindingKind::Mtls, _) => return Err(MintError::Unbound),
         }
         let window = window(grant, target, terms.deadline, terms.now)?;
         let name = subject(terms.trust_domain, grant.template(), terms.workload);
@@ -118,7 +120,7 @@ impl Plan {
             authorization_details: vec![detail],
             txn: terms.task,
             owner: grant.owner().to_string(),
-            cnf: None,
+            cnf: binding.map(|binding| Confirmation { jkt: binding.thumbprint() }),
         };
         Ok(Self { claims, window })
     }

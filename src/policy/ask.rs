@@ -34,7 +34,7 @@ pub enum What {
 /// What is known of the moment of the ask, beside the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Circumstances {
-    /// What was proven; in part 1 always `Bearer`.
+    /// What was proven: `Dpop` when a checked proof came.
     pub proven: BindingKind,
     /// Seconds since the evidence's `iat`.
     pub evidence_age_s: i64,

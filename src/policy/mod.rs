@@ -14,6 +14,7 @@ mod resolve;
 mod row;
 mod schema;
 mod source;
+mod verifiers;
 mod written;
 
 pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -35,6 +35,14 @@ pub fn node(work: &Path, script: &str) -> Command {
     let mut command = Command::new(env::var_os("DAYFLY_TEST_NODE").unwrap_or_else(|| "node".into()));
     command.arg(script).current_dir(work).stdin(Stdio::null());
     command
+}
+
+/// Runs it to its end with this on its standard input.
+pub fn with_input(command: &mut Command, input: &[u8]) -> Output {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
 }
 
 /// A program that answers each line with a line of JSON, ended with the test.

@@ -31,14 +31,14 @@ const CLIENT: &str = "orders-service";
 const SECRET: &str = "the-provider-and-its-client-know-this";
 
 /// The provider, and what its client knows of it.
-struct Provider {
+pub struct Provider {
     talker: Talker,
-    url: String,
+    pub url: String,
     ca: String,
 }
 
 impl Provider {
-    fn start(work: &Path, authority: &Authority) -> Self {
+    pub fn start(work: &Path, authority: &Authority) -> Self {
         authority.write_leaf(work, "idp");
         let mut command = node(work, "idp.mjs");
         command.args(["idp.cert", "idp.key", SECRET]).stderr(fs::File::create(work.join("idp.said")).unwrap());
@@ -48,7 +48,7 @@ impl Provider {
     }
 
     /// A token of the one client, for `audience`; each has a `jti` of its own.
-    fn token(&self, audience: &str) -> String {
+    pub fn token(&self, audience: &str) -> String {
         let client = Client::https(&self.url, Some(self.ca.clone().into())).unwrap();
         let ask = [
             ("grant_type", "client_credentials"),
@@ -68,7 +68,7 @@ impl Provider {
 }
 
 /// What a platform team writes for such a provider.
-fn bundle(idp: &str) -> String {
+pub fn bundle(idp: &str) -> String {
     format!(
         r#"
 format       = 1

@@ -1,17 +1,12 @@
 //! Foreign eyes on our token: servers that know only the standards and their own library.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, path::Path, process::Command};
 
 use serde_json::Value;
 
 use super::{
     dev::{self, Dev},
-    foreign::{node, python, skipped},
+    foreign::{node, python, skipped, with_input},
 };
 
 const STAGING: &str = "https://deploy.staging.shop.example.org";
@@ -38,13 +33,6 @@ fn hold(verify: impl Fn(&Path, &str, &str, &str) -> Command) {
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
     assert!(said.lines().any(|line| line == "refused 17"), "{said}");
     assert!(!check(PRODUCTION).status.success(), "another server's token");
-}
-
-fn with_input(command: &mut Command, input: &[u8]) -> Output {
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    child.wait_with_output().unwrap()
 }
 
 #[test]

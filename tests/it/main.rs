@@ -7,16 +7,19 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod bench;
 mod claims;
 mod clocks;
 mod deadline;
 mod demo;
 mod dev;
+mod dpop;
 mod durable;
 mod ends;
 mod evidence;
 mod folders;
 mod foreign;
+mod foreign_client;
 mod grants;
 mod handles;
 mod hostility;
@@ -29,10 +32,12 @@ mod renewal;
 mod restarts;
 mod secrets;
 mod served;
+mod servers;
 mod swaps;
 mod tampering;
 mod thin_path;
 mod tidy;
+mod verifiers;
 mod visibility;
 mod wire;
 mod world;

@@ -52,7 +52,6 @@ pub struct Served {
     child: Child,
     work: PathBuf,
     pub issuer: String,
-    pub ops: String,
     ca: String,
 }
 
@@ -75,7 +74,7 @@ impl Served {
         );
         fs::write(work.join("dayfly.toml"), settings).unwrap();
         let child = Self::spawn(work);
-        Self { child, work: work.to_owned(), issuer, ops: format!("http://{ops}"), ca: authority.pem() }
+        Self { child, work: work.to_owned(), issuer, ca: authority.pem() }
     }
 
     fn spawn(work: &Path) -> Child {
@@ -89,10 +88,6 @@ impl Served {
             text.contains(" is served at ")
         });
         child
-    }
-
-    pub fn child(&self) -> &Child {
-        &self.child
     }
 
     /// What the broker said since its last start.

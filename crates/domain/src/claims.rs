@@ -40,6 +40,18 @@ impl fmt::Display for ClaimValue {
     }
 }
 
+impl ClaimValue {
+    /// Whether this is one of the wanted values; a set, whether one of them is in it.
+    pub fn is_one_of(&self, wanted: &[ClaimValue]) -> bool {
+        match self {
+            Self::Set(members) => members
+                .iter()
+                .any(|member| wanted.iter().any(|wanted| matches!(wanted, Self::String(text) if text == member))),
+            other => wanted.contains(other),
+        }
+    }
+}
+
 /// Typed claims by the profile's name for them.
 pub type Claims = BTreeMap<String, ClaimValue>;
 

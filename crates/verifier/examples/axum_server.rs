@@ -1,12 +1,12 @@
 //! A resource server that accepts Dayfly's task tokens.
 //!
 //! `cargo run -p dayfly-verifier --features online --example axum_server -- ISSUER AUDIENCE CA_FILE
-//! CREDENTIAL_FILE [ACTION [ADDRESS]]`
+//! CREDENTIAL [ACTION [ADDRESS]]`
 //!
-//! `CREDENTIAL_FILE` holds a token for `ISSUER/v1` that may introspect. One route, `GET /rows`, is
-//! protected: it wants a task token for `AUDIENCE` that grants `ACTION` (by default `rows:read`). With
-//! `dayfly dev`: `$DAYFLY_ADDR`, the audience of the token, `$DAYFLY_CA`, `$DAYFLY_OPERATOR_TOKEN_FILE`,
-//! `deploy:status`. Put TLS in front of it before it is used for real.
+//! `CREDENTIAL` is `CLIENT_ID=KEY_FILE`: this server's own key, PKCS#8 in PEM. For a try with
+//! `dayfly dev` alone it can be `$DAYFLY_OPERATOR_TOKEN_FILE`, a file with a token for the broker.
+//! One route, `GET /rows`, is protected: it wants a task token for `AUDIENCE` that grants `ACTION` (by
+//! default `rows:read`). Put TLS in front of it before it is used for real.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks to its user")]
 
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         issuer: next("ISSUER")?,
         audience: next("AUDIENCE")?,
         ca_pem: Some(std::fs::read(next("CA_FILE")?)?),
-        credential: Credential::File(next("CREDENTIAL_FILE")?.into()),
+        credential: credential(&next("CREDENTIAL")?),
         max_stale: Duration::from_secs(5),
     })
     .await?;
@@ -46,6 +46,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("http://{}", listener.local_addr()?);
     axum::serve(listener, router(Arc::new(online), &action)).await?;
     Ok(())
+}
+
+/// How this server proves itself to the broker.
+fn credential(text: &str) -> Credential {
+    match text.split_once('=') {
+        Some((client_id, key_file)) => {
+            Credential::OwnKey { client_id: client_id.to_owned(), key_file: key_file.into() }
+        }
+        None => Credential::BearerFile(text.into()),
+    }
 }
 
 /// What a token must grant.

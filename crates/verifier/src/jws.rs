@@ -106,6 +106,11 @@ impl Jws {
         &self.claims
     }
 
+    /// The same, taken out: for an answer about a token that was matched whole.
+    pub fn into_unverified_claims(self) -> Map<String, Value> {
+        self.claims
+    }
+
     pub(crate) fn token(&self) -> &str {
         self.token.expose()
     }
@@ -121,6 +126,11 @@ impl fmt::Debug for Jws {
     }
 }
 
+/// Names of all algorithms that can be verified (RFC 7518, RFC 8037), for metadata.
+pub fn algorithms() -> impl Iterator<Item = &'static str> {
+    ALGORITHMS.into_iter().map(|(name, _)| name)
+}
+
 /// The algorithm of this name, if it is one we verify.
 pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
     ALGORITHMS.into_iter().find(|(known, _)| *known == name)
@@ -128,7 +138,7 @@ pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
 
 /// Three parts, none empty; the length is checked before anything is split.
 // SECURITY: t_014_dots_are_not_split_without_bound, t_008_an_empty_signature_is_refused
-fn parts(token: &str) -> Result<[&str; 3], Refusal> {
+pub(crate) fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     if token.len() > TOKEN_MAX_BYTES {
         return Err(Refusal::Malformed);
     }
@@ -143,7 +153,7 @@ fn parts(token: &str) -> Result<[&str; 3], Refusal> {
     }
 }
 
-fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
+pub(crate) fn part(text: &str) -> Result<Map<String, Value>, Refusal> {
     json::base64url(text).and_then(|bytes| json::object(&bytes)).ok_or(Refusal::Malformed)
 }
 

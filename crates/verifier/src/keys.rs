@@ -102,14 +102,27 @@ fn has_duplicate_kid(jwks: &[Value]) -> bool {
     jwks.iter().filter_map(|jwk| jwk.get("kid")?.as_str()).any(|kid| !seen.insert(kid))
 }
 
+/// The key that a proof brings along, if it may verify this algorithm. Its point is not held against
+/// its curve: the one signature that it is for does that, and asking twice would cost as much again.
+pub(crate) fn proof_key(jwk: &Map<String, Value>, algorithm: Algorithm) -> Option<DecodingKey> {
+    let key = Key::read_with(jwk, |_, _| true)?;
+    key.algorithms.contains(&algorithm).then_some(key.decoding)
+}
+
+type OnCurve = fn(&'static agreement::Algorithm, &[u8]) -> bool;
+
 impl Key {
     fn read(jwk: &Map<String, Value>) -> Option<Self> {
+        Self::read_with(jwk, on_curve)
+    }
+
+    fn read_with(jwk: &Map<String, Value>, on_curve: OnCurve) -> Option<Self> {
         if !may_verify(jwk) || jwk.contains_key("d") {
             return None;
         }
         let decoding = match text(jwk, "kty")? {
             "RSA" => rsa(jwk)?,
-            "EC" => ec(jwk)?,
+            "EC" => ec(jwk, on_curve)?,
             "OKP" => okp(jwk)?,
             _ => return None,
         };
@@ -180,7 +193,7 @@ fn bits(number: &[u8]) -> Option<usize> {
     (first != 0).then(|| number.len() * 8 - first.leading_zeros() as usize)
 }
 
-fn ec(jwk: &Map<String, Value>) -> Option<DecodingKey> {
+fn ec(jwk: &Map<String, Value>, on_curve: OnCurve) -> Option<DecodingKey> {
     let (size, curve) = match text(jwk, "crv")? {
         "P-256" => (32, &agreement::ECDH_P256),
         "P-384" => (48, &agreement::ECDH_P384),

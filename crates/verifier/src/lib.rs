@@ -31,11 +31,16 @@
 //! # }
 //! ```
 //!
+//! A token that is bound to a key ([`TaskClaims::cnf`]) comes as `Authorization: DPoP` with a proof in the
+//! header `DPoP` (RFC 9449): `check` refuses it, [`Offline::check_bound`] and `Online::check_bound` take
+//! both. Each proof is good once; [`dpop`] has the parts.
+//!
 //! Underneath stand [`Jws`] (reads the form), [`KeySet`] (which key may verify what), [`verify`]
 //! (signature first, then claims, by [`Rules`]) and [`Verified`], which only `verify` can make.
 //! All cryptography is ring's; see [`crypto`].
 
 pub mod crypto;
+pub mod dpop;
 mod gate;
 mod json;
 mod jws;
@@ -49,9 +54,10 @@ pub mod sys;
 mod task;
 
 pub use dayfly_domain::{LeaseId, Reason, Secret, TaskId, UnixMs};
+pub use dpop::{Binding, ProofOf, ProofRefusal, Thumbprint};
 pub use gate::{Rules, Verified, verify};
 pub use json::parse_strict;
-pub use jws::{Jws, TOKEN_MAX_BYTES};
+pub use jws::{Jws, TOKEN_MAX_BYTES, algorithms};
 pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError};
 pub use offline::Offline;
 #[cfg(feature = "online")]
@@ -59,4 +65,4 @@ pub use online::{Credential, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
 pub use refused::Refused;
 pub use sys::{Clock, SystemClock};
-pub use task::{DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, read_task_token};
+pub use task::{Confirmation, DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, inspect_task_token, read_task_token};

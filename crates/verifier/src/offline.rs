@@ -2,7 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Clock, KeySet, Refused, SystemClock, TaskClaims, Verified, read_task_token};
+use crate::{
+    Clock, KeySet, ProofOf, ProofRefusal, Refused, SystemClock, TaskClaims, Verified,
+    dpop::{ProofRules, Proofs, check_proof},
+    inspect_task_token, read_task_token,
+};
 #[cfg(feature = "online")]
 use crate::{Jws, online::KeptKeys};
 
@@ -17,6 +21,7 @@ pub struct Offline {
     issuer: Arc<str>,
     audience: Arc<str>,
     clock: Arc<dyn Clock>,
+    proofs: Proofs,
 }
 
 enum Keys {
@@ -33,6 +38,7 @@ impl Offline {
             issuer: issuer.into(),
             audience: audience.into(),
             clock: Arc::new(SystemClock),
+            proofs: Proofs::default(),
         }
     }
 
@@ -46,11 +52,28 @@ impl Offline {
         self
     }
 
-    /// Checks with the keys at hand; fetches nothing. [`Refused::Unavailable`] when kept keys are
-    /// older than an hour.
+    /// Checks a token that is bound to no key (`Authorization: Bearer`), with the keys at hand; fetches
+    /// nothing. [`Refused::Unavailable`] when kept keys are older than an hour.
     pub fn check(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
         let keys = self.current()?;
         Ok(read_task_token(token, &keys, &self.issuer, &self.audience, self.clock.now())?)
+    }
+
+    /// As [`Offline::check`] for a token that is bound to a key (`Authorization: DPoP`, RFC 9449 section
+    /// 7.1): the proof must be for this request and this token, by that key, and new to this `Offline`.
+    /// Keep one for all that a server answers for; what a second process accepted, it does not know.
+    // SECURITY: a_stolen_bound_token_is_worth_nothing, an_unbound_token_is_no_bound_one
+    pub fn check_bound(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
+        let (keys, now) = (self.current()?, self.clock.now());
+        let verified = inspect_task_token(token, &keys, &self.issuer, &self.audience, now)?;
+        let bound = verified.claims().cnf.ok_or(ProofRefusal::Unbound)?;
+        let rules = ProofRules { method: of.method, url: of.url, token: Some(token) };
+        let proof = check_proof(of.proof, &rules, now)?;
+        if proof.thumbprint() != bound.jkt {
+            return Err(ProofRefusal::OtherKey.into());
+        }
+        self.proofs.accept(proof, now)?;
+        Ok(verified)
     }
 
     fn current(&self) -> Result<Arc<KeySet>, Refused> {
@@ -65,7 +88,7 @@ impl Offline {
 #[cfg(feature = "online")]
 impl Offline {
     pub(crate) fn with_kept(keys: KeptKeys, audience: Arc<str>, clock: Arc<dyn Clock>) -> Self {
-        Self { issuer: keys.issuer(), keys: Keys::Kept(keys), audience, clock }
+        Self { issuer: keys.issuer(), keys: Keys::Kept(keys), audience, clock, proofs: Proofs::default() }
     }
 
     /// With the keys that the broker publishes, fetched now and kept fresh by
@@ -80,12 +103,23 @@ impl Offline {
 
     /// As [`Offline::check`], after fetching keys where that is due.
     pub async fn check_fresh(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
+        self.refresh(token).await?;
+        self.check(token)
+    }
+
+    /// As [`Offline::check_bound`], after fetching keys where that is due.
+    pub async fn check_bound_fresh(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
+        self.refresh(token).await?;
+        self.check_bound(token, of)
+    }
+
+    async fn refresh(&self, token: &str) -> Result<(), Refused> {
         if let Keys::Kept(keys) = &self.keys {
             // What is no token at all causes no fetch.
             let jws = Jws::parse(token)?;
             keys.refresh_for(jws.kid(), jws.alg()).await;
         }
-        self.check(token)
+        Ok(())
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

@@ -2,7 +2,7 @@
 
 use dayfly_domain::Reason;
 
-use crate::Refusal;
+use crate::{Refusal, dpop, dpop::ProofRefusal};
 
 /// Why a request is not let in. Whatever could not be checked is refused (fail closed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum Refused {
     /// The token itself does not hold.
     #[error(transparent)]
     Token(#[from] Refusal),
+    /// The proof that came with the token does not hold, or is not for it (RFC 9449).
+    #[error(transparent)]
+    Proof(#[from] ProofRefusal),
     /// The broker says the token is not active: its lease or task has ended, or it is not for us.
     #[error("the token is not active any more")]
     Inactive,
@@ -23,6 +26,7 @@ impl Refused {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Token(refusal) => refusal.reason(),
+            Self::Proof(refusal) => refusal.reason(),
             Self::Inactive => Reason::Ended,
             Self::Unavailable => Reason::IssuerDown,
         }
@@ -32,18 +36,24 @@ impl Refused {
     pub fn status(&self) -> u16 {
         match self {
             Self::Token(_) | Self::Inactive => 401,
-            Self::Unavailable => 503,
+            Self::Proof(ProofRefusal::Full) | Self::Unavailable => 503,
+            Self::Proof(_) => 401,
         }
     }
 
-    /// `WWW-Authenticate` of a 401 (RFC 6750 section 3); `None` with a 503.
+    /// `WWW-Authenticate` of a 401 (RFC 6750 section 3, RFC 9449 section 7.1); `None` with a 503.
     pub fn challenge(&self) -> Option<String> {
+        let text = self.to_string();
         match self {
-            Self::Token(_) | Self::Inactive => {
-                let description = self.to_string().replace('`', "'");
+            // A bound token that came alone: the scheme to come again with.
+            Self::Token(Refusal::Claim("cnf")) => Some(dpop::challenge(Some(("invalid_token", &text)))),
+            Self::Token(_) | Self::Inactive | Self::Proof(ProofRefusal::Unbound) => {
+                let description = text.replace('`', "'");
                 Some(format!(r#"Bearer error="invalid_token", error_description="{description}""#))
             }
-            Self::Unavailable => None,
+            Self::Proof(ProofRefusal::OtherKey) => Some(dpop::challenge(Some(("invalid_token", &text)))),
+            Self::Proof(ProofRefusal::Full) | Self::Unavailable => None,
+            Self::Proof(_) => Some(dpop::challenge(Some(("invalid_dpop_proof", &text)))),
         }
     }
 }
@@ -59,5 +69,16 @@ mod tests {
         assert!(challenge.contains("'exp'") && challenge.is_ascii());
         assert_eq!(Refused::Inactive.reason(), Reason::Ended);
         assert_eq!((Refused::Unavailable.challenge(), Refused::Unavailable.status()), (None, 503));
+    }
+
+    #[test]
+    fn a_bound_token_is_asked_for_with_the_scheme_that_it_needs() {
+        let challenge = |refused: Refused| refused.challenge().unwrap();
+        let alone = challenge(Refusal::Claim("cnf").into());
+        assert!(alone.starts_with(r#"DPoP error="invalid_token""#) && alone.contains(r#"algs="RS256 "#), "{alone}");
+        assert!(challenge(ProofRefusal::Used.into()).starts_with(r#"DPoP error="invalid_dpop_proof""#));
+        assert!(challenge(ProofRefusal::Unbound.into()).starts_with("Bearer "));
+        let full = Refused::from(ProofRefusal::Full);
+        assert_eq!((full.challenge(), full.status(), full.reason()), (None, 503, Reason::Busy));
     }
 }

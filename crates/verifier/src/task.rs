@@ -6,7 +6,7 @@ use dayfly_domain::{LeaseId, TaskId, UnixMs};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::{Jws, KeySet, Refusal, Rules, Verified, verify};
+use crate::{Jws, KeySet, Refusal, Rules, Verified, dpop::Thumbprint, verify};
 
 /// `typ` of a task token (RFC 9068 section 2.1).
 pub const TASK_TOKEN_TYP: &str = "at+jwt";
@@ -37,9 +37,16 @@ pub struct TaskClaims {
     pub txn: TaskId,
     /// Owner of the task.
     pub owner: String,
-    /// The key the token is bound to (RFC 7800); a token with it is refused in this version.
+    /// The key the token is bound to (RFC 7800, RFC 9449 section 6.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cnf: Option<Value>,
+    pub cnf: Option<Confirmation>,
+}
+
+/// `cnf`. A member that is not known here is a demand that cannot be met, so it is not read over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    pub jkt: Thumbprint,
 }
 
 /// One object of `authorization_details` (RFC 9396 section 2).
@@ -68,9 +75,23 @@ impl TaskClaims {
     }
 }
 
-/// Accepts a task token of this issuer for this audience: `typ` `at+jwt`, ES256, and no `cnf`,
-/// whose proof this version cannot check (it answers [`Refusal::Claim`] of `cnf`).
+/// Accepts a task token of this issuer for this audience: `typ` `at+jwt`, ES256, and no `cnf`: a
+/// bound token alone is worth nothing (it answers [`Refusal::Claim`] of `cnf`).
+// SECURITY: a_bound_token_without_its_proof_is_refused
 pub fn read_task_token(
+    token: &str,
+    keys: &KeySet,
+    issuer: &str,
+    audience: &str,
+    now: UnixMs,
+) -> Result<Verified<TaskClaims>, Refusal> {
+    let read = inspect_task_token(token, keys, issuer, audience, now)?;
+    if read.claims().cnf.is_some() { Err(Refusal::Claim("cnf")) } else { Ok(read) }
+}
+
+/// The same for a token that may be bound. Let nobody in by it: the proof is still to be asked for, as
+/// `Offline::check_bound` does.
+pub fn inspect_task_token(
     token: &str,
     keys: &KeySet,
     issuer: &str,
@@ -91,10 +112,7 @@ pub(crate) fn task_rules(issuer: &str, audience: &str) -> Rules {
 
 /// Member by member, so that a refusal can say which one is wrong.
 fn task_claims(mut claims: Map<String, Value>) -> Result<TaskClaims, Refusal> {
-    // SECURITY: a_bound_token_is_refused_until_its_proof_can_be_checked
-    if claims.contains_key("cnf") {
-        return Err(Refusal::Claim("cnf"));
-    }
+    let cnf = if claims.contains_key("cnf") { Some(take(&mut claims, "cnf")?) } else { None };
     let read = TaskClaims {
         iss: take(&mut claims, "iss")?,
         iat: take(&mut claims, "iat")?,
@@ -107,7 +125,7 @@ fn task_claims(mut claims: Map<String, Value>) -> Result<TaskClaims, Refusal> {
         authorization_details: take(&mut claims, "authorization_details")?,
         txn: take(&mut claims, "txn")?,
         owner: take(&mut claims, "owner")?,
-        cnf: None,
+        cnf,
     };
     if read.authorization_details.is_empty() { Err(Refusal::Claim("authorization_details")) } else { Ok(read) }
 }

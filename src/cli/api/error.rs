@@ -106,6 +106,12 @@ fn refused(refusal: &Refusal, doing: &str) -> Failure {
     if let Some(row) = row.filter(|row| row.help != why) {
         failure = failure.help(row.help);
     }
+    if refusal.reason() == Some(Reason::Dpop) {
+        failure = failure.help(
+            "give --dpop-key FILE (or DAYFLY_DPOP_KEY): the key that the credential is, or shall be, bound to;\n        \
+             `dayfly token` makes the file if it is not there",
+        );
+    }
     let request_id = Some(refusal.request_id.clone()).filter(|id| !id.is_empty());
     failure.answered(&refusal.code, refusal.status, refusal.decision_id, request_id)
 }
@@ -150,7 +156,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, retry_after_s: None, body: body.into() }
+        Answer { status, retry_after_s: None, dpop_nonce: None, body: body.into() }
     }
 
     #[test]

@@ -12,12 +12,20 @@ use dayfly_domain::{EventId, LeaseId, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 
+use super::{
+    failure::Failure,
+    proof::{Prover, may_be_bound},
+};
 use crate::http::shapes::{Ended, Event, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 pub use form::encode;
 pub use transport::{Answer, Request, Transport, WireError};
+
+const TOKEN_PATH: &str = "/oauth2/token";
+const METADATA_PATH: &str = "/.well-known/openid-configuration";
 
 /// Pages are asked in this size at most.
 const PAGE_MAX: usize = 500;
@@ -27,6 +35,9 @@ const PAGE_MAX: usize = 500;
 pub struct Api {
     transport: Transport,
     bearer: Option<Secret<String>>,
+    prover: Option<Prover>,
+    /// Under which the broker knows its own URLs: what is given, or what it says on its socket.
+    issuer: OnceCell<String>,
 }
 
 /// What we need of the metadata document.
@@ -44,17 +55,22 @@ pub struct Listed<T> {
 
 impl Api {
     pub fn new(transport: Transport, bearer: Option<Secret<String>>) -> Self {
-        Self { transport, bearer }
+        Self { transport, bearer, prover: None, issuer: OnceCell::new() }
+    }
+
+    /// With proofs by this key for what is bound. `issuer`: the broker's URL, unless it may say itself.
+    pub fn proving(self, prover: Option<Prover>, issuer: Option<String>) -> Self {
+        Self { prover, issuer: OnceCell::new_with(issuer), ..self }
     }
 
     pub async fn metadata(&self) -> Result<Metadata, ApiError> {
-        self.get("/.well-known/openid-configuration").await
+        self.get(METADATA_PATH).await
     }
 
     /// `/oauth2/token`. The secrets are in the form; the caller is nobody else.
     pub async fn exchange(&self, pairs: &[(&str, &str)]) -> Result<TokenAnswer, ApiError> {
         let body = Some(("application/x-www-form-urlencoded", Secret::new(form::form(pairs))));
-        let path = "/oauth2/token".to_owned();
+        let path = TOKEN_PATH.to_owned();
         self.call(Request { method: Method::POST, path, authorization: None, body }).await
     }
 
@@ -138,7 +154,7 @@ impl Api {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
-        let answer = self.transport.send(&request).await?;
+        let answer = self.sent(request).await?;
         if !(200..300).contains(&answer.status) {
             return Err(ApiError::from_answer(&answer));
         }
@@ -150,8 +166,63 @@ impl Api {
     }
 
     fn authorization(&self) -> Option<Secret<String>> {
-        self.bearer.as_ref().map(|bearer| Secret::new(format!("Bearer {}", bearer.expose())))
+        let scheme = |secret: &str| match self.prover.is_some() && may_be_bound(secret) {
+            true => "DPoP",
+            false => "Bearer",
+        };
+        self.bearer.as_ref().map(|bearer| Secret::new(format!("{} {}", scheme(bearer.expose()), bearer.expose())))
     }
+
+    /// With a proof where one belongs; once more where the broker wants its nonce in it, and as a bearer
+    /// where a handle turns out to be bound to nothing.
+    async fn sent(&self, mut request: Request) -> Result<Answer, ApiError> {
+        let mut told_nonce = false;
+        loop {
+            let Some((prover, secret)) = self.to_prove(&request) else {
+                return Ok(self.transport.send(&request).await?);
+            };
+            let url = format!("{}{}", self.issuer().await?, request.path);
+            let proof = prover.proof(request.method.as_str(), &url, secret).map_err(|failure| unproven(&failure))?;
+            let answer = self.transport.send_with_proof(&request, Some(&proof)).await?;
+            match answer.dpop_nonce.clone() {
+                Some(nonce) if answer.status == 400 && !told_nonce => {
+                    told_nonce = true;
+                    prover.keep(nonce);
+                }
+                _ if answer.status == 401 && secret.is_some_and(|secret| secret.starts_with("dtc_")) => {
+                    request.authorization =
+                        self.bearer.as_ref().map(|bearer| Secret::new(format!("Bearer {}", bearer.expose())));
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    /// An exchange binds what it gets; elsewhere the secret of `Authorization: DPoP` is proven.
+    fn to_prove(&self, request: &Request) -> Option<(&Prover, Option<&str>)> {
+        let prover = self.prover.as_ref()?;
+        let shown = request.authorization.as_ref().is_some_and(|header| header.expose().starts_with("DPoP "));
+        match (shown, request.path == TOKEN_PATH) {
+            (true, _) => Some((prover, self.bearer.as_ref().map(|bearer| bearer.expose().as_str()))),
+            (false, true) => Some((prover, None)),
+            (false, false) => None,
+        }
+    }
+
+    async fn issuer(&self) -> Result<&String, ApiError> {
+        let ask = async || {
+            let path = METADATA_PATH.to_owned();
+            let request = Request { method: Method::GET, path, authorization: None, body: None };
+            let answer = self.transport.send(&request).await?;
+            let told: Result<Metadata, _> = serde_json::from_slice(&answer.body);
+            told.map(|told| told.issuer).map_err(|_| ApiError::from_answer(&answer))
+        };
+        self.issuer.get_or_try_init(ask).await
+    }
+}
+
+fn unproven(failure: &Failure) -> ApiError {
+    WireError::Setup(failure.parts().what.clone()).into()
 }
 
 fn reason_of(reason: Option<&str>) -> Map<String, Value> {
@@ -160,7 +231,11 @@ fn reason_of(reason: Option<&str>) -> Map<String, Value> {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use dayfly_verifier::crypto::SigningKey;
+
     use super::{script::Script, *};
+    use crate::sys::clock::Clock;
 
     fn page(ids: std::ops::Range<u64>, cursor: Option<&str>) -> String {
         let items: Vec<_> = ids.map(crate::cli::samples::task).collect();
@@ -190,6 +265,66 @@ mod tests {
         let error = script.api(None).exchange(&[]).await.err().unwrap();
         assert!(error.is_lost());
         assert!(!format!("{error:?} {}", error.failure("x").text("error")).contains("eyJ"));
+    }
+
+    fn prover() -> Option<Prover> {
+        let der = SigningKey::generate_pkcs8().unwrap();
+        Some(Prover::new(SigningKey::from_pkcs8(der.expose()).unwrap(), Clock::Stepped(Default::default())))
+    }
+
+    fn proven(script: &Script) -> Value {
+        let proof = script.proof().expect("a proof was sent");
+        let payload = proof.split('.').nth(1).unwrap().to_owned();
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_proof_names_the_broker_that_it_goes_to() {
+        let script = Script::default().refuse(400, "E-EXPIRED").ok(&page(0..0, None));
+        let issuer = Some("https://b.example".to_owned());
+        let api = script.api(Some("dtc_x")).proving(prover(), issuer);
+        let _ = api.exchange(&[]).await;
+        let first = proven(&script);
+        assert_eq!(
+            (&first["htm"], &first["htu"], first.get("ath")),
+            (&json!("POST"), &json!("https://b.example/oauth2/token"), None)
+        );
+        api.tasks(&[], 1).await.unwrap();
+        assert_eq!(script.seen()[1], "GET /v1/tasks?limit=1 DPoP dtc_x");
+        let second = proven(&script);
+        assert_eq!((&second["htu"], second["ath"].is_string()), (&json!("https://b.example/v1/tasks"), true));
+        assert_ne!(first["jti"], second["jti"]);
+    }
+
+    #[tokio::test]
+    async fn on_the_socket_the_broker_says_its_own_name() {
+        let script = Script::default().ok(r#"{"issuer":"https://b.example"}"#).ok(&page(0..0, None));
+        script.api(Some("dtc_x")).proving(prover(), None).tasks(&[], 1).await.unwrap();
+        assert_eq!(proven(&script)["htu"], "https://b.example/v1/tasks");
+    }
+
+    #[tokio::test]
+    async fn a_nonce_is_answered_once_and_kept() {
+        let script = Script::default()
+            .refuse(400, "E-DPOP-NONCE")
+            .ok(&page(0..0, None))
+            .refuse(400, "E-DPOP-NONCE")
+            .refuse(400, "E-DPOP-NONCE");
+        let api = script.api(Some("dtc_x")).proving(prover(), Some("https://b.example".to_owned()));
+        api.tasks(&[], 1).await.unwrap();
+        assert_eq!(proven(&script)["nonce"], "the-nonce");
+        assert!(api.tasks(&[], 1).await.is_err(), "and not for ever");
+        assert_eq!(script.seen().len(), 4);
+    }
+
+    #[tokio::test]
+    async fn what_is_bound_to_nothing_is_a_bearer() {
+        let script = Script::default().ok(&page(0..0, None)).refuse(401, "E-CLIENT").ok(&page(0..0, None));
+        let issuer = || Some("https://b.example".to_owned());
+        script.api(Some("a.e30.c")).proving(prover(), issuer()).tasks(&[], 1).await.unwrap();
+        assert_eq!((script.seen()[0].as_str(), script.proof()), ("GET /v1/tasks?limit=1 Bearer a.e30.c", None));
+        script.api(Some("dtc_x")).proving(prover(), issuer()).tasks(&[], 1).await.unwrap();
+        assert_eq!(script.seen()[1..], ["GET /v1/tasks?limit=1 DPoP dtc_x", "GET /v1/tasks?limit=1 Bearer dtc_x"]);
     }
 
     #[tokio::test]

@@ -18,18 +18,24 @@ struct State {
     answers: VecDeque<Result<Answer, WireError>>,
     seen: Vec<String>,
     pauses: Vec<Duration>,
+    proof: Option<String>,
 }
 
 impl Script {
     pub fn ok(self, body: &str) -> Self {
-        self.then(Ok(Answer { status: 200, retry_after_s: None, body: body.into() }))
+        self.then(Ok(Answer { status: 200, retry_after_s: None, dpop_nonce: None, body: body.into() }))
     }
 
     pub fn refuse(self, status: u16, code: &str) -> Self {
         let body = serde_json::json!({
             "error": "x", "error_description": "told so", "reason": code, "request_id": "req-1",
         });
-        self.then(Ok(Answer { status, retry_after_s: (status == 503).then_some(2), body: body.to_string().into() }))
+        self.then(Ok(Answer {
+            status,
+            retry_after_s: (status == 503).then_some(2),
+            dpop_nonce: (code == "E-DPOP-NONCE").then(|| "the-nonce".to_owned()),
+            body: body.to_string().into(),
+        }))
     }
 
     /// The request arrives, its answer does not.
@@ -59,7 +65,12 @@ impl Script {
         self.0.lock().unwrap().pauses.clone()
     }
 
-    pub fn send(&self, request: &Request) -> Result<Answer, WireError> {
+    /// The last proof that was sent.
+    pub fn proof(&self) -> Option<String> {
+        self.0.lock().unwrap().proof.clone()
+    }
+
+    pub fn send(&self, request: &Request, proof: Option<&str>) -> Result<Answer, WireError> {
         let mut state = self.0.lock().unwrap();
         let mut line = format!("{} {}", request.method, request.path);
         for part in [request.body.as_ref().map(|(_, text)| text), request.authorization.as_ref()].into_iter().flatten()
@@ -68,6 +79,7 @@ impl Script {
             line.push_str(part.expose());
         }
         state.seen.push(line);
+        state.proof = proof.map(str::to_owned);
         state.answers.pop_front().expect("the script has an answer for every request")
     }
 

@@ -29,6 +29,8 @@ pub struct Request {
 pub struct Answer {
     pub status: u16,
     pub retry_after_s: Option<u64>,
+    /// What a proof must hold from now on (RFC 9449 section 8).
+    pub dpop_nonce: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -63,16 +65,21 @@ impl Transport {
         Self::Client(Client::socket(path))
     }
 
-    /// The seam: one request, one answer.
     pub async fn send(&self, request: &Request) -> Result<Answer, WireError> {
+        self.send_with_proof(request, None).await
+    }
+
+    /// The seam: one request, one answer. `proof`: the value of `DPoP`.
+    pub async fn send_with_proof(&self, request: &Request, proof: Option<&str>) -> Result<Answer, WireError> {
         match self {
             Self::Client(client) => {
-                let answer = client.send(outgoing(request)?).await?;
+                let answer = client.send(outgoing(request, proof)?).await?;
                 let retry_after_s = retry_after_s(&answer.headers);
-                Ok(Answer { status: answer.status, retry_after_s, body: answer.body })
+                let dpop_nonce = text_of(&answer.headers, "dpop-nonce");
+                Ok(Answer { status: answer.status, retry_after_s, dpop_nonce, body: answer.body })
             }
             #[cfg(test)]
-            Self::Script(script) => script.send(request),
+            Self::Script(script) => script.send(request, proof),
         }
     }
 
@@ -100,7 +107,7 @@ impl From<ClientError> for WireError {
     }
 }
 
-fn outgoing(request: &Request) -> Result<hyper::Request<Full<Bytes>>, WireError> {
+fn outgoing(request: &Request, proof: Option<&str>) -> Result<hyper::Request<Full<Bytes>>, WireError> {
     let mut builder = hyper::Request::builder()
         .method(request.method.clone())
         .uri(request.path.as_str())
@@ -112,6 +119,9 @@ fn outgoing(request: &Request) -> Result<hyper::Request<Full<Bytes>>, WireError>
         value.set_sensitive(true);
         builder = builder.header(header::AUTHORIZATION, value);
     }
+    if let Some(proof) = proof {
+        builder = builder.header("dpop", proof);
+    }
     let body = request.body.as_ref().map(|(media_type, text)| (*media_type, text.expose().clone()));
     let (media_type, text) = body.unzip();
     if let Some(media_type) = media_type {
@@ -121,7 +131,11 @@ fn outgoing(request: &Request) -> Result<hyper::Request<Full<Bytes>>, WireError>
 }
 
 fn retry_after_s(headers: &hyper::HeaderMap) -> Option<u64> {
-    headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()
+    text_of(headers, header::RETRY_AFTER.as_str())?.parse().ok()
+}
+
+fn text_of(headers: &hyper::HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -161,7 +175,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let text = "HTTP/1.1 503 x\r\nRetry-After: 7\r\nContent-Length: 2\r\n\r\n{}";
         let (answer, seen) = one_answer(dir.path().join("s"), text).await;
-        assert_eq!(answer, Ok(Answer { status: 503, retry_after_s: Some(7), body: b"{}".to_vec() }));
+        assert_eq!(answer, Ok(Answer { status: 503, retry_after_s: Some(7), dpop_nonce: None, body: b"{}".to_vec() }));
         assert!(seen.starts_with("GET /v1/tasks?limit=1 HTTP/1.1\r\n") && seen.contains("host: localhost"));
     }
 

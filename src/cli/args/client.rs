@@ -24,6 +24,10 @@ pub struct DoorArgs {
     /// The settings that name the state folder
     #[arg(long, value_name = "FILE", conflicts_with_all = ["addr", "state"])]
     pub config: Option<PathBuf>,
+    /// The key that the token or handle is bound to, PKCS#8 PEM (DPoP, RFC 9449); `dayfly token` makes it
+    /// [variable: DAYFLY_DPOP_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub dpop_key: Option<PathBuf>,
 }
 
 /// `dayfly token`.
@@ -132,6 +136,10 @@ pub struct SiftArgs {
     /// The settings that name the state folder
     #[arg(long, value_name = "FILE", conflicts_with = "addr")]
     pub config: Option<PathBuf>,
+    /// The key that the token or handle is bound to, PKCS#8 PEM (DPoP, RFC 9449); `dayfly token` makes it
+    /// [variable: DAYFLY_DPOP_KEY]
+    #[arg(long, value_name = "FILE")]
+    pub dpop_key: Option<PathBuf>,
 }
 
 /// `dayfly task ls`.
@@ -330,7 +338,8 @@ impl SiftArgs {
         if state.is_some() && (self.addr.is_some() || self.config.is_some()) {
             return Err("a state folder cannot be used with `--addr` or `--config`");
         }
-        Ok(DoorArgs { addr: self.addr.clone(), state, config: self.config.clone() })
+        let (addr, config, dpop_key) = (self.addr.clone(), self.config.clone(), self.dpop_key.clone());
+        Ok(DoorArgs { addr, state, config, dpop_key })
     }
 }
 

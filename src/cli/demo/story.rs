@@ -153,7 +153,7 @@ impl Story {
             issuer: self.broker.addresses.issuer_url(),
             audience,
             ca_pem: Some(self.ca_pem()),
-            credential: Credential::File(self.home.operator_token_file()),
+            credential: Credential::BearerFile(self.home.operator_token_file()),
             max_stale: MAX_STALE,
         };
         let online = Online::new(settings).await.map_err(|error| failed(&error))?;

@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn an_answer_without_a_token_is_not_quoted() {
         for (status, body) in [(200, r#"{"value":""}"#), (200, r#"["eyJ"]"#), (403, "eyJ"), (500, "eyJ")] {
-            let failure = read(Answer { status, retry_after_s: None, body: body.into() }).unwrap_err();
+            let failure =
+                read(Answer { status, retry_after_s: None, dpop_nonce: None, body: body.into() }).unwrap_err();
             assert!(!failure.text("error").contains("eyJ"));
         }
     }

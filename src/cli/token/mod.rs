@@ -20,8 +20,9 @@ use self::{
 use super::{
     api::{Api, ApiError},
     args::{Output, TokenArgs},
-    door::Door,
+    door::{Door, Way},
     failure::{Exit, Failure},
+    proof,
     session::Session,
 };
 use crate::http::shapes::TokenAnswer;
@@ -33,6 +34,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
     let door = Door::find(&args.door, &session.vars)?;
+    door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
     let api = door.api(&session.vars, None)?;
     let answer = match renewed(&api, &ask, place.as_deref(), session).await? {
         Some(answer) => answer,
@@ -111,12 +113,12 @@ async fn fetched(source: Source, door: &Door, api: &Api, session: &Session) -> R
 /// SECURITY: a server that names another broker as its issuer would be given evidence that is
 /// good there (mix-up, T-60); `a_broker_cannot_ask_for_evidence_in_the_name_of_another`.
 fn check_issuer(door: &Door, issuer: &str) -> Result<(), Failure> {
-    match door {
-        Door::Remote(addr) if addr != issuer => {
+    match &door.way {
+        Way::Remote(addr) if addr != issuer => {
             let what = format!("the broker at `{addr}` calls itself `{issuer}`");
             Err(Failure::new(Exit::NotAuthenticated, what).help("set DAYFLY_ADDR to the broker's issuer URL, exactly"))
         }
-        Door::Remote(_) | Door::Socket(_) => Ok(()),
+        Way::Remote(_) | Way::Socket(_) => Ok(()),
     }
 }
 
@@ -172,10 +174,12 @@ mod tests {
 
     #[test]
     fn a_broker_cannot_ask_for_evidence_in_the_name_of_another() {
-        let door = Door::Remote("https://evil.example".to_owned());
+        let door = |way| Door { way, dpop_key: None };
+        let socket = door(Way::Socket("/s".into()));
+        let door = door(Way::Remote("https://evil.example".to_owned()));
         assert_eq!(check_issuer(&door, "https://b.example").unwrap_err().exit(), 4);
         assert!(check_issuer(&door, "https://evil.example").is_ok());
-        assert!(check_issuer(&Door::Socket("/s".into()), "https://b.example").is_ok());
+        assert!(check_issuer(&socket, "https://b.example").is_ok());
     }
 
     /// Runs the part after the door with a script for a broker.
@@ -184,7 +188,10 @@ mod tests {
         let ask = ask(&args, session)?;
         match renewed(&api, &ask, Some(place), session).await? {
             Some(answer) => Ok(answer),
-            None => opened(&Door::Socket("/s".into()), &api, &ask, &args, Some(place), session).await,
+            None => {
+                opened(&Door { way: Way::Socket("/s".into()), dpop_key: None }, &api, &ask, &args, Some(place), session)
+                    .await
+            }
         }
     }
 

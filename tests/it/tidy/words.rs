@@ -12,7 +12,7 @@ const DOORS: &[(&[&str], &[&str])] = &[
     (&["tokio::spawn", "task::spawn(", "thread::spawn", "thread::Builder"], &["src/run"]),
     (&["insecure_decode", "dangerous(", "dangerous::"], SYS),
 ];
-const SYS: &[&str] = &["src/sys", "src/run", "crates/verifier/src/sys"];
+const SYS: &[&str] = &["src/sys", "src/run", "crates/verifier/src/sys", "crates/bench/src/sys"];
 
 /// Clock, entropy, environment, spawn and unverified tokens.
 pub fn doors(source: &Source) -> Vec<String> {
@@ -62,7 +62,8 @@ pub fn unfinished(source: &Source) -> Vec<String> {
 
 /// Data goes to stdout in the command line only; everything else is an event of `tracing`.
 pub fn prints(source: &Source) -> Vec<String> {
-    if inside(&source.path, "src/cli") || source.path == "src/main.rs" {
+    let mains = ["src/main.rs", "crates/bench/src/main.rs"];
+    if inside(&source.path, "src/cli") || mains.contains(&source.path.as_str()) {
         return Vec::new();
     }
     let macros = ["println!", "print!", "eprintln!", "eprint!"].into_iter();

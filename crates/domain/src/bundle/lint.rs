@@ -1,13 +1,19 @@
 //! What loads and is probably not meant.
 
-use super::{Bundle, ClaimMatch, Issuer, KeySource, Lint, Row, Target, Template};
+use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Row, Target, Template};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
     let mut lints = Vec::new();
-    bundle.issuers.values().for_each(|issuer| of_issuer(issuer, &mut lints));
-    bundle.targets.values().for_each(|target| of_target(target, &mut lints));
+    for issuer in bundle.issuers.values() {
+        of_issuer(issuer, &mut lints);
+        of_verifier(bundle, issuer, &mut lints);
+    }
+    for target in bundle.targets.values() {
+        of_target(target, &mut lints);
+        of_introspection(bundle, target, &mut lints);
+    }
     for template in bundle.templates.values() {
         of_template(bundle, template, &mut lints);
         template.rows.iter().for_each(|row| of_row(bundle, template, row, &mut lints));
@@ -70,6 +76,42 @@ fn of_target(target: &Target, lints: &mut Vec<Lint>) {
         let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
         lints.push(lint(at(), what, Some("verify by introspection, or shorten `max_ttl`")));
     }
+}
+
+/// Who proves itself as a verifier and may ask about nothing.
+fn of_verifier(bundle: &Bundle, issuer: &Issuer, lints: &mut Vec<Lint>) {
+    let named = |target: &Target| target.verifiers.iter().any(|row| row.issuer == issuer.name);
+    if issuer.kind == IssuerKind::Verifier && !issuer.disabled && !bundle.targets.values().any(named) {
+        let help = format!("add `[[target.NAME.verifier]]` with `issuer = \"{}\"`", issuer.name);
+        let what = "may introspect for no target";
+        lints.push(Lint { at: format!("issuer.{}", issuer.name), what: what.into(), help: Some(help) });
+    }
+}
+
+/// A server that is said to ask, and that nobody would answer.
+fn of_introspection(bundle: &Bundle, target: &Target, lints: &mut Vec<Lint>) {
+    if target.builtin || target.disabled || target.verifies != Verifies::Introspect {
+        return;
+    }
+    let at = || format!("target.{}", target.name);
+    let live = |name| bundle.issuers.get(name).is_some_and(|issuer: &Issuer| !issuer.disabled);
+    if !target.verifiers.iter().any(|row| live(&row.issuer)) {
+        let what = "no verifier may introspect for it, only a token for the broker";
+        let help = format!("add `[[target.{}.verifier]]` with an issuer of kind `verifier`", target.name);
+        lints.push(Lint { at: at(), what: what.into(), help: Some(help) });
+    }
+    for (index, _) in target.verifiers.iter().enumerate().filter(|(_, row)| row.claims.is_empty()) {
+        if shared_by_many(bundle, &target.verifiers[index].issuer) {
+            let help = "name a claim such as `sub`, unless all that this issuer vouches for may ask";
+            lints.push(lint(format!("{}.verifier[{index}]", at()), "is every token of a platform", Some(help)));
+        }
+    }
+}
+
+/// A platform that vouches for many, unlike one server's own key.
+fn shared_by_many(bundle: &Bundle, issuer: &crate::Name) -> bool {
+    let discovered = |issuer: &Issuer| matches!(issuer.keys, KeySource::Discovery { .. });
+    bundle.issuers.get(issuer).is_some_and(discovered)
 }
 
 fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
@@ -140,6 +182,8 @@ mod tests {
         let mut tables = Tables::default();
         let github = include_str!("../../../../policies/profiles/github.toml");
         tables.merge_builtin("builtin/profiles/github.toml", toml::from_str(github).unwrap());
+        let oidc = include_str!("../../../../policies/profiles/oidc.toml");
+        tables.merge_builtin("builtin/profiles/oidc.toml", toml::from_str(oidc).unwrap());
         tables.merge("shop.toml", toml::from_str(&text.replace(from, to)).unwrap());
         let given = Surroundings {
             issuer_url: "https://broker.example.org",
@@ -188,6 +232,35 @@ mod tests {
             "{ repository = \"shop/shop\" }\n\n[task",
         ));
         assert!(said.contains("can change hands"), "{said}");
+    }
+
+    #[test]
+    fn a_server_that_asks_and_nobody_answers() {
+        let row = "[[target.shop-staging.verifier]]\nissuer = \"shop-cluster\"\nclaims = { sub = \"system:serviceaccount:shop-staging:deploy\" }\n";
+        let without = said(&shop(row, ""));
+        assert!(without.starts_with("target.shop-staging: no verifier may introspect for it"), "{without}");
+        let disabled = said(&shop("kind     = \"verifier\"", "kind     = \"verifier\"\ndisabled = true"));
+        assert_eq!(disabled.matches("no verifier may introspect").count(), 2, "{disabled}");
+        assert_eq!(
+            said(&shop(
+                &format!("verifies    = \"introspect\"\nactions     = [\"deploy:create\", \"deploy:status\"]\n\n{row}"),
+                "verifies    = \"exp_only\"\nactions     = [\"deploy:create\", \"deploy:status\"]\n"
+            )),
+            ""
+        );
+    }
+
+    #[test]
+    fn a_verifier_that_may_ask_about_nothing() {
+        let idle = "[issuer.idle]\nprofile = \"oidc\"\nkind = \"verifier\"\nowner = \"team-shop\"\nurl = \"https://idle.example.org\"\n\n[target.shop-staging]";
+        let said_of = said(&shop("[target.shop-staging]", idle));
+        assert!(said_of.starts_with("issuer.idle: may introspect for no target"), "{said_of}");
+    }
+
+    #[test]
+    fn a_row_for_all_that_a_platform_vouches_for() {
+        let said = said(&shop("claims = { sub = \"system:serviceaccount:shop-staging:deploy\" }\n", ""));
+        assert!(said.starts_with("target.shop-staging.verifier[0]: is every token of a platform"), "{said}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ use ring::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{json, sys};
+use crate::{dpop::Thumbprint, json, sys};
 
 /// Why a signing key cannot be made or used. Says nothing of the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,6 +95,22 @@ impl SigningKey {
         header.typ = Some(typ.to_owned());
         header.kid = Some(self.0.kid.clone());
         jsonwebtoken::encode(&header, claims, &self.0.encoding).map_err(|_| KeyError::Sign)
+    }
+
+    /// A compact JWS with `typ`, `alg` and the public `jwk` in its header: a proof (RFC 9449).
+    pub(crate) fn sign_with_own_jwk(&self, typ: &str, claims: &Value) -> Result<String, KeyError> {
+        let public = |name: &str| self.0.jwk[name].clone();
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": public("x"), "y": public("y")});
+        let header = json!({"typ": typ, "alg": "ES256", "jwk": jwk}).to_string();
+        let message = [header, claims.to_string()].map(|part| json::to_base64url(part.as_bytes())).join(".");
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &self.0.encoding, Algorithm::ES256);
+        Ok(format!("{message}.{}", signature.map_err(|_| KeyError::Sign)?))
+    }
+
+    /// The same as `kid`: what a token that is bound to this key holds in `cnf`.
+    pub fn thumbprint(&self) -> Thumbprint {
+        // INVARIANT: `public` made the `kid` from a SHA-256.
+        self.0.kid.parse().expect("a key's `kid` is its thumbprint")
     }
 
     fn prove(&self, point: &[u8]) -> bool {

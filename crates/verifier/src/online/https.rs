@@ -70,12 +70,14 @@ impl Https {
         self.send(request(Method::GET, uri, Bytes::new())?).await
     }
 
-    /// A form with our own credential, which goes to no other place.
-    pub(super) async fn post_form(&self, uri: &str, credential: &str, form: String) -> Result<Bytes, Outage> {
+    /// A form with our own credential, in a header or in it, which goes to no other place.
+    pub(super) async fn post_form(&self, uri: &str, bearer: Option<&str>, form: String) -> Result<Bytes, Outage> {
         let mut request = request(Method::POST, uri, form.into())?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {credential}")).map_err(|_| Outage::Credential)?;
-        bearer.set_sensitive(true);
-        request.headers_mut().insert(AUTHORIZATION, bearer);
+        if let Some(bearer) = bearer {
+            let mut bearer = HeaderValue::try_from(format!("Bearer {bearer}")).map_err(|_| Outage::Credential)?;
+            bearer.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, bearer);
+        }
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         self.send(request).await
     }

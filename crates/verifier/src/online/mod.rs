@@ -1,40 +1,30 @@
 //! Asking the broker: feature `online`.
 //!
-//! `https` is the one way out, `keys` keeps the broker's keys, `answers` keeps what it said, and
-//! [`Online`] puts them together.
+//! `https` is the one way out, `keys` keeps the broker's keys, `credential` is what we show it,
+//! `answers` keeps what it said, and [`Online`] puts them together.
 
 mod answers;
+mod credential;
 mod https;
 mod keys;
 
 use std::{
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use dayfly_domain::Secret;
 use ring::digest;
 use serde_json::{Map, Value};
 
-use crate::{Clock, Offline, Refusal, Refused, SystemClock, TaskClaims, Verified, json, sys};
+use crate::{Clock, Offline, ProofOf, Refusal, Refused, SystemClock, TaskClaims, Verified, json};
 use answers::Answers;
+use credential::{Proof, Shown};
 use https::Https;
 
+pub use credential::Credential;
 pub use https::Outage;
 pub(crate) use keys::KeptKeys;
-
-/// Longest credential of ours that is sent, in bytes.
-const CREDENTIAL_MAX_BYTES: usize = 16 * 1024;
-
-/// What this server shows to the broker when it asks: a token for `{iss}/v1` that may introspect.
-#[derive(Debug)]
-pub enum Credential {
-    /// A file that something else renews; read for each question.
-    File(PathBuf),
-    Text(Secret<String>),
-}
 
 /// How to ask one broker about tokens for one audience.
 #[derive(Debug)]
@@ -45,6 +35,7 @@ pub struct OnlineSettings {
     pub audience: String,
     /// PEM of the roots that may vouch for the broker; `None`: the machine's.
     pub ca_pem: Option<Vec<u8>>,
+    /// What this server shows to the broker.
     pub credential: Credential,
     /// How long an answer is used again. Zero asks for each request.
     pub max_stale: Duration,
@@ -59,6 +50,9 @@ pub enum SetupError {
     Roots,
     #[error("TLS cannot be set up")]
     Tls,
+    /// Missing, larger than 16 KiB, not PKCS#8 in PEM, not P-256, or without a `client_id`.
+    #[error("this server's own key cannot be read, or is no P-256 key in PKCS#8 PEM")]
+    Key,
     #[error("the broker's keys cannot be fetched: {0}")]
     Keys(Outage),
 }
@@ -79,7 +73,10 @@ pub enum SetupError {
 ///     issuer: "https://dayfly.example".into(),
 ///     audience: "https://db-0.example".into(),
 ///     ca_pem: None,
-///     credential: Credential::File("/run/dayfly/introspect.token".into()),
+///     credential: Credential::OwnKey {
+///         client_id: "db-0".into(),
+///         key_file: "/etc/db-0/verifier.pem".into(),
+///     },
 ///     max_stale: Duration::from_secs(5),
 /// })
 /// .await?;
@@ -92,7 +89,7 @@ pub struct Online {
     offline: Offline,
     https: Arc<Https>,
     introspection: String,
-    credential: Credential,
+    shown: Shown,
     answers: Mutex<Answers>,
     outage: Mutex<Option<Outage>>,
 }
@@ -106,12 +103,13 @@ impl Online {
     /// With a clock other than the machine's.
     pub async fn with_clock(settings: OnlineSettings, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
         let OnlineSettings { issuer, audience, ca_pem, credential, max_stale } = settings;
+        let shown = Shown::new(credential, &issuer)?;
         let keys = KeptKeys::fetch(&issuer, ca_pem.as_deref(), clock.clone()).await?;
         Ok(Self {
             https: keys.https(),
             offline: Offline::with_kept(keys, audience.into(), clock),
             introspection: format!("{issuer}/oauth2/introspect"),
-            credential,
+            shown,
             answers: Mutex::new(Answers::new(max_stale)),
             outage: Mutex::new(None),
         })
@@ -121,6 +119,18 @@ impl Online {
     // SECURITY: an_unreachable_broker_refuses, an_ended_token_is_refused_after_max_stale
     pub async fn check(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
         let verified = self.offline.check_fresh(token).await?;
+        self.active(token, verified).await
+    }
+
+    /// The same for a token that is bound to a key, shown with `Authorization: DPoP` and a proof
+    /// (RFC 9449 section 7.1); see [`Offline::check_bound`].
+    // SECURITY: a_bound_token_is_asked_for_too_and_only_with_its_proof
+    pub async fn check_bound(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
+        let verified = self.offline.check_bound_fresh(token, of).await?;
+        self.active(token, verified).await
+    }
+
+    async fn active(&self, token: &str, verified: Verified<TaskClaims>) -> Result<Verified<TaskClaims>, Refused> {
         let active = match self.known(token) {
             Some(active) => active,
             None => self.ask(token, &verified).await?,
@@ -161,10 +171,20 @@ impl Online {
 
     /// RFC 7662 section 2. The token is base64url and dots, which a form needs not escape.
     async fn introspect(&self, token: &str, claims: &TaskClaims) -> Result<bool, Outage> {
-        let body = format!("token={token}&token_type_hint=access_token");
-        let credential = self.credential()?;
-        let answer = self.https.post_form(&self.introspection, credential.expose(), body).await?;
-        let answer = json::object(&answer).ok_or(Outage::Answer)?;
+        let mut body = format!("token={token}&token_type_hint=access_token");
+        let bearer = match self.shown.proof(self.offline.clock().now())? {
+            Proof::Bearer(bearer) => Some(bearer),
+            Proof::Fields(fields) => {
+                body.push_str(fields.expose());
+                None
+            }
+        };
+        let bearer = bearer.as_ref().map(|bearer| bearer.expose().as_str());
+        let answer = self.https.post_form(&self.introspection, bearer, body).await;
+        if answer.as_ref().is_err_and(|outage| *outage == Outage::Status(401)) {
+            self.shown.was_refused();
+        }
+        let answer = json::object(&answer?).ok_or(Outage::Answer)?;
         match answer.get("active") {
             Some(Value::Bool(false)) => Ok(false),
             Some(Value::Bool(true)) if self.is_about(&answer, claims) => Ok(true),
@@ -177,18 +197,6 @@ impl Online {
     fn is_about(&self, answer: &Map<String, Value>, claims: &TaskClaims) -> bool {
         let jti = answer.get("jti").and_then(Value::as_str).and_then(|jti| jti.parse().ok());
         jti == Some(claims.jti) && answer.get("aud").is_some_and(|aud| aud == self.offline.audience())
-    }
-
-    fn credential(&self) -> Result<Secret<String>, Outage> {
-        let text = match &self.credential {
-            Credential::File(path) => sys::read_file(path, CREDENTIAL_MAX_BYTES)
-                .and_then(|bytes| String::from_utf8(bytes).ok())
-                .map(Secret::new)
-                .ok_or(Outage::Credential)?,
-            Credential::Text(text) => Secret::new(text.expose().clone()),
-        };
-        let trimmed = text.expose().trim();
-        if trimmed.is_empty() { Err(Outage::Credential) } else { Ok(Secret::new(trimmed.to_owned())) }
     }
 
     fn answers(&self) -> std::sync::MutexGuard<'_, Answers> {

@@ -168,7 +168,7 @@ impl Broker {
             issuer: self.issuer.clone(),
             audience: self.claims().aud,
             ca_pem: Some(self.ca_pem.clone()),
-            credential: Credential::Text(Secret::new("introspector".to_owned())),
+            credential: Credential::Bearer(Secret::new("introspector".to_owned())),
             max_stale: Duration::from_secs(max_stale_s),
         }
     }

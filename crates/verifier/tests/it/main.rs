@@ -11,10 +11,13 @@
 mod broker;
 mod claims;
 #[cfg(feature = "online")]
+mod credential;
+#[cfg(feature = "online")]
 mod example;
 mod jose;
 mod keys;
 #[cfg(feature = "online")]
 mod online;
+mod proof;
 mod support;
 mod task;

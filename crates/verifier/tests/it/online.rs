@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use dayfly_verifier::{Credential, Offline, Online, OnlineSettings, Outage, Refusal, Refused, SetupError};
+use dayfly_verifier::{
+    Credential, Offline, Online, OnlineSettings, Outage, ProofOf, Refusal, Refused, SetupError, dpop,
+};
 use serde_json::json;
 
 use crate::{
@@ -157,7 +159,7 @@ async fn a_credential_file_is_read_again_when_it_changes() {
     broker.set(&broker.introspect, broker.active());
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("token");
-    let settings = OnlineSettings { credential: Credential::File(path.clone()), ..broker.settings(0) };
+    let settings = OnlineSettings { credential: Credential::BearerFile(path.clone()), ..broker.settings(0) };
     let online = Online::with_clock(settings, broker.clock.clone()).await.unwrap();
     let token = broker.token();
     for bad in ["", " \n", "a\nb"] {
@@ -322,4 +324,24 @@ async fn concurrent_requests_share_one_fetch() {
     let token = broker.key.signing.sign("at+jwt", &claims).unwrap();
     assert_eq!(all_pass(&online, token).await, 20);
     assert_eq!(broker.fetches(), 2);
+}
+
+#[tokio::test]
+async fn a_bound_token_is_asked_for_too_and_only_with_its_proof() {
+    let broker = Broker::start().await;
+    broker.set(&broker.introspect, broker.active());
+    let (online, holder) = (broker.online(5).await.unwrap(), Es256::new());
+    let cnf = serde_json::from_value(json!({"jkt": holder.signing.kid()})).unwrap();
+    let claims = dayfly_verifier::TaskClaims { cnf: Some(cnf), ..broker.claims() };
+    let token = broker.key.signing.sign("at+jwt", &claims).unwrap();
+    assert_eq!(online.check(&token).await.unwrap_err(), Refusal::Claim("cnf").into());
+    let rules = dpop::ProofRules { method: "GET", url: "https://db-0.example/rows", token: Some(&token) };
+    let proof = |jti| dpop::prove(&holder.signing, &rules, None, jti, NOW_S).unwrap();
+    let shown = |proof| ProofOf { proof, method: rules.method, url: rules.url };
+    let (first, second) = (proof("1"), proof("2"));
+    assert_eq!(online.check_bound(&token, &shown(&first)).await.unwrap().claims(), &claims);
+    assert!(online.check_bound(&token, &shown(&first)).await.is_err(), "each proof is good once");
+    broker.set(&broker.introspect, Answer::Json(json!({"active": false})));
+    broker.clock.advance_s(5);
+    assert_eq!(online.check_bound(&token, &shown(&second)).await.unwrap_err(), Refused::Inactive);
 }

@@ -1,0 +1,127 @@
+//! All that a broker of our own starts with, in a folder that is gone afterwards: an authority and
+//! a certificate, a bundle with its key sets, the settings.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The broker's own name, in its tokens and in its certificate.
+pub(crate) const HOST: &str = "dayfly.bench.test";
+pub(crate) const ISSUER: &str = "https://dayfly.bench.test";
+/// Of the evidence: the profile's own.
+pub(crate) const GITHUB: &str = "https://token.actions.githubusercontent.com";
+/// The resource server that introspects: its `client_id`.
+pub(crate) const VERIFIER: &str = "shop-api";
+pub(crate) const TEMPLATE: &str = "deploy";
+pub(crate) const OWNER_ID: &str = "4411";
+pub(crate) const REPOSITORY_ID: &str = "88120";
+
+/// A template with the longest life there is, on a target that takes bearer tokens.
+const BUNDLE: &str = r#"format       = 1
+trust_domain = "bench.test"
+
+[owner.team-shop]
+
+[issuer.github]
+profile = "github"
+owner   = "team-shop"
+keys    = { jwks_file = "github.json" }
+pin     = { repository_owner_id = "4411" }
+
+[issuer.shop-api]
+profile = "oidc"
+owner   = "team-shop"
+kind    = "verifier"
+url     = "shop-api"
+algs    = ["ES256"]
+keys    = { jwks_file = "shop-api.json" }
+
+[target.shop]
+uri         = "https://deploy.shop.bench.test"
+environment = "staging"
+owner       = "team-shop"
+binding     = "bearer"
+verifies    = "introspect"
+actions     = ["deploy:create", "deploy:status"]
+max_ttl     = "1d"
+
+[[target.shop.verifier]]
+issuer = "shop-api"
+
+[task.deploy]
+purpose   = "release the shop"
+owner     = "team-shop"
+grants    = { shop = ["deploy:create", "deploy:status"] }
+ttl       = "1d"
+per_job   = 1000
+review_by = 2099-12-31
+
+[[task.deploy.allow]]
+id     = "shop-main"
+issuer = "github"
+claims = { repository_id = "88120", ref = "refs/heads/main", environment = "staging" }
+"#;
+
+/// The folder, removed when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    dir: TempDir,
+    pub ca_pem: String,
+}
+
+impl Folder {
+    /// `github` and `verifier` are the public halves of the keys that sign.
+    pub fn make(github: &Value, verifier: &Value) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("dayfly-bench-").tempdir()?;
+        let top = dir.path();
+        let policies = top.join("policies");
+        fs::DirBuilder::new().mode(0o700).create(&policies)?;
+        fs::write(policies.join("bench.toml"), BUNDLE)?;
+        fs::write(policies.join("github.json"), json!({ "keys": [github] }).to_string())?;
+        fs::write(policies.join("shop-api.json"), json!({ "keys": [verifier] }).to_string())?;
+        let ca_pem = certify(top).map_err(io::Error::other)??;
+        fs::write(top.join("dayfly.toml"), settings(top))?;
+        Ok(Self { dir, ca_pem })
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.dir.path().join("dayfly.toml")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("state/dayfly.sock")
+    }
+}
+
+fn settings(top: &Path) -> String {
+    let top = top.display();
+    format!(
+        "issuer = \"{ISSUER}\"\nlisten = \"127.0.0.1:0\"\nmetrics_listen = \"127.0.0.1:0\"\n\
+         state_dir = \"{top}/state\"\npolicies_dir = \"{top}/policies\"\n\
+         [tls]\ncert_file = \"{top}/tls.pem\"\nkey_file = \"{top}/tls.key\"\n"
+    )
+}
+
+/// An authority, and the listener's certificate from it.
+fn certify(top: &Path) -> Result<io::Result<String>, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    let ca_key = KeyPair::generate()?;
+    let ca_pem = params.self_signed(&ca_key)?.pem();
+    let key = KeyPair::generate()?;
+    let leaf = CertificateParams::new(vec![HOST.to_owned()])?.signed_by(&key, &Issuer::new(params, ca_key))?;
+    let written = fs::write(top.join("tls.pem"), leaf.pem());
+    let written = written.and_then(|()| write_private(&top.join("tls.key"), key.serialize_pem().as_bytes()));
+    Ok(written.map(|()| ca_pem))
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut file, bytes)
+}

@@ -1,0 +1,30 @@
+//! `dayfly-bench exchange|introspect|revoke`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dayfly_bench::{args::Args, measure};
+
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let measured = args.plan().and_then(|plan| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        runtime.block_on(measure(&plan)).map_err(|error| error.to_string())
+    });
+    match measured {
+        Ok(report) => {
+            let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+            print!("{text}");
+            if report.errors > 0 {
+                return ExitCode::FAILURE;
+            }
+        }
+        Err(what) => {
+            eprintln!("dayfly-bench: {what}");
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}

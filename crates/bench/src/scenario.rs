@@ -1,0 +1,217 @@
+//! What is asked, and what must be answered. Everything that can be made before the clock starts
+//! is made here.
+
+use std::sync::Arc;
+
+use dayfly::http::shapes::{Ended, TokenAnswer};
+use serde::Deserialize;
+
+use crate::{
+    Fault,
+    broker::{Broker, now_s},
+    client::{Connection, FORM},
+    evidence::EvidenceError,
+    folder::TEMPLATE,
+    load::{self, Visit},
+};
+
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const JSON: &str = "application/json";
+/// Tokens that introspection asks about, in turn.
+const TOKENS: usize = 1_000;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// RS256 evidence of two kilobytes for an ES256 token on a bearer target, durable.
+    Exchange,
+    /// A live token, by a verifier whose assertion is always the same.
+    IntrospectByAssertion,
+    /// A live token, by the local operator; no TLS.
+    IntrospectBySocket,
+    /// `/oauth2/revoke`.
+    RevokeByToken,
+    /// `/v1/leases/{id}/end` with the handle of the lease's task.
+    RevokeByHandle,
+}
+
+/// What is ready when the clock starts. An index of a request picks what it is about.
+#[derive(Clone)]
+pub(crate) enum Prepared {
+    Exchange(Arc<[String]>),
+    Introspect { assertion: Option<Arc<str>>, live: Arc<[TokenAnswer]> },
+    RevokeByToken(Arc<[TokenAnswer]>),
+    RevokeByHandle(Arc<[TokenAnswer]>),
+}
+
+/// A connection with its work.
+pub(crate) struct Visitor {
+    connection: Connection,
+    work: Prepared,
+}
+
+/// Of RFC 7662, what is checked.
+#[derive(Deserialize)]
+struct Introspected {
+    active: bool,
+    jti: Option<String>,
+}
+
+impl Scenario {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::IntrospectByAssertion => "introspect by assertion",
+            Self::IntrospectBySocket => "introspect by socket",
+            Self::RevokeByToken => "revoke by token",
+            Self::RevokeByHandle => "revoke by handle",
+        }
+    }
+}
+
+impl Prepared {
+    pub async fn make(scenario: Scenario, broker: &Broker, total: usize, connections: usize) -> Result<Self, Fault> {
+        let wanted = match scenario {
+            Scenario::IntrospectByAssertion | Scenario::IntrospectBySocket => total.min(TOKENS),
+            Scenario::Exchange | Scenario::RevokeByToken | Scenario::RevokeByHandle => total,
+        };
+        let evidence = sign(broker, wanted).await?;
+        if scenario == Scenario::Exchange {
+            return Ok(Self::Exchange(evidence));
+        }
+        let live = exchange_all(broker, evidence, connections).await?;
+        Ok(match scenario {
+            Scenario::IntrospectByAssertion => {
+                let assertion = broker.verifier.assertion(now_s())?;
+                Self::Introspect { assertion: Some(assertion.into()), live }
+            }
+            Scenario::Exchange | Scenario::IntrospectBySocket => Self::Introspect { assertion: None, live },
+            Scenario::RevokeByToken => Self::RevokeByToken(live),
+            Scenario::RevokeByHandle => Self::RevokeByHandle(live),
+        })
+    }
+
+    pub async fn visitors(&self, broker: &Broker, connections: usize) -> Result<Vec<Visitor>, Fault> {
+        let mut visitors = Vec::new();
+        for _ in 0..connections {
+            let connection = match self {
+                Self::Introspect { assertion: None, .. } => Connection::on_socket(broker).await?,
+                _ => Connection::over_tls(broker).await?,
+            };
+            visitors.push(Visitor { connection, work: self.clone() });
+        }
+        Ok(visitors)
+    }
+}
+
+/// Signing costs a millisecond each: on every core there is.
+async fn sign(broker: &Broker, count: usize) -> Result<Arc<[String]>, Fault> {
+    let now = now_s();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let parts: Vec<_> = (0..cores)
+        .map(|core| {
+            let platform = broker.platform.clone();
+            let range = (count * core / cores)..(count * (core + 1) / cores);
+            tokio::task::spawn_blocking(move || {
+                range.map(|number| platform.sign(number, now)).collect::<Result<Vec<_>, _>>()
+            })
+        })
+        .collect();
+    let mut evidence = Vec::with_capacity(count);
+    for part in parts {
+        evidence.extend(part.await.map_err(|_| EvidenceError::Sign)??);
+    }
+    Ok(evidence.into())
+}
+
+/// Live leases for what ends them or asks about them.
+async fn exchange_all(
+    broker: &Broker,
+    evidence: Arc<[String]>,
+    connections: usize,
+) -> Result<Arc<[TokenAnswer]>, Fault> {
+    let mut collectors = Vec::new();
+    for _ in 0..connections {
+        let connection = Connection::over_tls(broker).await?;
+        collectors.push(Collector { connection, evidence: evidence.clone(), issued: Vec::new() });
+    }
+    let (outcome, collectors) = load::closed(collectors, 0..evidence.len()).await;
+    if let Some(what) = outcome.first_error {
+        return Err(Fault::Prepare(what));
+    }
+    Ok(collectors.into_iter().flat_map(|collector| collector.issued).collect())
+}
+
+/// Exchanges and keeps what it got.
+struct Collector {
+    connection: Connection,
+    evidence: Arc<[String]>,
+    issued: Vec<TokenAnswer>,
+}
+
+impl Visit for Collector {
+    async fn visit(&mut self, index: usize) -> Result<(), String> {
+        let answer = exchange(&mut self.connection, &self.evidence[index]).await?;
+        self.issued.push(answer);
+        Ok(())
+    }
+}
+
+impl Visit for Visitor {
+    async fn visit(&mut self, index: usize) -> Result<(), String> {
+        let connection = &mut self.connection;
+        match &self.work {
+            Prepared::Exchange(evidence) => exchange(connection, &evidence[index]).await.map(drop),
+            Prepared::Introspect { assertion, live } => {
+                introspect(connection, assertion.as_deref(), &live[index % live.len()]).await
+            }
+            Prepared::RevokeByToken(live) => revoke(connection, &live[index]).await,
+            Prepared::RevokeByHandle(live) => end(connection, &live[index]).await,
+        }
+    }
+}
+
+async fn exchange(connection: &mut Connection, evidence: &str) -> Result<TokenAnswer, String> {
+    let form = format!("grant_type={EXCHANGE}&subject_token_type={JWT}&scope={TEMPLATE}&subject_token={evidence}");
+    let body = connection.post("/oauth2/token", FORM, None, form).await?.expect(200)?;
+    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|error| format!("no answer of ours: {error}"))?;
+    let whole = answer.token_type == "Bearer"
+        && answer.access_token.split('.').count() == 3
+        && answer.lease_id.is_some()
+        && answer.task_control.is_some();
+    if whole { Ok(answer) } else { Err("a token of another shape".to_owned()) }
+}
+
+async fn introspect(connection: &mut Connection, assertion: Option<&str>, of: &TokenAnswer) -> Result<(), String> {
+    let mut form = format!("token={}", of.access_token);
+    if let Some(assertion) = assertion {
+        form.push_str(&format!("&client_assertion_type={ASSERTION}&client_assertion={assertion}"));
+    }
+    let body = connection.post("/oauth2/introspect", FORM, None, form).await?.expect(200)?;
+    let answer: Introspected = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    let jti = of.lease_id.map(|lease| lease.to_string());
+    match answer.active && answer.jti == jti {
+        true => Ok(()),
+        false => Err(format!("active: {}, jti: {:?} instead of {jti:?}", answer.active, answer.jti)),
+    }
+}
+
+async fn revoke(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
+    let form = format!("token={}", of.access_token);
+    connection.post("/oauth2/revoke", FORM, None, form).await?.expect(200).map(drop)
+}
+
+async fn end(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
+    let (Some(lease), Some(handle)) = (of.lease_id, of.task_control.as_deref()) else {
+        return Err("nothing to end".to_owned());
+    };
+    let path = format!("/v1/leases/{lease}/end");
+    let body = connection.post(&path, JSON, Some(handle), "{}".to_owned()).await?.expect(200)?;
+    let ended: Ended = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    match ended.leases_ended {
+        1 => Ok(()),
+        other => Err(format!("{other} leases ended")),
+    }
+}

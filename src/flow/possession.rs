@@ -1,0 +1,97 @@
+//! What a proof of possession is worth with the secret that it comes with (RFC 9449): a bound handle
+//! or token without its own key's proof is worth nothing anywhere.
+//!
+//! The order is the same at every door, so that strangers cost little: the form of the proof, then the
+//! secret, then the proof's signature, then the memory of used proofs.
+
+use dayfly_domain::{BindingKind, Bound};
+use dayfly_verifier::{
+    Binding, Thumbprint,
+    dpop::{ProofRules, UnverifiedProof},
+};
+
+use super::{
+    Flow,
+    words::{Possession, Presented, Refused},
+};
+use crate::{intake::ProofError, lease::Now, store::TaskRow};
+
+/// A key that must be proven again, or none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    Free,
+    By(Thumbprint),
+    /// Bound to something that cannot be proven here: worth nothing.
+    Lost,
+}
+
+impl Held {
+    /// What a task's handle is bound to.
+    pub fn of_task(row: &TaskRow) -> Self {
+        match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
+            (Bound::None, None) => Self::Free,
+            (Bound::Jkt, Some(Ok(thumbprint))) => Self::By(thumbprint),
+            (Bound::None | Bound::Jkt | Bound::X5t, _) => Self::Lost,
+        }
+    }
+
+    /// What a token is bound to.
+    pub fn of_lease(thumbprint: Option<Thumbprint>) -> Self {
+        thumbprint.map_or(Self::Free, Self::By)
+    }
+}
+
+/// What was proven, as policy and the record name it.
+pub(super) fn proven(binding: Option<&Binding>) -> BindingKind {
+    if binding.is_some() { BindingKind::Dpop } else { BindingKind::Bearer }
+}
+
+impl Flow {
+    /// The nonce to put into a proof now (RFC 9449 section 8).
+    pub fn proof_nonce(&self) -> String {
+        self.proofs.nonce(self.time.now().at)
+    }
+
+    /// Form, request and nonce of a proof. `token`: what goes with it in `Authorization`.
+    // SECURITY: a_proof_is_held_against_the_issuer_and_never_the_host
+    pub(super) fn read_proof(
+        &self,
+        possession: &Possession,
+        token: Option<&Presented>,
+        now: Now,
+    ) -> Result<UnverifiedProof, Refused> {
+        let url = format!("{}{}", self.issuer, possession.path);
+        let token = token.map(|token| token.expose().as_str());
+        let rules = ProofRules { method: possession.method, url: &url, token };
+        self.proofs.read(possession.proof.expose(), &rules, now.at).map_err(told)
+    }
+
+    /// Signature and first use, for a secret that is held so. `Ok(Err(NotHeld))`: the proof is good, but
+    /// not for this secret; it is then not used up either.
+    pub(super) fn hold(
+        &self,
+        held: Held,
+        proof: Option<UnverifiedProof>,
+        now: Now,
+    ) -> Result<Result<Option<Binding>, NotHeld>, Refused> {
+        let Some(proof) = proof else {
+            return Ok(if held == Held::Free { Ok(None) } else { Err(NotHeld) });
+        };
+        let proof = proof.verify().map_err(|refusal| told(refusal.into()))?;
+        // SECURITY: t_094_a_handle_with_another_key_is_unknown
+        if !matches!(held, Held::Free) && held != Held::By(proof.thumbprint()) {
+            return Ok(Err(NotHeld));
+        }
+        self.proofs.accept(proof, now.at).map(|binding| Ok(Some(binding))).map_err(told)
+    }
+}
+
+/// The secret is another key's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NotHeld;
+
+fn told(error: ProofError) -> Refused {
+    metrics::counter!("dayfly_proofs_refused_total", "reason" => error.reason().code()).increment(1);
+    // Which check failed helps whoever builds a client, and nobody else.
+    Refused { hint: Some(error.to_string()), ..error.reason().into() }
+}

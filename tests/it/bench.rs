@@ -1,0 +1,86 @@
+//! The load generator against this very broker: every scenario runs and every answer is good.
+//! Nothing here is a measurement.
+
+use std::path::PathBuf;
+
+use dayfly_bench::{Load, Plan, Report, Scenario, measure};
+
+/// The runner said that there is no `openssl`, which makes the RSA key that signs the evidence.
+fn skipped() -> bool {
+    std::env::var("DAYFLY_TEST_SKIP").is_ok_and(|skip| skip.split(',').any(|skipped| skipped == "openssl"))
+}
+
+const CLOSED: Load = Load::Closed { connections: 2 };
+
+async fn run(scenario: Scenario, load: Load) -> Option<Report> {
+    if skipped() {
+        return None;
+    }
+    let broker = PathBuf::from(env!("CARGO_BIN_EXE_dayfly"));
+    let plan = Plan { scenario, load, n: 20, warm_up: 4, broker, log: "info".into() };
+    let report = measure(&plan).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.errors, &report.first_error), (20, 0, &None));
+    Some(report)
+}
+
+#[tokio::test]
+async fn exchanges_are_measured() {
+    let Some(report) = run(Scenario::Exchange, CLOSED).await else { return };
+    assert!(report.bytes_written > 0 && report.times.p50_us > 0.0 && report.rss_kb_after > 0);
+    let line: serde_json::Value = serde_json::from_str(&report.line()).unwrap();
+    for member in [
+        "scenario",
+        "mode",
+        "n",
+        "errors",
+        "cpu_us_per_op",
+        "rate_per_s",
+        "p50_us",
+        "p99_us",
+        "p999_us",
+        "rss_kb_before",
+        "rss_kb_after",
+        "bytes_written",
+        "machine",
+    ] {
+        assert!(line.get(member).is_some(), "{member}");
+    }
+}
+
+#[tokio::test]
+async fn an_open_loop_is_measured() {
+    let Some(report) = run(Scenario::Exchange, Load::Open { connections: 2, rate: 200.0 }).await else { return };
+    assert_eq!((report.mode.as_str(), report.asked_rate_per_s), ("open", Some(200.0)));
+}
+
+#[tokio::test]
+async fn introspections_are_measured() {
+    run(Scenario::IntrospectBySocket, CLOSED).await;
+}
+
+#[tokio::test]
+async fn ends_by_possession_are_measured() {
+    run(Scenario::RevokeByToken, CLOSED).await;
+}
+
+#[tokio::test]
+async fn ends_by_handle_are_measured() {
+    run(Scenario::RevokeByHandle, CLOSED).await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_broker_is_told_apart_from_a_slow_one() {
+    if skipped() {
+        return;
+    }
+    let plan = Plan {
+        scenario: Scenario::Exchange,
+        load: CLOSED,
+        n: 1,
+        warm_up: 0,
+        broker: "/bin/false".into(),
+        log: "info".into(),
+    };
+    let fault = measure(&plan).await.unwrap_err().to_string();
+    assert!(fault.starts_with("the broker did not come up"), "{fault}");
+}
