@@ -31,6 +31,8 @@ WARM_UP = 0.3
 POOL = 40
 # Queues, the ledger's tree and the rows of what was really issued live in memory.
 GROWTH_MAX_KB = 48 * 1024
+# Readers of the store are opened when they are first needed.
+FILES_MORE = 12
 
 
 class Finding(AssertionError):
@@ -119,7 +121,8 @@ class Oracle:
         if answer.status >= 400:
             self.refusal(request, answer)
         elif answer.status >= 300:
-            raise Finding("a redirect or a 304 nobody asked for")
+            if answer.status != 304 or not request.has("if-none-match"):
+                raise Finding("a redirect, or a 304 nobody asked for")
         elif request.listener == "broker":
             self.granted(request, answer)
 
@@ -130,7 +133,7 @@ class Oracle:
         )
         for secret in list(self.worth):
             if secret.rpartition(".")[2][-40:] in told:
-                raise Finding("a secret is echoed")
+                raise Finding(f"a secret is echoed: `{secret[:12]}...`, near {near(told, secret[-20:])!r}")
 
     def refusal(self, request, answer):
         if request.listener == "ops" and request.path() == "/readyz" and answer.status == 503:
@@ -195,6 +198,12 @@ class Oracle:
             self.opened.add(told["task_id"])
             if "lease_id" in told:
                 self.issued.add(told["lease_id"])
+
+
+def near(text, what):
+    """Where it stands, without what stands there."""
+    before, _, after = text.partition(what)
+    return f"{before[-60:]} ... {after[:60]}"
 
 
 def route_of(path):
@@ -471,9 +480,9 @@ class Siege:
                 f"leases nobody was answered: {beyond - self.oracle.issued}, unknown: {self.oracle.issued - beyond}"
             )
         ends = time.monotonic() + 10
-        while (open_files := self.open_files()) > files + 4 and time.monotonic() < ends:
+        while (open_files := self.open_files()) > files + FILES_MORE and time.monotonic() < ends:
             time.sleep(0.1)
-        if open_files > files + 4:
+        if open_files > files + FILES_MORE:
             self.findings.append(f"{open_files} open files, {files} before")
         if len(self.good) < self.config["seconds"] / 3:
             self.findings.append(f"the good client was served only {len(self.good)} times")
