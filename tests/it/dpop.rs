@@ -82,7 +82,7 @@ fn evidence_for<'a>(evidence: &'a str, template: &'a str) -> [(&'a str, &'a str)
     [("subject_token", evidence), ("subject_token_type", JWT), ("scope", template)]
 }
 
-fn handle_of<'a>(handle: &'a str) -> [(&'a str, &'a str); 2] {
+fn handle_of(handle: &str) -> [(&str, &str); 2] {
     [("subject_token", handle), ("subject_token_type", CONTROL)]
 }
 

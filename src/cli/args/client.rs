@@ -90,7 +90,7 @@ pub enum LeaseVerb {
 #[derive(Debug, Subcommand)]
 pub enum LedgerVerb {
     /// List events, newest first, or show one
-    Show(LedgerShowArgs),
+    Show(Box<LedgerShowArgs>),
     /// Check every event against its hash and the whole against its record, on this machine
     Verify(LedgerVerifyArgs),
 }
