@@ -12,7 +12,7 @@ use std::{
 use dayfly::sys::net::{Answer, Client};
 use http_body_util::Full;
 use hyper::Request;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ impl Authority {
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // OpenSSL takes a leaf of its authority's very name for a self-signed one.
+        params.distinguished_name.push(DnType::CommonName, "an authority of a test");
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -36,6 +38,7 @@ impl Authority {
     pub fn write_leaf(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
         let leaf = params.signed_by(&key, &self.0).unwrap();
         let (cert, private) = (dir.join(format!("{name}.cert")), dir.join(format!("{name}.key")));

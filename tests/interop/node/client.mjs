@@ -10,7 +10,7 @@
 
 import { webcrypto } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { calculateJwkThumbprint, exportJWK, generateKeyPair, importJWK } from 'jose';
+import { calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
 import * as oauth from 'oauth4webapi';
 
 // Node 18 has them, but not everywhere.
@@ -84,7 +84,8 @@ async function story({ issuer, evidence, template, resource, clientId, keyFile }
 
   const server = { client_id: clientId };
   const jwk = JSON.parse(readFileSync(keyFile));
-  const auth = oauth.PrivateKeyJwt({ key: await importJWK(jwk, 'ES256'), kid: jwk.kid });
+  const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign']);
+  const auth = oauth.PrivateKeyJwt({ key, kid: jwk.kid });
   const introspect = async (token) => {
     const answer = await oauth.introspectionRequest(as, server, auth, token);
     return oauth.processIntrospectionResponse(as, server, answer);
