@@ -6,6 +6,10 @@ use dayfly::{
     flow::{EventFilter, EventView, Issued},
     http::{Door, Listener, Ops, ROUTES, Route, RouteRow, Verb, Who, ops_router},
 };
+use dayfly_verifier::{
+    crypto::SigningKey,
+    dpop::{ProofRules, prove},
+};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
@@ -90,13 +94,17 @@ enum By {
     Permitted,
     /// With `broker:operate` alone.
     Operate,
+    /// As [`By::Owner`], with a token that is bound to a key, sent as if it were not.
+    BoundWithoutProof,
+    /// The same token with a proof of its key.
+    BoundWithProof,
     /// A server that may introspect for the shop.
     Verifier,
     /// On the local socket.
     Local,
 }
 
-const CALLERS: [By; 15] = [
+const CALLERS: [By; 17] = [
     By::Nobody,
     By::Garbage,
     By::Evidence,
@@ -110,6 +118,8 @@ const CALLERS: [By; 15] = [
     By::Owner,
     By::Permitted,
     By::Operate,
+    By::BoundWithoutProof,
+    By::BoundWithProof,
     By::Verifier,
     By::Local,
 ];
@@ -142,7 +152,9 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
     // A list or an introspection leaves out what a single row hides.
     let absent = if row.path.contains("{id}") { Outcome::Hidden } else { Outcome::Without };
     match by {
-        By::Nobody | By::Garbage | By::Evidence | By::UnknownHandle | By::TargetToken => Outcome::Unknown,
+        By::Nobody | By::Garbage | By::Evidence | By::UnknownHandle | By::TargetToken | By::BoundWithoutProof => {
+            Outcome::Unknown
+        }
         By::Verifier => {
             if verifiers {
                 Outcome::Done
@@ -180,7 +192,7 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
                 absent
             }
         }
-        By::Owner | By::Permitted => {
+        By::Owner | By::Permitted | By::BoundWithProof => {
             if operates {
                 Outcome::Lacks
             } else {
@@ -208,6 +220,9 @@ struct Stage {
     owner: String,
     other_owner: String,
     auditor: String,
+    /// A watcher's token, bound to this key.
+    bound: String,
+    key: SigningKey,
     count: u32,
 }
 
@@ -231,7 +246,35 @@ impl Stage {
         let owner = token(&open(&mut world, Job::shop(), "watch").await);
         let other_owner = token(&open(&mut world, Job::pay(), "pay-watch").await);
         let auditor = token(&open(&mut world, Job::shop().with("sub", "auditor"), "audit").await);
-        Self { world, strangers, target_token, glance, operate, owner, other_owner, auditor, count: 0 }
+        // Past the first seconds a proof needs no nonce.
+        world.pass_s(10);
+        let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
+        let bound = String::new();
+        let mut stage =
+            Self { world, strangers, target_token, glance, operate, owner, other_owner, auditor, bound, key, count: 0 };
+        stage.bound = stage.open_bound().await;
+        stage
+    }
+
+    /// A token of the row's owner, bound to the stage's key.
+    async fn open_bound(&mut self) -> String {
+        let evidence = self.world.evidence(&Job::shop());
+        let fields =
+            [("grant_type", EXCHANGE), ("subject_token", &*evidence), ("subject_token_type", JWT), ("scope", "watch")];
+        let mut request = form("/oauth2/token", None, &fields);
+        self.prove(&mut request, None);
+        let answer = self.world.call(request).await;
+        assert_eq!((answer.status, &answer.json()["token_type"]), (200, &json!("DPoP")), "{}", answer.text);
+        answer.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Adds a proof for this very request (RFC 9449).
+    fn prove(&mut self, request: &mut Request<Body>, token: Option<&str>) {
+        self.count += 1;
+        let url = format!("{ISSUER}{}", request.uri().path());
+        let rules = ProofRules { method: request.method().as_str(), url: &url, token };
+        let proof = prove(&self.key, &rules, None, &format!("jti-{}", self.count), self.world.now().as_s()).unwrap();
+        request.headers_mut().insert("dpop", proof.parse().unwrap());
     }
 
     async fn cell(&mut self, row: &RouteRow, by: By) -> Cell {
@@ -258,6 +301,7 @@ impl Stage {
             By::Owner => Some(self.owner.clone()),
             By::Permitted => Some(self.auditor.clone()),
             By::Operate => Some(self.operate.clone()),
+            By::BoundWithoutProof | By::BoundWithProof => Some(self.bound.clone()),
             // Where no form is taken it can only be shown like this.
             By::Verifier if row.route == Route::Introspect => None,
             By::Verifier => Some(self.assertion()),
@@ -314,6 +358,11 @@ impl Stage {
         };
         let mut request = if cell.by == By::Local { local(request) } else { request };
         request.headers_mut().insert("x-request-id", "same".parse().unwrap());
+        if cell.by == By::BoundWithProof && about_a_row(row) {
+            let bound = self.bound.clone();
+            request.headers_mut().insert("authorization", format!("DPoP {bound}").parse().unwrap());
+            self.prove(&mut request, Some(&bound));
+        }
         request
     }
 
