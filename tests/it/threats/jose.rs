@@ -435,7 +435,7 @@ fn spellings(part: &str) -> Vec<String> {
     if part.contains(['-', '_']) {
         list.push(part.replace('-', "+").replace('_', "/"));
     }
-    if part.len() % 4 != 0 {
+    if !part.len().is_multiple_of(4) {
         // Unused bits of the last letter.
         let twin = char::from_u32(u32::from(last) + 1).filter(char::is_ascii_alphanumeric);
         list.extend(twin.map(|twin| format!("{}{twin}", &part[..part.len() - 1])));
