@@ -22,6 +22,11 @@ pub const VARIABLES: &[Variable] = &[
     read("DAYFLY_ADDR", "`token`, operator verbs", "the broker's URL; without it, the socket of the state folder"),
     read("DAYFLY_CA", "`token`, operator verbs", "PEM file of the only authorities that may vouch for the broker"),
     read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`", "the settings, as `--config`"),
+    read(
+        "DAYFLY_DPOP_KEY",
+        "`token`, operator verbs, `task end`",
+        "the key that the credential is bound to, as `--dpop-key`",
+    ),
     read("DAYFLY_ID_TOKEN", "`token`", "the platform's identity token itself"),
     read("DAYFLY_LOG", "`serve`, `dev`", "filter of the log; beats the setting `log`"),
     read("DAYFLY_OUTPUT", EVERY, "`table`, `json`, `jsonl` or `name`, as `--output`"),

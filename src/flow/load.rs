@@ -93,7 +93,11 @@ impl Flow {
     /// Loads the bundle again. A bad one never replaces a good one; readiness then shows why.
     pub async fn load_bundle(&self, actor: &str) -> Result<Swapped, NotLoaded> {
         let why = match self.load(actor).await {
-            Ok(swapped) => return Ok(swapped),
+            Ok(swapped) => {
+                let Swapped { to, ended, rollback, .. } = &swapped;
+                tracing::info!(%to, ended, rollback, actor, "bundle loaded");
+                return Ok(swapped);
+            }
             Err(why) => why,
         };
         tracing::error!(fault = %why, "the bundle was not loaded; the old one stays");

@@ -137,6 +137,7 @@ pub mod bounds {
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
         upkeep::SLICE,
+        verifier::OUTCOMES_MAX,
     };
 }
 

@@ -22,6 +22,8 @@ mod strict_json;
 mod v1;
 mod views;
 
+use std::sync::Arc;
+
 use axum::{Router, extract::Request, response::Response};
 
 pub use door::Door;
@@ -52,7 +54,7 @@ pub struct Front {
 
 pub fn router(front: Front) -> Router {
     let Front { flow, door } = front;
-    let metadata = Document::new(&metadata::metadata(flow.issuer()));
+    let metadata = Arc::new(Document::new(&metadata::metadata(flow.issuer())));
     door.router(Listener::Broker, move |route, context, request| {
         let (flow, metadata) = (flow.clone(), metadata.clone());
         async move {

@@ -25,9 +25,8 @@ pub enum ClaimRefusal {
 /// Pins first (a stranger learns nothing more), then types, principal, and what the profile
 /// refuses outright.
 pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) -> Result<Workload, ClaimRefusal> {
-    let payload = Value::Object(payload.clone());
-    pins(issuer, &payload)?;
-    let claims = typed(issuer, &payload)?;
+    pins(issuer, payload)?;
+    let claims = typed(issuer, payload)?;
     let workload = Workload {
         issuer: issuer.name.clone(),
         profile: issuer.profile.clone(),
@@ -45,7 +44,7 @@ pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) ->
     }
 }
 
-fn pins(issuer: &Issuer, payload: &Value) -> Result<(), ClaimRefusal> {
+fn pins(issuer: &Issuer, payload: &Map<String, Value>) -> Result<(), ClaimRefusal> {
     let held = issuer.pin.iter().all(|(name, wanted)| {
         let seen = issuer.claims.get(name).and_then(|rule| value(name, rule, payload).ok().flatten());
         seen.as_ref() == Some(wanted)
@@ -53,7 +52,7 @@ fn pins(issuer: &Issuer, payload: &Value) -> Result<(), ClaimRefusal> {
     if held { Ok(()) } else { Err(ClaimRefusal::Stranger) }
 }
 
-fn typed(issuer: &Issuer, payload: &Value) -> Result<Claims, ClaimRefusal> {
+fn typed(issuer: &Issuer, payload: &Map<String, Value>) -> Result<Claims, ClaimRefusal> {
     let mut claims = Claims::new();
     for (name, rule) in &issuer.claims {
         match value(name, rule, payload)? {
@@ -69,8 +68,8 @@ fn typed(issuer: &Issuer, payload: &Value) -> Result<Claims, ClaimRefusal> {
 
 /// One claim. Absent is `None`; null, empty, blank or of another type is a refusal (law L4).
 // SECURITY: `t_039_blank_claims_are_refused`, `t_040_types_are_not_coerced`.
-fn value(name: &str, rule: &ClaimRule, payload: &Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
-    let Some(raw) = payload.pointer(&rule.at) else { return Ok(None) };
+fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<Option<ClaimValue>, ClaimRefusal> {
+    let Some(raw) = at(payload, &rule.at) else { return Ok(None) };
     let wrong = || refused(name, "is of another type than its profile declares");
     let typed = match (rule.kind, raw) {
         (ClaimType::String, Value::String(text)) => ClaimValue::String(filled(name, text)?.to_owned()),
@@ -86,6 +85,18 @@ fn value(name: &str, rule: &ClaimRule, payload: &Value) -> Result<Option<ClaimVa
         _ => return Err(wrong()),
     };
     Ok(Some(typed))
+}
+
+/// `Value::pointer` (RFC 6901) into an object that is no `Value`: a copy of the whole payload would
+/// cost more than the reading.
+fn at<'a>(payload: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
+    let path = pointer.strip_prefix('/')?;
+    let (first, below) = path.find('/').map_or((path, ""), |end| path.split_at(end));
+    let member = match first.contains('~') {
+        true => payload.get(&first.replace("~1", "/").replace("~0", "~")),
+        false => payload.get(first),
+    };
+    member?.pointer(below)
 }
 
 fn canonical_long(text: &str) -> Option<i64> {
@@ -168,7 +179,35 @@ mod tests {
     }
 
     fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
-        value("it", &rule("/it", kind), &serde_json::json!({ "it": raw }))
+        value("it", &rule("/it", kind), &Map::from_iter([("it".to_owned(), raw)]))
+    }
+
+    #[test]
+    fn a_pointer_into_the_payload_is_rfc_6901() {
+        let whole = serde_json::json!({
+            "a": { "b": [1, { "c": 2 }], "": 3 }, "m~n": 4, "x/y": { "~1": 5 }, "": { "": 6 }, "plain": 7,
+        });
+        let map = whole.as_object().unwrap();
+        for pointer in [
+            "/a",
+            "/a/b",
+            "/a/b/1/c",
+            "/a/b/7",
+            "/a/",
+            "/m~0n",
+            "/x~1y/~01",
+            "/",
+            "//",
+            "/plain",
+            "/plain/x",
+            "/none",
+            "plain",
+            "/~01",
+            "",
+        ] {
+            let same = if pointer.is_empty() { None } else { whole.pointer(pointer) };
+            assert_eq!(at(map, pointer), same, "{pointer}");
+        }
     }
 
     #[test]

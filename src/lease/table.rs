@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use dashmap::{DashMap, DashSet};
-use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, LeaseId, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 
 use super::{calendar::Calendar, time::Now};
@@ -39,6 +39,8 @@ pub struct Task {
     /// When the evidence can no longer be presented (its `exp` and leeway).
     pub evidence_until: UnixMs,
     pub handle_hash: [u8; 32],
+    /// Of the key that the handle is bound to.
+    pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
     pub leases: Vec<LeaseId>,
 }
@@ -149,6 +151,12 @@ impl Table {
 
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
         self.handles.get(hash).map(|id| *id)
+    }
+
+    /// The task of a handle, and the key that it is bound to.
+    pub fn owned_by(&self, handle_hash: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
+        let id = self.task_of_handle(handle_hash)?;
+        self.tasks.get(&id).map(|task| (id, task.thumbprint))
     }
 
     /// The state of a task with its ancestors: what ended above has ended below.
@@ -292,6 +300,7 @@ impl Table {
             evidence_key: row.evidence_key,
             evidence_until: UnixMs::from_s(row.evidence_exp_s).plus_s(EVIDENCE_LEEWAY_S),
             handle_hash: row.handle_hash,
+            thumbprint: bound_to(row),
             end: row.end.map(End::from),
             leases: Vec::new(),
         };
@@ -382,6 +391,15 @@ fn platform_job(row: &TaskRow) -> Option<String> {
 }
 
 /// Evidence can be presented until `exp`; its key is kept this much longer.
+/// What cannot be read, or cannot be proven here, is nobody's.
+fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
+    match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
+        (Bound::None, None) => None,
+        (Bound::Jkt, Some(Ok(thumbprint))) => Some(thumbprint),
+        (Bound::None | Bound::Jkt | Bound::X5t, _) => Some(Thumbprint::NOBODY),
+    }
+}
+
 const EVIDENCE_LEEWAY_S: i64 = 30;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -396,7 +414,7 @@ impl From<EndRow> for End {
 
 #[cfg(test)]
 mod tests {
-    use dayfly_domain::{Bound, Kind};
+    use dayfly_domain::Kind;
 
     use super::*;
 

@@ -18,6 +18,7 @@ use dayfly_domain::{
 };
 
 use super::{
+    mention::Mentioned,
     names::{RUN, Type},
     row, schema,
     written::{self, Role, Written},
@@ -45,6 +46,8 @@ pub(super) struct Slice {
     /// The permits alone: who is entitled at all, whatever a forbid says of this ask.
     pub entitling: PolicySet,
     pub entities: Entities,
+    /// What of a workload they can look at.
+    pub mentioned: Mentioned,
     /// The longest life that each permit gives, by id.
     pub permits: BTreeMap<Arc<str>, Span>,
 }
@@ -111,13 +114,14 @@ impl Policy {
         issuer_lives && owner_lives && permit_lives
     }
 
-    /// Every policy in every slice, for the test that slices change nothing.
+    /// Every policy in every slice, and every claim, for the test that slices change nothing.
     #[cfg(test)]
     pub(super) fn unslice(&mut self) {
         let rows = row_permits(&self.rows, &mut Vec::new());
         let all = || rows.values().chain(self.written.iter().map(|one| &one.policy)).cloned();
         for slice in self.run.values_mut() {
             slice.policies = PolicySet::from_policies(all()).unwrap();
+            slice.mentioned = Mentioned::everything();
         }
     }
 
@@ -208,7 +212,8 @@ fn slice(bundle: &Bundle, policies: Vec<Cedar>, mut seen: Vec<EntityUid>, permit
     let entities = Entities::from_entities(entities(bundle, seen)?, None)?;
     let permitting = policies.iter().filter(|policy| policy.effect() == Effect::Permit).cloned();
     let entitling = PolicySet::from_policies(permitting)?;
-    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, permits })
+    let mentioned = Mentioned::by(policies.iter());
+    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, mentioned, permits })
 }
 
 /// Whether the policy's scope leaves room for `run` of this template.

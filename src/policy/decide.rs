@@ -14,6 +14,7 @@ use dayfly_domain::{
 use super::{
     Ask, Circumstances, Decision, Denied, Grant, Policy,
     compile::Slice,
+    mention::Mentioned,
     names::{RUN, Type},
     resolve::{Failed, Resolved, resolve, whole},
 };
@@ -69,7 +70,7 @@ impl Policy {
     /// The deciding permit out of `policies`, or why there is none.
     fn permitted(&self, slice: &Slice, policies: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
         let issuer = self.issuer_of(question.workload).ok_or_else(|| Reason::NoMatch.into_denied())?;
-        let workload = workload_entity(question.workload, issuer)?;
+        let workload = workload_entity(question.workload, issuer, &slice.mentioned)?;
         let response = self.ask_cedar(slice, policies, workload, question).map_err(failed)?;
         outcome(slice, &response, question.resolved.ttl_s)
     }
@@ -139,16 +140,18 @@ impl Question<'_> {
     }
 }
 
-/// The workload as Cedar sees it. A claim that its issuer no longer declares is not seen; one of
+/// The workload as a slice's policies see it: of its claims those that they name. A claim that its issuer no longer declares is not seen; one of
 /// another type than declared is an error, and an error denies.
-pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer) -> Result<Entity, Denied> {
+pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer, seen: &Mentioned) -> Result<Entity, Denied> {
     let mut record = Vec::new();
     for (name, value) in &workload.claims {
         let Some(rule) = issuer.claims.get(name) else { continue };
-        let expression = expression(value, rule.kind);
-        let expression =
-            expression.ok_or_else(|| policy_error(format!("claim `{name}` is of another type than declared")))?;
-        record.push((name.clone(), expression));
+        if !is_of(value, rule.kind) {
+            return Err(policy_error(format!("claim `{name}` is of another type than declared")));
+        }
+        if seen.shows(&workload.profile, name) {
+            record.push((name.clone(), expression(value)));
+        }
     }
     let record = RestrictedExpression::new_record(record).map_err(|error| policy_error(error.to_string()))?;
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
@@ -162,16 +165,25 @@ pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer) -> Result<En
     Entity::new(uid, attributes, HashSet::new()).map_err(|error| policy_error(error.to_string()))
 }
 
-fn expression(value: &ClaimValue, kind: ClaimType) -> Option<RestrictedExpression> {
-    Some(match (value, kind) {
-        (ClaimValue::String(text), ClaimType::String) => RestrictedExpression::new_string(text.clone()),
-        (ClaimValue::Bool(value), ClaimType::Bool | ClaimType::StringBool) => RestrictedExpression::new_bool(*value),
-        (ClaimValue::Long(value), ClaimType::Long | ClaimType::StringLong) => RestrictedExpression::new_long(*value),
-        (ClaimValue::Set(texts), ClaimType::Set) => {
+fn is_of(value: &ClaimValue, kind: ClaimType) -> bool {
+    matches!(
+        (value, kind),
+        (ClaimValue::String(_), ClaimType::String)
+            | (ClaimValue::Bool(_), ClaimType::Bool | ClaimType::StringBool)
+            | (ClaimValue::Long(_), ClaimType::Long | ClaimType::StringLong)
+            | (ClaimValue::Set(_), ClaimType::Set)
+    )
+}
+
+fn expression(value: &ClaimValue) -> RestrictedExpression {
+    match value {
+        ClaimValue::String(text) => RestrictedExpression::new_string(text.clone()),
+        ClaimValue::Bool(value) => RestrictedExpression::new_bool(*value),
+        ClaimValue::Long(value) => RestrictedExpression::new_long(*value),
+        ClaimValue::Set(texts) => {
             RestrictedExpression::new_set(texts.iter().cloned().map(RestrictedExpression::new_string))
         }
-        _ => return None,
-    })
+    }
 }
 
 /// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies

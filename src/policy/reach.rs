@@ -13,6 +13,7 @@ use super::{
     Policy,
     compile::strings,
     decide::workload_entity,
+    mention::Mentioned,
     names::{Type, builtin_action},
 };
 
@@ -81,7 +82,11 @@ impl Policy {
 
     fn judge_row(&self, who: &Reach<'_>, action: &str, row: &RowFacts<'_>, built_in: bool) -> Option<bool> {
         let slice = self.rights.get(action)?;
-        let principal = self.principal(who)?;
+        let principal = self.principal(who, &slice.mentioned)?;
+        if slice.policies.is_empty() {
+            // Nothing could permit more or forbid: what is built in is all there is.
+            return Some(built_in);
+        }
         let (resource, entity) = resource(row)?;
         let request = Request::new(principal.uid(), Type::Action.uid(action), resource, Context::empty(), None).ok()?;
         let entities = slice.entities.clone().upsert_entities([principal].into_iter().chain(entity), None).ok()?;
@@ -92,9 +97,9 @@ impl Policy {
         Some(!forbidden && !erred && (built_in || response.decision() == Decision::Allow))
     }
 
-    fn principal(&self, who: &Reach<'_>) -> Option<Entity> {
+    fn principal(&self, who: &Reach<'_>, seen: &Mentioned) -> Option<Entity> {
         match who {
-            Reach::Workload { workload, .. } => workload_entity(workload, self.issuer_of(workload)?).ok(),
+            Reach::Workload { workload, .. } => workload_entity(workload, self.issuer_of(workload)?, seen).ok(),
             Reach::Operator { uid } => {
                 let name = format!("local:{uid}");
                 let mut attributes = strings(&[("issuer", "local"), ("name", &name)]);
@@ -148,6 +153,24 @@ mod tests {
 
     fn token<'a>(workload: &'a Workload, actions: &'a [Arc<str>]) -> Reach<'a> {
         Reach::Workload { workload, owner: "team-shop", actions }
+    }
+
+    #[test]
+    fn without_a_policy_for_an_action_the_built_in_reach_is_all() {
+        let policy = policy(&[("shop.toml", SHOP)]).unwrap();
+        assert!(policy.rights["leases:end"].policies.is_empty());
+        let workload = main_job("staging");
+        let actions = [Arc::from("leases:end")];
+        let may = |owner: &str, row| {
+            policy.may(&Reach::Workload { workload: &workload, owner, actions: &actions }, "leases:end", row)
+        };
+        assert!(may("team-shop", &LEASE) && !may("team-pay", &LEASE));
+        assert!(policy.may(&Reach::Operator { uid: 1 }, "leases:end", &LEASE));
+        // An error denies, also where no policy is asked.
+        let mut broken = main_job("staging");
+        broken.claims.insert("ref".into(), dayfly_domain::ClaimValue::Long(1));
+        let who = Reach::Workload { workload: &broken, owner: "team-shop", actions: &actions };
+        assert!(!policy.may(&who, "leases:end", &LEASE));
     }
 
     #[test]

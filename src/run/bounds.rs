@@ -1,7 +1,7 @@
 //! Every bound there is, with what happens when it is reached: the reference is written from this
 //! table, and it holds no number of its own.
 
-use dayfly_verifier::{KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES};
+use dayfly_verifier::{KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop};
 
 use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
 use crate::{config, flow::bounds as flow, http::bounds as http, policy, store::bounds as store, sys};
@@ -68,6 +68,19 @@ pub const BOUNDS: &[Bound] = &[
         TOKEN_MAX_BYTES,
         "bytes",
         "`E-SIGNATURE` (400); introspection: `active: false`",
+    ),
+    bound("DPoP proof that is looked at", dpop::PROOF_MAX_BYTES, "bytes", "`E-DPOP` (400)"),
+    bound(
+        "proofs remembered so that each counts once",
+        dpop::PROOFS_MAX,
+        "proofs",
+        "`E-BUSY` (503): a proof that cannot be remembered is not believed",
+    ),
+    bound(
+        "outcomes of verifiers' assertions remembered",
+        flow::OUTCOMES_MAX,
+        "outcomes",
+        "each further assertion is checked anew",
     ),
     bound("actions named in an ask", policy::ACTIONS_MAX, "actions", "`E-DETAILS` (400)"),
     bound("ticket of a task", policy::TICKET_MAX_CHARS, "characters", "`E-DETAILS` (400)"),

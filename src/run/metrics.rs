@@ -65,8 +65,10 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_jwks_fetch_failures_total", &["issuer"], "fetches of an issuer's keys that failed"),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
+    counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
+    counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
 ];
 
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();

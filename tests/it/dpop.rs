@@ -82,7 +82,7 @@ fn evidence_for<'a>(evidence: &'a str, template: &'a str) -> [(&'a str, &'a str)
     [("subject_token", evidence), ("subject_token_type", JWT), ("scope", template)]
 }
 
-fn handle_of<'a>(handle: &'a str) -> [(&'a str, &'a str); 2] {
+fn handle_of(handle: &str) -> [(&str, &str); 2] {
     [("subject_token", handle), ("subject_token_type", CONTROL)]
 }
 
@@ -170,6 +170,7 @@ async fn a_bearer_target_gives_a_bound_token_to_whoever_brings_a_proof() {
         (&bound["token_type"], payload(text(&bound, "access_token")).get("cnf").is_some()),
         (&json!("DPoP"), true)
     );
+    world.pass_s(1);
     let free = world.call(exchange(&resource(&other))).await.json();
     assert_eq!((&free["token_type"], payload(text(&free, "access_token")).get("cnf")), (&json!("Bearer"), None));
     let tasks = world.call(local(get("/v1/tasks", None))).await.json();

@@ -90,11 +90,8 @@ fn tests_in(text: &str) -> Vec<String> {
             continue;
         }
         let declared = line.trim_start_matches("async ").strip_prefix("fn ");
-        if let Some(name) = declared.and_then(|rest| rest.split(['(', '<']).next()) {
-            if marked {
-                names.push(name.to_owned());
-            }
-        }
+        let name = declared.and_then(|rest| rest.split(['(', '<']).next());
+        names.extend(name.filter(|_| marked).map(str::to_owned));
         // A comment may stand between the attribute and the function.
         marked &= line.is_empty() || line.starts_with("//");
     }

@@ -103,7 +103,7 @@ pub struct KeyListArgs {
 #[derive(Debug, Subcommand)]
 pub enum LedgerVerb {
     /// List events, newest first, or show one
-    Show(LedgerShowArgs),
+    Show(Box<LedgerShowArgs>),
     /// Check every event against its hash and the whole against its record, on this machine
     Verify(LedgerVerifyArgs),
 }

@@ -1,0 +1,119 @@
+//! Which claims a slice's policies can look at. Cedar makes a value of every attribute it is given,
+//! and a platform's token has many more claims than rows name. In: policies. Out: what of a
+//! workload they may see; more than needed where that cannot be told.
+
+use std::collections::BTreeSet;
+
+use cedar_policy::Policy as Cedar;
+use serde_json::{Map, Value};
+
+/// The attributes that policies name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mentioned {
+    names: BTreeSet<String>,
+    /// Those whose value is used as it is, and not only looked into.
+    whole: BTreeSet<String>,
+    /// A policy could not be looked through.
+    everything: bool,
+}
+
+impl Mentioned {
+    pub fn by<'a>(policies: impl Iterator<Item = &'a Cedar>) -> Self {
+        let mut mentioned = Self::default();
+        for policy in policies {
+            match policy.to_json() {
+                Ok(json) => mentioned.walk(&json),
+                Err(_) => mentioned.everything = true,
+            }
+        }
+        mentioned
+    }
+
+    /// All there is, whatever policies name.
+    #[cfg(test)]
+    pub fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    /// Whether a policy can tell whether the claim is there. A record that is used whole, as in
+    /// `principal.github == {...}`, shows all of its claims.
+    // SECURITY: `a_claim_that_a_policy_looks_at_is_never_left_out`.
+    pub fn shows(&self, profile: &str, claim: &str) -> bool {
+        self.everything || self.whole.contains(profile) || self.names.contains(claim)
+    }
+
+    fn walk(&mut self, node: &Value) {
+        match node {
+            Value::Object(members) => members.iter().for_each(|(name, value)| match access(name, value) {
+                Some((left, attribute)) => {
+                    // Whether a record is there is no look into it.
+                    if name == "." {
+                        self.whole.insert(attribute.to_owned());
+                    }
+                    self.access(left, attribute);
+                }
+                None => self.walk(value),
+            }),
+            Value::Array(nodes) => nodes.iter().for_each(|node| self.walk(node)),
+            _ => {}
+        }
+    }
+
+    /// `left.attribute` or `left has attribute`: what is left of it is only looked into.
+    fn access(&mut self, left: &Value, attribute: &str) {
+        self.names.insert(attribute.to_owned());
+        let inner = left.as_object().filter(|members| members.len() == 1).and_then(|members| members.iter().next());
+        match inner.and_then(|(name, value)| access(name, value)) {
+            Some((left, attribute)) => self.access(left, attribute),
+            None => self.walk(left),
+        }
+    }
+}
+
+/// The two expressions that name an attribute, in Cedar's JSON.
+fn access<'a>(operator: &str, operands: &'a Value) -> Option<(&'a Value, &'a str)> {
+    let operands: &Map<String, Value> = operands.as_object().filter(|_| matches!(operator, "." | "has"))?;
+    Some((operands.get("left")?, operands.get("attr")?.as_str()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mentioned(conditions: &str) -> Mentioned {
+        let text = format!("permit (principal, action, resource) {conditions};");
+        Mentioned::by([Cedar::parse(None, text).unwrap()].iter())
+    }
+
+    #[test]
+    fn a_row_shows_its_own_claims_only() {
+        let seen = mentioned(
+            "when { principal.issuer == \"github\" && principal has github && principal.github has ref && \
+             principal.github.ref == \"main\" && [\"1\"].contains(principal.github.repository_id) }",
+        );
+        let shown: Vec<_> =
+            ["ref", "repository_id", "sha", "actor_id"].into_iter().filter(|name| seen.shows("github", name)).collect();
+        assert_eq!(shown, ["ref", "repository_id"]);
+    }
+
+    #[test]
+    fn a_claim_that_a_policy_looks_at_is_never_left_out() {
+        for condition in [
+            "when { principal.github.sha == \"x\" }",
+            "unless { principal.github has sha }",
+            "when { principal has github.sha }",
+            "when { principal[\"github\"][\"sha\"] like \"a*\" }",
+            "when { (if true then principal else principal).github.sha == \"x\" }",
+            "when { (if true then principal.github else principal.github).sha == \"x\" }",
+            // The record as a whole.
+            "when { principal.github == {sha: \"x\"} }",
+            "when { [{sha: \"x\"}].contains(principal.github) }",
+            "when { {a: principal.github}.a == {sha: \"x\"} }",
+            "when { principal.github == principal.github && principal.github.ref == \"x\" }",
+            "when { !([principal.github.ref, principal.github.sha].isEmpty()) }",
+        ] {
+            assert!(mentioned(condition).shows("github", "sha"), "{condition}");
+        }
+        assert!(!mentioned("when { principal.github.ref == \"sha\" }").shows("github", "sha"), "a value is no name");
+    }
+}
