@@ -314,7 +314,7 @@ fn compares_a_secret(line: &str) -> bool {
             || line.split(['=', '!', ' ', '(', '&', ',', ')']).any(|word| word.ends_with(*name))
                 && (line.contains(" == ") || line.contains(" != "))
     };
-    secret.iter().any(|name| compared(name))
+    secret.iter().any(compared)
 }
 
 #[tokio::test]
