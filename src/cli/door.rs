@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use dayfly_domain::Secret;
+use dayfly_verifier::TOKEN_MAX_BYTES;
 
 use super::{
     api::{Api, Transport, WireError},
@@ -29,8 +30,6 @@ pub enum Way {
     Remote(String),
     Socket(PathBuf),
 }
-
-const TOKEN_MAX_BYTES: usize = 16 << 10;
 
 impl Door {
     /// `--addr` or `--state`, otherwise `DAYFLY_ADDR`, otherwise the socket of the settings' state

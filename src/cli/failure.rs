@@ -18,6 +18,18 @@ pub enum Exit {
     Denied = 77,
 }
 
+/// Every exit code, for the reference.
+pub const EXITS: &[(u8, &str)] = &[
+    (0, "done"),
+    (Exit::Failure as u8, "it failed"),
+    (Exit::Usage as u8, "it was asked wrongly: an option, a file, a setting"),
+    (Exit::NotFound as u8, "there is no such thing, or it is not visible"),
+    (Exit::NotAuthenticated as u8, "who is asking is not known, or was not believed"),
+    (Exit::Unavailable as u8, "the broker cannot be reached, or is broken"),
+    (Exit::TryLater as u8, "not now; the same again may work"),
+    (Exit::Denied as u8, "known, and not allowed"),
+];
+
 /// Why a verb failed. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure(Box<Parts>);

@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod door;
 mod ended;
+mod key;
 mod lease;
 mod ledger;
 mod policy;
@@ -24,14 +25,22 @@ mod samples;
 mod serve;
 mod task;
 mod token;
+mod variables;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::{Cli, Colour, DevVerb, ErrorFormat, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+use args::{Cli, Colour, DevVerb, ErrorFormat, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+pub use failure::EXITS;
 use failure::Failure;
 use session::{Screen, Session, Vars};
+pub use variables::{DEV_VARIABLES, VARIABLES, Variable};
+
+/// Everything that can be typed, for the reference.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Parses, runs, says what went wrong, and gives the exit code.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -90,6 +99,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
             Verb::Revoke(args) => revoke::run(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
+            Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")
             }

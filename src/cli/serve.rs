@@ -50,7 +50,8 @@ pub fn failure(error: &ServeError) -> Failure {
         _ => &[],
     };
     let exit = match error {
-        ServeError::Locked(_) | ServeError::Listen { .. } => Exit::Unavailable,
+        // What may go well the next time: a supervisor starts it again.
+        ServeError::Locked(_) | ServeError::Listen { .. } | ServeError::Broken(_) => Exit::Unavailable,
         _ => Exit::Failure,
     };
     let failure = problems.iter().fold(Failure::new(exit, error.to_string()), Failure::because);

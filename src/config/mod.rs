@@ -5,12 +5,14 @@
 //! by their files.
 
 mod issuer;
+mod table;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
 pub use issuer::IssuerFault;
+pub use table::{SETTINGS, Setting};
 
 /// What `dayfly serve` needs to know. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,7 +43,33 @@ pub struct Settings {
     /// What is logged, as a filter of `tracing`: `info`, `dayfly=debug,info`. Default `info`.
     #[serde(default = "default_log")]
     pub log: String,
+    /// How much strangers may take of the API's listener.
+    #[serde(default)]
+    pub limits: Caps,
 }
+
+/// Open connections of one listener, each of which also takes a descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// In all; past it none is accepted until one ends. Default 4096.
+    pub connections: u32,
+    /// Of one IPv4 address or one IPv6 /64; past it a new one is dropped. Default 256.
+    pub connections_per_address: u32,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { connections: CONNECTIONS, connections_per_address: CONNECTIONS_PER_ADDRESS }
+    }
+}
+
+/// Connections of a listener, unless the settings say otherwise.
+pub const CONNECTIONS: u32 = 4096;
+/// Connections of one address, unless the settings say otherwise.
+pub const CONNECTIONS_PER_ADDRESS: u32 = 256;
+/// More connections than this no setting allows: one process is not made for them.
+pub const CONNECTIONS_CAP: u32 = 1 << 20;
 
 /// PEM files of the API's listener; read again on SIGHUP.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,6 +92,8 @@ pub enum SettingsError {
     Empty(&'static str),
     #[error("`listen` and `metrics_listen` are both `{0}`")]
     SameAddress(SocketAddr),
+    #[error("`limits.{name}` is {value}: at least 1 and at most {most}")]
+    Limit { name: &'static str, value: u32, most: u32 },
 }
 
 /// Where the default settings say the state is; clients look for the socket there.
@@ -102,7 +132,21 @@ impl Settings {
         if self.listen == self.metrics_listen && self.listen.port() != 0 {
             return Err(SettingsError::SameAddress(self.listen));
         }
-        Ok(())
+        self.limits.check()
+    }
+}
+
+impl Caps {
+    fn check(self) -> Result<(), SettingsError> {
+        let Self { connections, connections_per_address } = self;
+        let caps = [
+            ("connections", connections, CONNECTIONS_CAP),
+            ("connections_per_address", connections_per_address, connections),
+        ];
+        match caps.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            Some((name, value, most)) => Err(SettingsError::Limit { name, value, most }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -188,6 +232,26 @@ key_file = "/etc/dayfly/tls.key"
         assert!(matches!(Settings::parse(&text), Err(SettingsError::SameAddress(_))));
         let text = format!("listen = '127.0.0.1:0'\nmetrics_listen = '127.0.0.1:0'{LEAST}");
         assert!(Settings::parse(&text).is_ok());
+    }
+
+    #[test]
+    fn limits_have_their_defaults_and_their_own_limits() {
+        let of = |limits: &str| Settings::parse(&format!("{LEAST}[limits]\n{limits}"));
+        assert_eq!(Settings::parse(LEAST).unwrap().limits, of("").unwrap().limits);
+        let caps = of("connections = 9000").unwrap().limits;
+        assert_eq!((caps.connections, caps.connections_per_address), (9000, CONNECTIONS_PER_ADDRESS));
+        assert!(of("connections = 1\nconnections_per_address = 1").is_ok());
+        for (bad, said) in [
+            ("connections = 0", "`limits.connections` is 0"),
+            ("connections = 1048577", "`limits.connections` is 1048577: at least 1 and at most 1048576"),
+            ("connections = 255", "`limits.connections_per_address` is 256: at least 1 and at most 255"),
+            ("connections_per_address = 0", "`limits.connections_per_address` is 0"),
+            ("connections = -1", "line "),
+            ("connections = 1.5", "line "),
+            ("connection = 1", "unknown field `connection`"),
+        ] {
+            assert!(of(bad).unwrap_err().to_string().contains(said), "{bad}: {}", of(bad).unwrap_err());
+        }
     }
 
     #[test]

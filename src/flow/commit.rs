@@ -4,7 +4,7 @@
 //! In: groups of one request each, all or nothing. Out: acknowledgements. `run` gives it a thread.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Groups in one commit.
-const BATCH_MAX: usize = 256;
+pub const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -128,7 +128,8 @@ impl Writer {
 
     /// One commit. A swap of the bundle closes the batch and is done alone.
     fn batch(&mut self, groups: Vec<Group>) {
-        let mut groups: VecDeque<Group> = self.retry.drain(..).map(Group::End).chain(groups).collect();
+        let again = self.retry.drain(..).map(Group::End);
+        let mut groups = each_end_once(again.chain(groups));
         loop {
             let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe));
             let rest = swap.map(|at| groups.split_off(at));
@@ -458,8 +459,26 @@ fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
     BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
 }
 
+/// Groups in order; of ends of the same thing only the first, which answers for all.
+fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
+    let mut places = HashMap::new();
+    let mut kept: VecDeque<Group> = VecDeque::new();
+    for group in groups {
+        let Group::End(end) = group else {
+            kept.push_back(group);
+            continue;
+        };
+        let at = *places.entry(end.key()).or_insert(kept.len());
+        match kept.get_mut(at) {
+            Some(Group::End(first)) => first.join(end),
+            _ => kept.push_back(Group::End(end)),
+        }
+    }
+    kept
+}
+
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
-    if let Some(ack) = group.ack.take() {
+    for ack in group.acks.drain(..) {
         // A caller that has gone away needs no answer.
         let _ = ack.send(answer);
     }

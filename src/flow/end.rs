@@ -49,7 +49,7 @@ impl Flow {
         let cause = cause_of(&authority);
         let block = block.unwrap_or(!matches!(authority, Authority::Handle { .. }));
         self.table.mark_task(id, End { at: now.at, cause, seq: None });
-        let group = EndGroup { what: What::Task(id), actor: authority.actor(), reason, block, ack: None };
+        let group = EndGroup { what: What::Task(id), actor: authority.actor(), reason, block, acks: Vec::new() };
         let end = self.end(group).await?;
         self.answer_task(id, Some(end), now).await
     }
@@ -221,7 +221,7 @@ impl Flow {
     /// this, so a caller that goes away cannot leave an end that is never written.
     async fn end(&self, mut group: EndGroup) -> Result<End, Refused> {
         let (ack, ended) = oneshot::channel();
-        group.ack = Some(ack);
+        group.acks.push(ack);
         self.push_end(group);
         let answer = tokio::time::timeout(COMMIT_WITHIN, ended).await;
         let answer = answer.ok().and_then(Result::ok).unwrap_or(Err(NotCommitted::Store));
@@ -308,7 +308,7 @@ fn cause_of(authority: &Authority) -> Cause {
 }
 
 fn lease_group(id: LeaseId, actor: String, reason: Option<String>) -> EndGroup {
-    EndGroup { what: What::Lease(id), actor, reason, block: false, ack: None }
+    EndGroup { what: What::Lease(id), actor, reason, block: false, acks: Vec::new() }
 }
 
 pub(super) fn task_facts<'a>(row: &'a TaskRow, id: &'a str) -> RowFacts<'a> {

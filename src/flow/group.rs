@@ -1,6 +1,7 @@
 //! What the verbs want committed, and how it reaches the writer.
 
 use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -11,15 +12,15 @@ use tokio::sync::oneshot;
 use super::{Shared, swap::Swap};
 use crate::{
     lease::{End, Label, Overtaken},
-    ledger::Entry,
+    ledger::Entry as Event,
     store::{LeaseRow, StoreError, TaskRow},
 };
 
 /// Law L6: an issue that cannot be recorded is refused within this.
-pub(super) const COMMIT_WITHIN: Duration = Duration::from_millis(1_800);
+pub const COMMIT_WITHIN: Duration = Duration::from_millis(1_800);
 
 /// Groups that may wait.
-pub(super) const QUEUE_MAX: usize = 4096;
+pub const QUEUE_MAX: usize = 4096;
 
 /// What a request wants committed.
 #[derive(Debug)]
@@ -30,9 +31,9 @@ pub(super) enum Group {
     Wake,
     Swap(Box<Swap>),
     /// Written and acknowledged like any other; for events without rows.
-    Note(Entry, oneshot::Sender<Result<(), NotCommitted>>),
+    Note(Event, oneshot::Sender<Result<(), NotCommitted>>),
     /// A block until then, and its event.
-    Block(Entry, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
+    Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Tries whether the store can be written again.
     Probe,
@@ -46,7 +47,7 @@ pub(super) struct IssueGroup {
     pub task: Subject,
     pub lease: Option<LeaseRow>,
     /// In order; the last one is where the answer points.
-    pub events: Vec<Entry>,
+    pub events: Vec<Event>,
     /// End this task's earlier leases of the target so many seconds from now.
     pub supersede_s: Option<u8>,
     pub ack: oneshot::Sender<Result<u64, NotCommitted>>,
@@ -66,8 +67,53 @@ pub(super) struct EndGroup {
     pub reason: Option<String>,
     /// With a task: also refuse the same work until its deadline.
     pub block: bool,
-    /// Gone once it was answered; the group itself stays until it is durable.
-    pub ack: Option<oneshot::Sender<Result<End, NotCommitted>>>,
+    /// Whoever waits for it. Empty once they were answered; the group itself stays until it is
+    /// durable.
+    pub acks: Vec<oneshot::Sender<Result<End, NotCommitted>>>,
+}
+
+impl EndGroup {
+    /// Of what is asked to end twice before it is durable, one end is kept. An end that blocks is
+    /// another than one that does not.
+    pub fn key(&self) -> (What, bool) {
+        (self.what, self.block)
+    }
+
+    /// Takes over who waits for the same end; those who have gone are forgotten.
+    pub fn join(&mut self, other: Self) {
+        self.acks.extend(other.acks);
+        self.acks.retain(|ack| !ack.is_closed());
+    }
+}
+
+/// Ends that are in force and not yet written, in the order in which they came, each once: while
+/// the store cannot be written, no one can make them more than there are live leases and tasks.
+// SECURITY: `ends_asked_again_and_again_while_the_disk_is_full_take_no_more_room`.
+#[derive(Debug, Default)]
+pub(super) struct Ends {
+    order: VecDeque<(What, bool)>,
+    groups: HashMap<(What, bool), EndGroup>,
+}
+
+impl Ends {
+    pub fn push(&mut self, group: EndGroup) {
+        match self.groups.entry(group.key()) {
+            Entry::Occupied(mut held) => held.get_mut().join(group),
+            Entry::Vacant(room) => {
+                self.order.push_back(*room.key());
+                room.insert(group);
+            }
+        }
+    }
+
+    pub fn take(&mut self, max: usize) -> Vec<EndGroup> {
+        let keys = self.order.drain(..self.order.len().min(max));
+        keys.filter_map(|key| self.groups.remove(&key)).collect()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,17 +138,15 @@ pub(super) enum NotCommitted {
 }
 
 impl Shared {
-    /// Queues an end. Ends are never refused for want of room: there are no more than live leases.
+    /// Queues an end. Ends are never refused for want of room: there are no more than what lives.
     pub(super) fn push_end(&self, group: EndGroup) {
-        lock(&self.ends).push_back(group);
+        lock(&self.ends).push(group);
         // A full queue means that the writer is awake anyway.
         let _ = self.queue.try_send(Group::Wake);
     }
 
     pub(super) fn take_ends(&self, max: usize) -> Vec<EndGroup> {
-        let mut ends = lock(&self.ends);
-        let count = ends.len().min(max);
-        ends.drain(..count).collect()
+        lock(&self.ends).take(max)
     }
 
     pub(super) fn has_ends(&self) -> bool {
@@ -130,4 +174,33 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(number: u8, block: bool) -> (EndGroup, oneshot::Receiver<Result<End, NotCommitted>>) {
+        let (ack, answer) = oneshot::channel();
+        let what = What::Task(TaskId::from_parts(1, [number; 10]));
+        (EndGroup { what, actor: "handle".into(), reason: None, block, acks: vec![ack] }, answer)
+    }
+
+    #[test]
+    fn ends_asked_again_and_again_while_the_disk_is_full_take_no_more_room() {
+        let mut ends = Ends::default();
+        let waiting: Vec<_> = (0..1_000).map(|number| end(number as u8 % 2, number % 4 < 2)).collect();
+        let mut answers = Vec::new();
+        for (group, answer) in waiting {
+            ends.push(group);
+            answers.push(answer);
+        }
+        assert_eq!((ends.order.len(), ends.groups.len()), (4, 4));
+        answers.truncate(8);
+        ends.push(end(0, true).0);
+        let taken = ends.take(3);
+        assert_eq!((taken.len(), ends.take(9).len(), ends.is_empty()), (3, 1, true));
+        assert!(taken[0].acks.len() <= 3, "who has gone away is forgotten: {}", taken[0].acks.len());
+        assert!(taken.iter().all(|group| !group.acks.is_empty()));
+    }
 }

@@ -7,6 +7,7 @@ mod end;
 mod group;
 mod introspect;
 mod issue;
+mod load;
 mod possession;
 mod read;
 mod refuse;
@@ -17,7 +18,6 @@ mod verifier;
 mod words;
 
 use std::{
-    collections::VecDeque,
     ops::Deref,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
@@ -38,7 +38,9 @@ use crate::{
 };
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
+pub use swap::{Carries, Swapped};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
@@ -52,7 +54,7 @@ const SAMPLE: u64 = 64;
 #[derive(Clone)]
 pub struct Flow(Arc<Shared>);
 
-/// What all verbs share. No lock in it is held across an await.
+/// What all verbs share. No lock in it is held across an await, but the turn of a load.
 pub struct Shared {
     issuer: Arc<str>,
     stream: Arc<str>,
@@ -65,10 +67,12 @@ pub struct Shared {
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
+    /// Loads of the bundle take turns.
+    loading: Arc<tokio::sync::Mutex<()>>,
     queue: mpsc::Sender<group::Group>,
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
-    ends: Mutex<VecDeque<group::EndGroup>>,
+    ends: Mutex<group::Ends>,
     refusals: refuse::Refusals,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
@@ -122,6 +126,19 @@ impl std::fmt::Debug for Flow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Flow").field("issuer", &self.0.issuer).finish_non_exhaustive()
     }
+}
+
+/// How much room the verbs take, for the reference.
+pub mod bounds {
+    pub use super::{
+        commit::BATCH_MAX,
+        group::{COMMIT_WITHIN, QUEUE_MAX},
+        load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        read::LOOKED_AT_MAX,
+        refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
+        upkeep::SLICE,
+        verifier::OUTCOMES_MAX,
+    };
 }
 
 /// SHA-256.

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Rows looked at for one page, so that a caller who sees little cannot make the broker read all.
-const LOOKED_AT_MAX: usize = 5_000;
+pub const LOOKED_AT_MAX: usize = 5_000;
 
 impl Flow {
     pub async fn task(&self, caller: &Caller, id: TaskId) -> Result<TaskView, Refused> {

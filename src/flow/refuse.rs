@@ -10,20 +10,25 @@ use std::{
     },
 };
 
-use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint};
+use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint, may_hold_secret};
 
 use super::{Shared, group::Group, words::Refused};
 use crate::{
     ledger::{self, Asked, Context, Denial, Entry, Stamp},
-    policy::Ask,
+    policy::{Ask, What},
 };
 
 const EACH_MS: i64 = 60_000;
 const SINGLE_MAX: u32 = 3;
 /// Kinds of refusal remembered at once; beyond that they are only counted.
-const KINDS_MAX: usize = 10_000;
+pub const KINDS_MAX: usize = 10_000;
 /// Events that may wait for the writer.
-const RECORDS_MAX: usize = 2_048;
+pub const RECORDS_MAX: usize = 2_048;
+/// Of each text that a refused ask is recorded with: what was asked is the caller's own text, and
+/// up to a whole body long.
+pub const ASKED_TEXT_MAX_CHARS: usize = 256;
+/// Stands for a text that is not kept.
+const WITHHELD: &str = "(withheld)";
 
 /// A refusal with all that its event says.
 #[derive(Debug, Clone)]
@@ -61,7 +66,8 @@ struct Slot {
 
 impl Shared {
     /// Records a refusal and answers it.
-    pub(super) fn refuse(&self, refusal: Refusal, now: UnixMs) -> Refused {
+    pub(super) fn refuse(&self, mut refusal: Refusal, now: UnixMs) -> Refused {
+        shorten(&mut refusal.ask);
         metrics::counter!("dayfly_denied_total", "reason" => refusal.reason.code()).increment(1);
         let (reason, hint) = (refusal.reason, refusal.hint.clone());
         let decision = self.record_refusal(refusal, now);
@@ -148,6 +154,29 @@ impl Refusals {
     }
 }
 
+/// What a caller wrote is kept as far as it is read, and not at all where a secret may be in it (law
+/// L8): a handle sent as a scope is the client's mistake, and the record would be ours.
+// SECURITY: `what_was_asked_is_kept_only_as_far_as_it_is_read`, `t_166_a_handle_sent_as_a_scope_is_not_kept`.
+fn shorten(ask: &mut Ask) {
+    let Ask { template, what, ttl_s: _, ticket } = ask;
+    cut(template);
+    ticket.iter_mut().for_each(cut);
+    if let What::Credential { kind: _, resource, actions } = what {
+        resource.iter_mut().for_each(cut);
+        actions.iter_mut().flatten().for_each(cut);
+    }
+}
+
+fn cut(text: &mut String) {
+    if may_hold_secret(text) {
+        WITHHELD.clone_into(text);
+        return;
+    }
+    if let Some((end, _)) = text.char_indices().nth(ASKED_TEXT_MAX_CHARS) {
+        *text = format!("{}...", &text[..end]);
+    }
+}
+
 fn entry(stamp: Stamp, refusal: &Refusal, count: Option<u64>) -> Entry {
     let Refusal { workload, ask, context, reason, policies, bundle, task, hint: _ } = refusal;
     let asked = Asked { ask, context: context.clone() };
@@ -164,7 +193,6 @@ mod tests {
     use dayfly_domain::Claims;
 
     use super::*;
-    use crate::policy::What;
 
     const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
 
@@ -191,6 +219,32 @@ mod tests {
 
     fn take(refusals: &Refusals, principal: &str) -> Taken {
         refusals.take(refusal(principal), Stamp::draw(NOW).unwrap(), NOW)
+    }
+
+    #[test]
+    fn what_was_asked_is_kept_only_as_far_as_it_is_read() {
+        let mut ask = refusal("github/1").ask;
+        ask.template = "é".repeat(60_000);
+        let resource = Some("x".repeat(60_000));
+        ask.what =
+            What::Credential { kind: dayfly_domain::Kind::Jwt, resource, actions: Some(vec!["y".repeat(9_000)]) };
+        shorten(&mut ask);
+        assert!(ask.template.chars().count() == ASKED_TEXT_MAX_CHARS + 3);
+        assert!(format!("{ask:?}").len() < 6 * ASKED_TEXT_MAX_CHARS);
+    }
+
+    #[test]
+    fn t_166_a_handle_sent_as_a_scope_is_not_kept() {
+        let mut ask = refusal("github/1").ask;
+        ask.template = "dtc_SECRET".to_owned();
+        ask.ticket = Some("see eyJhbGciOiJFUzI1NiJ9.e30.SECRET".to_owned());
+        let resource = Some("https://x.example/?token=eyJSECRET".to_owned());
+        let actions = Some(vec!["deploy:create".to_owned(), "dtc_SECRET".to_owned()]);
+        ask.what = What::Credential { kind: dayfly_domain::Kind::Jwt, resource, actions };
+        shorten(&mut ask);
+        let kept = format!("{ask:?}");
+        assert!(!kept.contains("SECRET") && kept.contains("deploy:create"), "{kept}");
+        assert_eq!(ask.template, WITHHELD);
     }
 
     #[test]

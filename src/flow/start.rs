@@ -2,7 +2,6 @@
 //! anything is answered, and the start itself is on the record.
 
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::{Arc, Mutex, atomic::AtomicU64},
 };
@@ -17,8 +16,8 @@ use super::{
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
+    load::NotSwapped,
     refuse::Refusals,
-    swap::NotSwapped,
     verifier::Outcomes,
 };
 use crate::{
@@ -86,9 +85,10 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         policy: ArcSwap::new(policy.clone()),
         source,
         strict_rollback,
+        loading: Arc::default(),
         queue,
         records: Mutex::default(),
-        ends: Mutex::new(VecDeque::new()),
+        ends: Mutex::default(),
         refusals: Refusals::default(),
         outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),

@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{Cause, LeaseId, bundle::Fingerprint};
+use dayfly_domain::{
+    Cause, LeaseId,
+    bundle::{Fingerprint, Lint},
+};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, Shared,
-    bundle::Loaded,
+    Shared,
     commit::{Writer, numbered},
-    group::{COMMIT_WITHIN, EndGroup, Group, What},
+    group::{EndGroup, What},
+    load::NotSwapped,
 };
 use crate::{
     lease::{End, Now},
-    ledger::{self, BundleSwap, CURRENT_BUNDLE, Outcome, SEEN_BUNDLE, Stamp},
+    ledger::{self, BundleSwap, CURRENT_BUNDLE, SEEN_BUNDLE, Stamp},
     policy::Policy,
     store::{Change, Reader, StoreError},
 };
@@ -32,7 +35,7 @@ impl std::fmt::Debug for Swap {
     }
 }
 
-/// What a swap did.
+/// What a swap did, and what is in force since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swapped {
     pub from: Option<Fingerprint>,
@@ -40,60 +43,31 @@ pub struct Swapped {
     pub rollback: bool,
     /// Tasks and single leases that the new bundle no longer carries.
     pub ended: usize,
+    pub carries: Carries,
+    /// What loads and is probably not meant.
+    pub lints: Vec<Lint>,
 }
 
-/// Why the old bundle stays.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotSwapped {
-    #[error("the bundle is not usable: {0}")]
-    Bundle(String),
-    #[error("the bundle was active before and was replaced; `strict_rollback` refuses to go back to it")]
-    Rollback,
-    #[error("the swap cannot be recorded: {0}")]
-    Store(String),
+/// How much a bundle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carries {
+    pub issuers: usize,
+    pub targets: usize,
+    pub templates: usize,
+    pub rows: usize,
+    /// Tests of its own that it passed.
+    pub tests: usize,
 }
 
-impl Flow {
-    /// Loads the bundle again. A bad one never replaces a good one; readiness then shows why.
-    pub async fn load_bundle(&self, actor: &str) -> Result<Swapped, NotSwapped> {
-        let source = self.source.clone();
-        let loaded = crate::sys::offload::offload(move || source.load()).await;
-        let swapped = match loaded {
-            Ok(Ok(loaded)) => self.swap(loaded, actor).await,
-            Ok(Err(problems)) => {
-                let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-                Err(NotSwapped::Bundle(lines.join("; ")))
-            }
-            Err(unfinished) => Err(NotSwapped::Bundle(unfinished.to_string())),
-        };
-        let fault = swapped.as_ref().err().map(ToString::to_string);
-        if let Some(fault) = &fault {
-            tracing::error!(%fault, "the bundle was not loaded; the old one stays");
-            self.note_refused_load(actor, fault).await;
-        }
-        self.bundle_fault.store(Arc::new(fault));
-        swapped
-    }
-
-    async fn swap(&self, loaded: Loaded, actor: &str) -> Result<Swapped, NotSwapped> {
-        for lint in &loaded.lints {
-            tracing::warn!(%lint, "the bundle loads, but look at this");
-        }
-        let (ack, swapped) = oneshot::channel();
-        let swap = Swap { policy: Arc::new(loaded.policy), actor: actor.to_owned(), ack };
-        let gone = |_| NotSwapped::Store("the writer has stopped".to_owned());
-        self.queue.send(Group::Swap(Box::new(swap))).await.map_err(|_| gone(()))?;
-        swapped.await.map_err(|_| gone(()))?
-    }
-
-    async fn note_refused_load(&self, actor: &str, fault: &str) {
-        let Ok(stamp) = Stamp::draw(self.time.now().at) else { return };
-        let what = [("problem", fault.chars().take(2_000).collect())].into();
-        let entry = ledger::operator(stamp, Outcome::Refused, actor, "bundle_load", &what);
-        let (ack, noted) = oneshot::channel();
-        let _ = tokio::time::timeout(COMMIT_WITHIN, self.queue.send(Group::Note(entry, ack))).await;
-        if !matches!(tokio::time::timeout(COMMIT_WITHIN, noted).await, Ok(Ok(Ok(())))) {
-            tracing::warn!("a refused load is not on the record");
+impl Carries {
+    fn of(policy: &Policy) -> Self {
+        let bundle = policy.bundle();
+        Self {
+            issuers: bundle.issuers.len(),
+            targets: bundle.targets.len(),
+            templates: bundle.templates.len(),
+            rows: bundle.templates.values().map(|template| template.rows.len()).sum(),
+            tests: bundle.tests.len(),
         }
     }
 }
@@ -104,10 +78,8 @@ impl Writer {
     pub(super) fn swap(&mut self, swap: Swap) {
         let Swap { policy, actor, ack } = swap;
         let swapped = self.swap_to(policy, &actor);
-        if let Err(error) = &swapped {
-            tracing::error!(%error, "the bundle was not swapped");
-        }
-        // Whoever asked may have gone away; the log has the outcome.
+        // Here and not where it is awaited: whoever asked may have gone away meanwhile.
+        self.shared.note_load(swapped.as_ref().err());
         let _ = ack.send(swapped);
     }
 
@@ -125,11 +97,13 @@ impl Writer {
         if changed {
             self.record_swap(&BundleSwap { from, to, rollback }, actor, now)?;
         }
+        let carries = Carries::of(&policy);
+        self.shared.keys.keep_only(|name| policy.bundle().issuers.contains_key(name));
         self.shared.policy.store(policy);
         let ends = self.shared.no_longer_carried(now);
         let ended = ends.len();
         self.end_all(ends);
-        Ok(Swapped { from, to, rollback, ended })
+        Ok(Swapped { from, to, rollback, ended, carries, lints: Vec::new() })
     }
 
     fn record_swap(&mut self, swap: &BundleSwap, actor: &str, now: Now) -> Result<(), NotSwapped> {
@@ -169,7 +143,7 @@ impl Shared {
             What::Lease(id) => self.table.mark_lease(id, end),
         };
         marked?;
-        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, ack: None })
+        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, acks: Vec::new() })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Rows dropped, and ids forgotten, in one slice.
-const SLICE: usize = 1_000;
+pub const SLICE: usize = 1_000;
 /// How long rows of what is over are kept for reading.
 const KEEP_S: i64 = 24 * 3600;
 
@@ -118,8 +118,14 @@ impl Writer {
         let before = now.at.plus_s(-KEEP_S);
         let pruned = self.store.prune(PruneBefore { tasks: before, leases: before, now: now.at }, SLICE);
         match pruned {
-            Ok(count) if count > 0 => tracing::debug!(count, "pruned"),
-            Ok(_) => {}
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::debug!(count, "pruned");
+                if count >= SLICE {
+                    // There may be more: behind what waits meanwhile, or with the next minute.
+                    let _ = self.shared.queue.try_send(Group::Prune);
+                }
+            }
             Err(error) => tracing::warn!(%error, "nothing was pruned"),
         }
     }

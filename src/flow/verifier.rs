@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Outcomes that are remembered at once, about 1 MB. Beyond them each assertion is checked anew.
-const OUTCOMES_MAX: usize = 4_096;
+pub const OUTCOMES_MAX: usize = 4_096;
 /// A full memory is searched for what is over no more often than this.
 const SWEEP_EACH_MS: i64 = 1_000;
 

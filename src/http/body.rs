@@ -13,7 +13,8 @@ use http_body_util::LengthLimitError;
 
 use crate::flow::Refused;
 
-const BODY_MAX_BYTES: usize = 64 << 10;
+/// A whole request body.
+pub const BODY_MAX_BYTES: usize = 64 << 10;
 
 pub(super) async fn read(request: Request) -> Result<(Parts, Bytes), Refused> {
     let (parts, body) = request.into_parts();

@@ -1,14 +1,15 @@
 //! The one object of `authorization_details` (RFC 9396) that we take: `dayfly_task`.
 
-use dayfly_domain::Reason;
+use dayfly_domain::{Reason, may_hold_secret};
 use serde_json::{Map, Value};
 
 use super::{exchange::malformed, strict_json};
-use crate::flow::Refused;
+use crate::{
+    flow::Refused,
+    policy::{ACTIONS_MAX, TICKET_MAX_CHARS},
+};
 
 pub(super) const DAYFLY_TASK: &str = "dayfly_task";
-const ACTIONS_MAX: usize = 32;
-const TICKET_MAX_CHARS: usize = 256;
 
 /// What was asked in details; the default is an ask without any.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -79,7 +80,8 @@ fn ttl(value: &Value) -> Result<u32, Refused> {
 fn ticket(value: Value) -> Result<String, Refused> {
     filled(Some(value))
         .filter(|text| text.chars().count() <= TICKET_MAX_CHARS)
-        .ok_or_else(|| refused("`ticket` is a text of 1 to 256 characters"))
+        .filter(|text| !may_hold_secret(text))
+        .ok_or_else(|| refused("`ticket` is a text of 1 to 256 characters, and no token or handle"))
 }
 
 #[cfg(test)]

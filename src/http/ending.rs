@@ -1,14 +1,14 @@
-//! The body of an end under `/v1`: `{reason?, block?}`, strictly.
+//! The bodies of acts under `/v1`, strictly: of an end `{reason?, block?}`, of a load nothing.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
-use dayfly_domain::Reason;
+use dayfly_domain::{Reason, may_hold_secret};
 use serde_json::{Map, Value};
 
 use super::{exchange::malformed, filters::wrong, form::media_type, strict_json};
 use crate::flow::Refused;
 
 /// A reason is kept with the event for as long as the event.
-const REASON_MAX_CHARS: usize = 1_000;
+pub const REASON_MAX_CHARS: usize = 1_000;
 
 /// How a task is to end.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -39,6 +39,11 @@ pub(super) fn lease(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, 
     Ok(reason)
 }
 
+/// Nothing can be said: an empty body, or `{}`.
+pub(super) fn nothing(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
+    all_taken(&members(headers, body)?)
+}
+
 fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refused> {
     if body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
         return Ok(Map::new());
@@ -56,11 +61,14 @@ fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refus
 fn reason(members: &mut Map<String, Value>) -> Result<Option<String>, Refused> {
     match members.remove("reason") {
         None => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS => {
-            Ok(Some(text))
-        }
+        Some(Value::String(text)) if is_reason(&text) => Ok(Some(text)),
         Some(_) => Err(wrong("reason")),
     }
+}
+
+/// It is kept on the record, where no token or handle belongs (law L8).
+fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS && !may_hold_secret(text)
 }
 
 fn all_taken(members: &Map<String, Value>) -> Result<(), Refused> {
@@ -122,6 +130,8 @@ mod tests {
             r#"{"reason":1}"#,
             r#"{"reason":null}"#,
             r#"{"reason":" "}"#,
+            r#"{"reason":"leaked: dtc_x"}"#,
+            r#"{"reason":"this one: eyJhbGciOiJFUzI1NiJ9.e30.x"}"#,
             r#"{"block":"false"}"#,
             r#"{"block":0}"#,
             r#"{"block":null}"#,
@@ -129,6 +139,20 @@ mod tests {
             r#"{"cause":"revoked"}"#,
         ] {
             assert_eq!(refused(body), Some(Reason::Invalid), "{body}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_said_nothing_is_taken() {
+        assert_eq!((nothing(&HeaderMap::new(), b""), nothing(&json("application/json"), b"{}")), (Ok(()), Ok(())));
+        for (body, reason) in [
+            (r#"{"path":"/etc"}"#, Reason::Invalid),
+            ("[]", Reason::Invalid),
+            ("null", Reason::Invalid),
+            ("", Reason::Request),
+            ("{}{}", Reason::Request),
+        ] {
+            assert_eq!(nothing(&json("application/json"), body.as_bytes()).unwrap_err().reason, reason, "{body}");
         }
     }
 

@@ -12,7 +12,9 @@ use crate::{
     store::{LeaseFilter, TaskFilter},
 };
 
-const LIMITS: RangeInclusive<usize> = 1..=500;
+/// Items of one page.
+pub const LIMIT_MAX: usize = 500;
+const LIMITS: RangeInclusive<usize> = 1..=LIMIT_MAX;
 const LIMIT_USUAL: usize = 50;
 
 /// One page of a list, as asked.

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use dayfly_domain::Reason;
 
-const FIELDS_MAX: usize = 100;
+/// Parameters of a form or a query.
+pub const FIELDS_MAX: usize = 100;
 
 /// Decoded fields by name, each there once.
 #[derive(Default)]

@@ -11,6 +11,7 @@ mod filters;
 mod form;
 mod metadata;
 mod oauth;
+mod operate;
 mod ops;
 mod peer;
 mod proof;
@@ -29,6 +30,14 @@ pub use door::Door;
 pub use ops::{Ops, ops_router};
 pub use peer::Peer;
 pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
+
+/// How much a request may bring, for the reference.
+pub mod bounds {
+    pub use super::{
+        body::BODY_MAX_BYTES, door::REQUEST_ID_MAX_BYTES, ending::REASON_MAX_CHARS, filters::LIMIT_MAX,
+        form::FIELDS_MAX, operate::BUNDLE_TEXT_MAX_CHARS, strict_json::MEMBERS_MAX,
+    };
+}
 
 use crate::flow::{Flow, Refused};
 use door::Context;
@@ -77,6 +86,8 @@ async fn serve(
         Route::EndLease => v1::end_lease(flow, request).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
+        Route::LoadBundle => operate::load(flow, context, request).await,
+        Route::Keys => operate::keys(flow, &request.into_parts().0).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

@@ -51,7 +51,9 @@ fn over(
             | Route::Lease
             | Route::EndLease
             | Route::Events
-            | Route::Event => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::Event
+            | Route::LoadBundle
+            | Route::Keys => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })

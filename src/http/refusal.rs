@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     door::Context,
-    shapes::{OAuthError, Problem},
+    shapes::{BundleError, OAuthError, Problem},
 };
 use crate::flow::Refused;
 
@@ -77,7 +77,19 @@ impl Context {
             request_id: self.request_id.to_string(),
             decision_id,
             effective: effective(reason),
+            errors: None,
+            errors_omitted: None,
         }
+    }
+
+    /// A bundle that does not load: every error at once, as far as there is room.
+    pub fn refuse_bundle(&self, errors: Vec<BundleError>, omitted: u64, decision: Option<EventId>) -> Response {
+        let answer = Problem {
+            errors: Some(errors),
+            errors_omitted: (omitted > 0).then_some(omitted),
+            ..self.problem(Reason::Bundle, None, decision)
+        };
+        self.finish(Reason::Bundle, json(status_of(Reason::Bundle.row()), "application/problem+json", &answer))
     }
 
     fn finish(&self, reason: Reason, mut response: Response) -> Response {

@@ -20,6 +20,8 @@ pub enum Route {
     EndLease,
     Events,
     Event,
+    LoadBundle,
+    Keys,
     Healthz,
     Readyz,
     Metrics,
@@ -166,6 +168,14 @@ pub const ROUTES: &[RouteRow] = &[
     ),
     get(Route::Events, "/v1/ledger", Who::Action("ledger:read"), "events, newest first"),
     get(Route::Event, "/v1/ledger/{id}", Who::Action("ledger:read"), "one event; a decision's id is its event's"),
+    post(
+        Route::LoadBundle,
+        "/v1/bundle/load",
+        Who::Action("broker:operate"),
+        &["bundle_swapped", "task_ended", "lease_ended", "operator"],
+        "reads the trust bundle again: takes the place of the one in force, or is refused with its errors",
+    ),
+    get(Route::Keys, "/v1/keys", Who::Action("broker:operate"), "the keys that sign task tokens, and their state"),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
@@ -192,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/v1/bundle/load", "/v1/keys", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/v1/simulate", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }

@@ -91,6 +91,82 @@ pub struct Problem {
     /// With `E-NOT-DURABLE`: the end is in force in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<bool>,
+    /// With `E-BUNDLE`: what to put right, as `dayfly policy check` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors: Option<Vec<BundleError>>,
+    /// How many errors there are beyond those listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors_omitted: Option<u64>,
+}
+
+/// Something that keeps a bundle from loading.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleError {
+    /// The file, below the top of the bundle.
+    pub path: String,
+    /// Where in it: `task.deploy-prod.allow[0].claims.ref`, or `line 7`.
+    pub at: String,
+    pub what: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// Something that loads and is probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleLint {
+    pub at: String,
+    pub what: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// Answer to a load of the bundle. Fingerprints are SHA-256, 64 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleLoad {
+    /// What was in force before; the same as `to` when nothing changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What is in force now.
+    pub to: String,
+    /// `to` had been in force before, and was replaced.
+    pub rollback: bool,
+    /// Tasks and single leases that ended because the new bundle no longer carries them.
+    pub ended: u64,
+    pub issuers: u64,
+    pub targets: u64,
+    pub templates: u64,
+    pub rows: u64,
+    /// Tests of the bundle's own, all passed.
+    pub tests_passed: u64,
+    pub lints: Vec<BundleLint>,
+}
+
+/// Where a signing key is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyState {
+    /// Published, and signs nothing yet.
+    Next,
+    /// Signs.
+    Active,
+    /// Signs no more; published while tokens it signed may live.
+    Retired,
+}
+
+/// A signing key, as operators see it; its public part is in the JWKS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// RFC 7638 thumbprint.
+    pub kid: String,
+    #[serde(rename = "use")]
+    pub usage: String,
+    pub alg: String,
+    pub state: KeyState,
+    /// When it took this state.
+    pub since: UnixMs,
+    /// When it leaves this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMs>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@
 use dayfly_verifier::parse_strict;
 use serde_json::Value;
 
-const MEMBERS_MAX: usize = 200;
+/// Members and entries of one JSON text, all together.
+pub const MEMBERS_MAX: usize = 200;
 
 /// The text is not JSON as we take it. Never quotes the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -80,6 +80,11 @@ impl IssuerKeys {
         self.refresh(issuer, &known, kid, alg, now).await
     }
 
+    /// Forgets issuers that the bundle no longer has.
+    pub fn keep_only(&self, carried: impl Fn(&Name) -> bool) {
+        self.known.retain(|name, _| carried(name));
+    }
+
     /// How often the fetches of each issuer failed; for the metric.
     pub fn failures(&self) -> Vec<(Name, u64)> {
         self.known.iter().map(|entry| (entry.key().clone(), entry.value().read().failures)).collect()

@@ -3,6 +3,7 @@
 
 mod body;
 mod event;
+mod kinds;
 mod tree;
 mod verify;
 
@@ -11,5 +12,6 @@ pub use event::{
     Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, Outcome, Stamp, Start, blocked, bundle_swapped, denied,
     issued, key_rotated, lease_ended, operator, start, task_ended, task_opened,
 };
+pub use kinds::{EVENTS, EventKind};
 pub use tree::{Tree, leaf_hash};
 pub use verify::{CURRENT_BUNDLE, Report, SEEN_BUNDLE, verify};

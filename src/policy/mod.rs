@@ -21,4 +21,5 @@ mod written;
 pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};
 pub use compile::Policy;
 pub use reach::{Reach, RowFacts, RowKind};
-pub use source::{BundleEnv, parse};
+pub use resolve::{ACTIONS_MAX, TICKET_MAX_CHARS};
+pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse};

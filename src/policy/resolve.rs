@@ -10,8 +10,9 @@ use dayfly_domain::{
 use super::{Ask, Denied, GrantedTarget, What, decide::IntoDenied};
 
 /// Most actions that one ask names (wire.md section 2).
-const ACTIONS_MAX: usize = 32;
-const TICKET_MAX_CHARS: usize = 256;
+pub const ACTIONS_MAX: usize = 32;
+/// A reference for people, kept with the task.
+pub const TICKET_MAX_CHARS: usize = 256;
 
 /// An ask that can be put to policy.
 #[derive(Debug, Clone)]

@@ -25,6 +25,9 @@ pub struct BundleEnv {
     pub broker_binding: BindingKind,
 }
 
+/// Key sets and certificates that tables name, all together.
+pub const EXTRAS_MAX_BYTES: usize = 64 << 20;
+
 /// Profiles that come with the program, by the path they have in the fingerprint.
 const BUILTIN: [(&str, &str); 2] = [
     ("builtin/profiles/github.toml", include_str!("../../policies/profiles/github.toml")),
@@ -123,6 +126,12 @@ impl Source {
                 false => check_pem(&bytes).map(|()| bytes),
             });
             match checked {
+                Ok(bytes)
+                    if self.extra.values().map(|held| held.len()).sum::<usize>() + bytes.len() > EXTRAS_MAX_BYTES =>
+                {
+                    problems.push(Problem::new(extra.path, extra.at, "with it the named files are larger than 64 MiB"));
+                    break;
+                }
                 Ok(bytes) => {
                     self.hashes.insert(extra.file.to_owned(), hash(&bytes));
                     self.extra.insert(extra.file.to_owned(), bytes.into());

@@ -2,6 +2,16 @@
 
 use std::time::Duration;
 
+use crate::{
+    config::{CONNECTIONS, CONNECTIONS_PER_ADDRESS, Caps},
+    http::bounds::BODY_MAX_BYTES,
+};
+
+/// Request line and headers together.
+pub const HEADER_MAX_BYTES: usize = 16 << 10;
+/// Headers of one request.
+pub const HEADERS_MAX: usize = 100;
+
 /// Limits of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -28,20 +38,96 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+/// Descriptors that a broker needs beside its connections: the store and its readers, listeners,
+/// files of a load, requests to issuers.
+pub const DESCRIPTORS_BESIDE: u64 = 128;
+/// Connections of the local socket, and of the listener of health and metrics, each.
+pub const CONNECTIONS_INSIDE: usize = 256;
+
+/// The process may not open what the settings promise: fewer connections are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{connections} connections take {needed} open files, but the process may open {may}: {left} are let in")]
+pub struct TooFewFiles {
+    pub connections: u32,
+    pub needed: u64,
+    pub may: u64,
+    /// What fits.
+    pub left: u32,
+}
+
+impl Limits {
+    /// The settings' limits of the API's listener.
+    pub fn of(caps: Caps) -> Self {
+        let Caps { connections, connections_per_address } = caps;
+        Self { connections: connections as usize, per_address: connections_per_address as usize, ..Self::default() }
+    }
+
+    /// The same for those inside, who need not wait behind strangers, and cannot take their place.
+    pub fn inside(self) -> Self {
+        let connections = CONNECTIONS_INSIDE.min(self.connections);
+        Self { connections, per_address: connections, ..self }
+    }
+}
+
+/// How many open files the settings take in all.
+pub fn files_needed(caps: Caps) -> u64 {
+    u64::from(caps.connections) + BESIDE_STRANGERS
+}
+
+/// The settings, or as much of them as a process that may open `may` files can hold: strangers
+/// must never take the descriptors that an end or a fetch of keys needs.
+// SECURITY: `strangers_are_let_in_only_as_far_as_files_can_be_opened`.
+pub fn fitting(caps: Caps, may: u64) -> (Caps, Option<TooFewFiles>) {
+    let needed = files_needed(caps);
+    if may >= needed {
+        return (caps, None);
+    }
+    let left = u32::try_from(may.saturating_sub(BESIDE_STRANGERS)).unwrap_or(u32::MAX).clamp(1, caps.connections);
+    let fitting = Caps { connections: left, connections_per_address: caps.connections_per_address.min(left) };
+    (fitting, Some(TooFewFiles { connections: caps.connections, needed, may, left }))
+}
+
+const BESIDE_STRANGERS: u64 = DESCRIPTORS_BESIDE + 2 * CONNECTIONS_INSIDE as u64;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 4096,
-            per_address: 256,
+            connections: CONNECTIONS as usize,
+            per_address: CONNECTIONS_PER_ADDRESS as usize,
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             body: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             stall: Duration::from_secs(10),
-            header_max_bytes: 16 << 10,
-            headers_max: 100,
-            body_max_bytes: 64 << 10,
+            header_max_bytes: HEADER_MAX_BYTES,
+            headers_max: HEADERS_MAX,
+            body_max_bytes: BODY_MAX_BYTES,
             drain: Duration::from_secs(25),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_let_in_only_as_far_as_files_can_be_opened() {
+        let caps = Caps::default();
+        let needed = files_needed(caps);
+        assert_eq!(fitting(caps, needed), (caps, None));
+        let (fewer, said) = fitting(caps, needed - 96);
+        assert_eq!((fewer.connections, fewer.connections_per_address), (CONNECTIONS - 96, CONNECTIONS_PER_ADDRESS));
+        assert!(said.unwrap().to_string().contains("4000 are let in"), "{}", said.unwrap());
+        let (least, said) = fitting(caps, 3);
+        assert_eq!((least.connections, least.connections_per_address, said.unwrap().left), (1, 1, 1));
+    }
+
+    #[test]
+    fn strangers_cannot_take_the_places_of_those_inside() {
+        let limits = Limits::of(Caps { connections: 9, connections_per_address: 3 });
+        assert_eq!((limits.connections, limits.per_address), (9, 3));
+        assert_eq!((limits.inside().connections, limits.inside().per_address), (9, 9));
+        assert_eq!(Limits::default().inside().connections, CONNECTIONS_INSIDE);
     }
 }

@@ -4,6 +4,73 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+/// A metric as `/metrics` shows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl Kind {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, help }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Histogram, labels, help }
+}
+
+/// Every metric there is.
+pub const METRICS: &[Metric] = &[
+    gauge("dayfly_build_info", &["version"], "always 1; the version is the label"),
+    gauge("dayfly_clock_safe", &[], "1 while the clocks agree; 0: nothing is issued"),
+    histogram("dayfly_commit_batch_size", &[], "groups in one commit"),
+    histogram("dayfly_commit_duration_seconds", &[], "one commit, with its fsync"),
+    gauge("dayfly_connections", &["door"], "open connections of a listener: tls, plain or socket"),
+    counter(
+        "dayfly_connections_refused_total",
+        &["door", "why"],
+        "connections that came to nothing: per_address, accept, handshake, drain",
+    ),
+    counter("dayfly_denied_total", &["reason"], "refusals of known workloads, by reason code"),
+    histogram("dayfly_end_propagation_seconds", &["channel"], "from an end to the moment a channel knows"),
+    counter("dayfly_ended_total", &["cause"], "ends on the record, by cause"),
+    counter("dayfly_evidence_refused_total", &["reason"], "garbage and strangers, by reason code; they leave no event"),
+    counter("dayfly_forged_or_lost_total", &[], "well-signed tokens without a lease: an alarm, whatever the number"),
+    counter("dayfly_http_requests_total", &["route", "status"], "answers; a path that is no route is `none`"),
+    histogram("dayfly_issue_duration_seconds", &[], "an exchange, from its headers to its answer"),
+    counter("dayfly_issued_total", &["issuer", "kind", "result"], "exchanges that were decided"),
+    counter("dayfly_jwks_fetch_failures_total", &["issuer"], "fetches of an issuer's keys that failed"),
+    gauge("dayfly_leases_active", &["kind"], "live leases"),
+    counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
+    counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
+    counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
+    gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
+    counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
+];
+
 static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Seconds; an exchange takes a millisecond or so, a refused one within two seconds.
@@ -24,9 +91,18 @@ pub fn install() {
         let handle = recorder.handle();
         // A library user's own recorder is left in place.
         let _ = metrics::set_global_recorder(recorder);
+        METRICS.iter().for_each(describe);
         metrics::gauge!("dayfly_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle
     });
+}
+
+fn describe(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+        Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+        Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+    }
 }
 
 pub(super) fn render() -> String {

@@ -3,6 +3,7 @@
 //! down; a stop drains requests first, then the writer.
 
 pub mod accept;
+mod bounds;
 pub mod limits;
 mod metrics;
 mod notify;
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::serve::{attend, open_store, prepare_state};
 pub use self::{
-    metrics::install as install_metrics,
+    bounds::{BOUNDS, Bound, PROPORTIONAL},
+    metrics::{METRICS, Metric, install as install_metrics},
     serve::{DATABASE, ServeError, check, serve},
     signals::{Signal, Signals},
 };
@@ -92,12 +94,13 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     let refusing = words.clone();
     let door = Door { app, limits, refuse: Arc::new(move |status, parts| refusing.refuse(status, parts)) };
     spawn(&mut tasks, "api", accept::serve_tls(api, tls, door.clone(), stop.clone()));
+    let inside = Door { limits: limits.inside(), ..door };
     if let Some(path) = &socket {
-        spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, door.clone(), stop.clone()));
+        spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, inside.clone(), stop.clone()));
     }
     if let Some(ops) = ops {
         let app = http::ops_router(Ops { flow: flow.clone(), door: words, metrics: Arc::new(metrics::render) });
-        spawn(&mut tasks, "ops", accept::serve_plain(ops, Door { app, ..door }, stop.clone()));
+        spawn(&mut tasks, "ops", accept::serve_plain(ops, Door { app, ..inside }, stop.clone()));
     }
     spawn(&mut tasks, "upkeep", keep_up(upkeep.clone(), stop.clone()));
     Ok(Running { flow, stop, tasks, writer, upkeep, socket })

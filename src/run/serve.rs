@@ -16,12 +16,12 @@ use tokio::net::TcpListener;
 
 use super::{
     Ended, LaunchError, Parts, Running,
-    limits::Limits,
+    limits::{self, Limits, TooFewFiles},
     notify,
     signals::{Signal, Signals},
 };
 use crate::{
-    config::{SOCKET_NAME, Settings},
+    config::{Caps, SOCKET_NAME, Settings},
     flow::{BundleSource, Folder, Loaded, Startup},
     policy::BundleEnv,
     store::{Store, StoreError},
@@ -83,7 +83,11 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         strict_rollback: settings.strict_rollback,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
-    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::default() };
+    let (caps, fewer) = caps(settings);
+    if let Some(fewer) = fewer {
+        tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
+    }
+    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::of(caps) };
     let running = super::launch(parts)?;
     notify::tell("READY=1");
     ready(address);
@@ -129,16 +133,16 @@ async fn reload(flow: &crate::flow::Flow, files: &TlsFiles, tls: &ArcSwap<rustls
         Ok(config) => tls.store(config),
         Err(error) => tracing::error!(%error, "the TLS files were not loaded; the old ones stay"),
     }
-    if let Ok(swapped) = flow.load_bundle("signal:HUP").await {
-        tracing::info!(to = %swapped.to, ended = swapped.ended, rollback = swapped.rollback, "bundle loaded");
-    }
+    // It says itself what came of it, in log, ledger and readiness.
+    let _ = flow.load_bundle("signal:HUP").await;
 }
 
 /// Everything `serve` would refuse, without serving: settings, TLS, file modes, bundle, its tests.
 pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
     files.load()?;
-    let lints = load(settings, &source(settings))?;
+    let mut lints = load(settings, &source(settings))?;
+    lints.extend(caps(settings).1.map(too_few_files));
     let state = &settings.state_dir;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
         let path = state.join(name);
@@ -149,23 +153,45 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     Ok(lints)
 }
 
-fn source(settings: &Settings) -> Folder {
-    let env = BundleEnv { issuer_url: settings.issuer.clone(), broker_binding: BindingKind::Dpop };
-    Folder { path: settings.policies_dir.clone(), env }
+/// The settings' limits, as far as this process can hold them.
+fn caps(settings: &Settings) -> (Caps, Option<TooFewFiles>) {
+    limits::fitting(settings.limits, files::open_files(limits::files_needed(settings.limits)))
 }
 
-fn load(settings: &Settings, source: &Folder) -> Result<Vec<Lint>, ServeError> {
+fn too_few_files(fewer: TooFewFiles) -> Lint {
+    let help = "raise the limit of open files (`LimitNOFILE=` of systemd, `ulimit -n`), or lower `limits.connections`";
+    Lint { at: "limits.connections".to_owned(), what: fewer.to_string(), help: Some(help.to_owned()) }
+}
+
+fn source(settings: &Settings) -> Production {
+    let env = BundleEnv { issuer_url: settings.issuer.clone(), broker_binding: BindingKind::Dpop };
+    Production(Folder { path: settings.policies_dir.clone(), env })
+}
+
+fn load(settings: &Settings, source: &Production) -> Result<Vec<Lint>, ServeError> {
     let failed = |problems| ServeError::Bundle { path: settings.policies_dir.clone(), problems };
-    let Loaded { policy, mut lints } = source.load().map_err(failed)?;
-    let examples = example_ids(policy.bundle());
-    if !examples.is_empty() {
-        let problem = |at: String| {
-            Problem::new("", at, "an example id, which no platform issues").help("write the real ids of your platform")
-        };
-        return Err(failed(examples.into_iter().map(problem).collect()));
+    source.load().map(|loaded| loaded.lints).map_err(failed)
+}
+
+/// The folder of a broker in earnest. What a start refuses, a later load refuses too: otherwise
+/// the next start would be the one that fails.
+// SECURITY: `what_a_start_refuses_a_reload_refuses_too`.
+struct Production(Folder);
+
+impl BundleSource for Production {
+    fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let Loaded { policy, mut lints } = self.0.load()?;
+        let examples = example_ids(policy.bundle());
+        if !examples.is_empty() {
+            let problem = |at: String| {
+                Problem::new("", at, "an example id, which no platform issues")
+                    .help("write the real ids of your platform")
+            };
+            return Err(examples.into_iter().map(problem).collect());
+        }
+        lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
+        Ok(Loaded { policy, lints })
     }
-    lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
-    Ok(lints)
 }
 
 /// The state folder, private and ours alone.
@@ -199,4 +225,19 @@ pub(crate) fn open_store(state: &Path) -> Result<Store, ServeError> {
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_start_refuses_a_reload_refuses_too() {
+        dayfly_verifier::crypto::init().unwrap();
+        let env = BundleEnv { issuer_url: "https://b.example".to_owned(), broker_binding: BindingKind::Dpop };
+        let shipped = Folder { path: concat!(env!("CARGO_MANIFEST_DIR"), "/policies").into(), env };
+        assert!(shipped.load().is_ok(), "as a bundle it is good");
+        let problems = Production(shipped).load().unwrap_err();
+        assert!(problems.iter().all(|problem| problem.what.contains("an example id")), "{problems:?}");
+    }
 }

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{StoreError, place::Place};
 
 /// Beyond this the log is started over, which makes the writer wait for a moment.
-const WAL_MAX_BYTES: i64 = 64 << 20;
+pub const WAL_MAX_BYTES: i64 = 64 << 20;
 
 /// A connection of its own, for a thread of its own.
 #[derive(Debug)]

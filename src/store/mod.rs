@@ -29,3 +29,8 @@ pub use rows::{
 };
 pub use snapshot::Snapshot;
 pub use write::Store;
+
+/// How much room the store takes beside its rows, for the reference.
+pub mod bounds {
+    pub use super::{checkpoint::WAL_MAX_BYTES, place::STATEMENTS, pool::CONNECTIONS};
+}

@@ -24,7 +24,7 @@ const WRITER_WAIT: Duration = Duration::from_millis(2000);
 const READER_WAIT: Duration = Duration::from_millis(1000);
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(250);
 /// The statements of a batch and of the reads without a filter, and some with.
-const STATEMENTS: usize = 48;
+pub const STATEMENTS: usize = 48;
 /// What the write-ahead log has as space from the start.
 const WAL_START_BYTES: u64 = 8 << 20;
 

@@ -6,7 +6,8 @@ use rusqlite::Connection;
 
 use super::{StoreError, place::Place};
 
-const CONNECTIONS: usize = 4;
+/// Connections for reading.
+pub const CONNECTIONS: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct Pool {

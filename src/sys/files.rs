@@ -14,8 +14,14 @@ pub struct SourceFile {
     pub bytes: Vec<u8>,
 }
 
-const FILE_MAX_BYTES: u64 = 4 << 20;
-const TREE_MAX_FILES: usize = 10_000;
+/// One file that is read whole.
+pub const FILE_MAX_BYTES: u64 = 4 << 20;
+/// Files of one tree.
+pub const TREE_MAX_FILES: usize = 10_000;
+/// All files of one tree together.
+pub const TREE_MAX_BYTES: usize = 64 << 20;
+/// Folders in folders.
+pub const TREE_MAX_DEPTH: usize = 16;
 
 /// Every file below `top` whose name ends in one of `extensions`, sorted by path. Names that
 /// begin with `.` are passed over (editors, `..data` of Kubernetes); links are followed.
@@ -27,7 +33,7 @@ pub fn read_tree(top: &Path, extensions: &[&str]) -> io::Result<Vec<SourceFile>>
 }
 
 fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
-    if depth > 16 {
+    if depth > TREE_MAX_DEPTH {
         return Err(io::Error::other(format!("`{}` is nested too deeply", dir.display())));
     }
     for entry in fs::read_dir(dir)? {
@@ -48,6 +54,9 @@ fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &
             }
             let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
             let bytes = read_capped(&path).map_err(named)?;
+            if found.iter().map(|file| file.bytes.len()).sum::<usize>() + bytes.len() > TREE_MAX_BYTES {
+                return Err(io::Error::other("its files are larger than 64 MiB together"));
+            }
             found.push(SourceFile { path: below, bytes });
         }
     }
@@ -105,6 +114,22 @@ pub fn require_private(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
 }
 
+/// How many files this process may have open: its soft limit, raised towards `wanted` as far as
+/// its hard limit lets it.
+pub fn open_files(wanted: u64) -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let (soft, hard) = (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX));
+    let raised = wanted.min(hard);
+    if soft >= raised {
+        return soft;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum }) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    }
+}
+
 /// Held while a process owns a state folder. The lock goes with the process, however it ends.
 #[derive(Debug)]
 pub struct StateLock {
@@ -134,6 +159,16 @@ mod tests {
         mknodat(CWD, dir.path().join("a.toml"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         let error = read_tree(dir.path(), &[".toml"]).unwrap_err().to_string();
         assert!(error.contains("a.toml") && error.contains("no plain file"), "{error}");
+    }
+
+    #[test]
+    fn a_tree_is_bounded_as_a_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        for number in 0..=TREE_MAX_BYTES as u64 / FILE_MAX_BYTES {
+            let file = File::create(dir.path().join(format!("{number}.toml"))).unwrap();
+            file.set_len(FILE_MAX_BYTES).unwrap();
+        }
+        assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("64 MiB"));
     }
 
     #[test]

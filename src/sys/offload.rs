@@ -1,11 +1,63 @@
 //! Short blocking work (a read of the database) off the request threads.
 
+use tokio::sync::Semaphore;
+
 /// The work panicked or the runtime is going down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the work was not finished")]
 pub struct Unfinished;
 
+/// Works under way at once. More wait their turn, and are forgotten when whoever asked goes away:
+/// a client that asks and leaves, again and again, fills no queue.
+// SECURITY: `work_waits_for_a_place_and_is_forgotten_with_its_caller`.
+pub const OFFLOADED_MAX: usize = 64;
+
+static PLACES: Semaphore = Semaphore::const_new(OFFLOADED_MAX);
+
 /// Runs `work` on a thread where it may block.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfinished> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Unfinished)
+    offload_in(&PLACES, work).await
+}
+
+async fn offload_in<T: Send + 'static>(
+    places: &'static Semaphore,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Unfinished> {
+    let place = places.acquire().await.map_err(|_| Unfinished)?;
+    // The place is the work's own: it is free when the work is done, whoever still waits for it.
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    done.await.map_err(|_| Unfinished)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_waits_for_a_place_and_is_forgotten_with_its_caller() {
+        static ONE: Semaphore = Semaphore::const_new(1);
+        static DONE: AtomicUsize = AtomicUsize::new(0);
+        let (go, held) = mpsc::channel::<()>();
+        let first = tokio::spawn(offload_in(&ONE, move || held.recv().is_ok()));
+        while ONE.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..100 {
+            let waiting = tokio::spawn(offload_in(&ONE, || DONE.fetch_add(1, Ordering::SeqCst)));
+            tokio::task::yield_now().await;
+            waiting.abort();
+        }
+        go.send(()).unwrap();
+        assert_eq!(first.await.unwrap(), Ok(true));
+        assert_eq!(offload_in(&ONE, || DONE.load(Ordering::SeqCst)).await, Ok(0));
+    }
 }

@@ -206,6 +206,43 @@ fn the_node_server_lets_in_only_active_tokens() {
     });
 }
 
+/// A platform that vouches for jobs and for servers, by audience; its keys are found by discovery.
+#[tokio::test]
+async fn online_asks_with_its_platforms_token() {
+    let place = Place::of("verify-in-rust.md");
+    let mine = place.path().join("mine");
+    fs::copy(place.var("DAYFLY_CA"), mine.join("platform-ca.pem")).unwrap();
+    let file = mine.join("shop.toml");
+    let keys = "keys     = { discovery = true, ca_file = \"platform-ca.pem\", allow_private = true }";
+    let platform = format!("url      = \"{}\"\n{keys}", place.var("DAYFLY_DEV_ISSUER"));
+    let tables = fs::read_to_string(&file).unwrap();
+    let moved = tables.replace("url      = \"https://cluster.shop.example.org\"", &platform);
+    assert_ne!(moved, tables);
+    fs::write(&file, moved).unwrap();
+    dev::signal(place.dev.child(), Signal::HUP);
+    dev::wait_until("the new bundle", || place.dev.said().contains("bundle loaded"));
+    let shown = place.path().join("server.token");
+    let platforms = |aud: &str| {
+        let claims = format!(r#"{{"sub":"system:serviceaccount:shop-staging:deploy","aud":"{aud}"}}"#);
+        fs::write(place.path().join("server.json"), claims).unwrap();
+        let made = dev::good(place.path(), &["dev", "token", "--state", "state", "--claims", "server.json"]);
+        fs::write(&shown, made).unwrap();
+    };
+    let settings = OnlineSettings {
+        issuer: place.var("DAYFLY_ADDR"),
+        audience: AUDIENCE.to_owned(),
+        ca_pem: Some(fs::read(place.var("DAYFLY_CA")).unwrap()),
+        credential: Credential::AssertionFile(shown.clone()),
+        max_stale: Duration::ZERO,
+    };
+    let (online, token) = (Online::new(settings).await.unwrap(), place.token("first"));
+    platforms("dayfly-introspection");
+    assert!(online.check(&token).await.is_ok(), "{:?}", online.last_outage());
+    platforms(&place.var("DAYFLY_ADDR"));
+    assert_eq!(online.check(&token).await.unwrap_err(), Refused::Unavailable, "a job's token is no server's");
+    assert_eq!(online.last_outage(), Some(Outage::Status(401)));
+}
+
 #[tokio::test]
 async fn online_asks_with_a_key_of_its_own() {
     let place = Place::of("verify-in-rust.md");

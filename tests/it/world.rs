@@ -2,6 +2,7 @@
 //! stand-in issuer, the writer on a thread of its own. Stories call the verbs or the HTTP door.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex},
     thread::JoinHandle,
@@ -59,6 +60,8 @@ pub struct Text {
     jwks: Vec<u8>,
     /// What `other.json` holds: the keys of nobody in the bundle, unless a test says so.
     other_jwks: Vec<u8>,
+    /// Further files of keys or Cedar, by name.
+    files: BTreeMap<String, Vec<u8>>,
 }
 
 impl Text {
@@ -77,10 +80,13 @@ impl Text {
 impl BundleSource for Text {
     fn load(&self) -> Result<Loaded, Vec<Problem>> {
         let text = self.text.lock().unwrap().clone();
-        let files = [SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let mut files = vec![SourceFile { path: "world.toml".into(), bytes: text.into_bytes() }];
+        let cedar = self.files.iter().filter(|(name, _)| name.ends_with(".cedar"));
+        files.extend(cedar.map(|(name, text)| SourceFile { path: name.clone(), bytes: text.clone() }));
         let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
         let (bundle, lints) = parse(&files, &env, &mut |path| {
-            Ok(if path == "other.json" { self.other_jwks.clone() } else { self.jwks.clone() })
+            let own = if path == "other.json" { &self.other_jwks } else { &self.jwks };
+            Ok(self.files.get(path).unwrap_or(own).clone())
         })?;
         Loaded::of(bundle, lints)
     }
@@ -157,28 +163,41 @@ pub fn reason<T: std::fmt::Debug>(result: Result<T, Refused>) -> Reason {
 
 impl World {
     pub fn new() -> Self {
-        Self::made(BUNDLE, None, false)
+        Self::of(BUNDLE)
     }
 
     pub fn of(bundle: &str) -> Self {
-        Self::made(bundle, None, false)
+        Self::made(bundle, BTreeMap::new(), None, false)
+    }
+
+    /// With issuers whose keys are these files.
+    pub fn with_files(bundle: &str, files: &[(&str, &Value)]) -> Self {
+        let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
+        Self::made(bundle, files.collect(), None, false)
+    }
+
+    /// The same with Cedar policies beside the tables.
+    pub fn with_cedar(bundle: &str, cedar: &str, files: &[(&str, &Value)]) -> Self {
+        let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
+        let cedar = ("world.cedar".to_owned(), cedar.as_bytes().to_vec());
+        Self::made(bundle, files.chain([cedar]).collect(), None, false)
     }
 
     /// On a file, with keys beside it: survives [`World::restart`].
     pub fn on_file() -> Self {
-        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), false)
+        Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), false)
     }
 
     pub fn strict_on_file() -> Self {
-        Self::made(BUNDLE, Some(tempfile::tempdir().unwrap()), true)
+        Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), true)
     }
 
-    fn made(bundle: &str, folder: Option<TempDir>, strict: bool) -> Self {
+    fn made(bundle: &str, files: BTreeMap<String, Vec<u8>>, folder: Option<TempDir>, strict: bool) -> Self {
         dayfly_verifier::crypto::init().unwrap();
         let (key, other) = (new_key(), new_key());
         let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
         let text = Mutex::new(bundle.to_owned());
-        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other) });
+        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
         let clock = Stepped::at(START);
         let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
         let Broker { flow, upkeep, reader, writer } = broker;
@@ -359,6 +378,11 @@ pub fn get(path: &str, bearer: Option<&str>) -> Request<Body> {
 pub fn form(path: &str, bearer: Option<&str>, fields: &[(&str, &str)]) -> Request<Body> {
     let pairs: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", percent(value))).collect();
     request("POST", path, bearer, Some("application/x-www-form-urlencoded"), Body::from(pairs.join("&")))
+}
+
+/// A form body as it stands, good or bad.
+pub fn raw_form(path: &str, bearer: Option<&str>, body: &str) -> Request<Body> {
+    request("POST", path, bearer, Some("application/x-www-form-urlencoded"), Body::from(body.to_owned()))
 }
 
 pub fn post_json(path: &str, bearer: Option<&str>, body: &Value) -> Request<Body> {

@@ -59,3 +59,25 @@ venv() {
             --require-hashes --only-binary=:all: -r "$lock" >&2 \
         && printf '%s\n' "$stamp" >"$dir/stamp"
 }
+
+need_node() {
+    need node nodejs node_is_new_enough && need node npm command -v npm
+}
+
+# Debian's is 18; what the lock file names wants no less.
+node_is_new_enough() {
+    [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 18 ]
+}
+
+# node_modules DIR FROM: the packages that the lock file in FROM names, made once per lock.
+node_modules() {
+    local dir=$1 from=$2 stamp
+    stamp="$(node --version) $(cksum <"$from/package-lock.json")"
+    [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ] && return 0
+    say "installing what $from/package-lock.json names"
+    rm -rf "$dir"
+    mkdir -p "$dir"
+    cp "$from/package.json" "$from/package-lock.json" "$dir" \
+        && npm ci --prefix "$dir" --ignore-scripts --no-audit --no-fund --loglevel=error >&2 \
+        && printf '%s\n' "$stamp" >"$dir/stamp"
+}

@@ -75,6 +75,8 @@ reasons! {
     Invalid = "E-INVALID", 422, "invalid_request", 2, "the JSON is well formed but a member is wrong";
     /// The bundle that was asked to be loaded has errors; the old one stays.
     Bundle = "E-BUNDLE", 422, "invalid_request", 1, "the trust bundle has errors, so the one in force stays; mend what is listed and load it again";
+    /// The bundle was in force before and was replaced; `strict_rollback` is set.
+    Rollback = "E-ROLLBACK", 409, "invalid_request", 1, "this bundle was in force before and was replaced, and strict_rollback refuses to go back to it; change it, or lift the setting";
     Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";

@@ -20,6 +20,12 @@ pub const KEYS_MAX: usize = 100;
 
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
+/// Enough of them to tell a key of the broken library from any other: chance is below 2^-27.
+const ROCA_PRIMES: [u32; 38] = [
+    3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97, 101, 103, 107, 109,
+    113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+];
+
 /// Why a key set as a whole is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
@@ -184,7 +190,18 @@ fn rsa(jwk: &Map<String, Value>) -> Option<DecodingKey> {
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     let big_enough = e.len() > 1 || e.first().is_some_and(|&byte| byte >= 3);
     let good = RSA_BITS.contains(&bits(&n)?) && odd(&n) && bits(&e)? <= 33 && odd(&e) && big_enough;
-    good.then(|| DecodingKey::from_rsa_raw_components(&n, &e))
+    (good && !is_roca(&n)).then(|| DecodingKey::from_rsa_raw_components(&n, &e))
+}
+
+/// CVE-2017-15361: modulo every small prime, the moduli of one library are powers of 65537, and
+/// such a key can be factored.
+// SECURITY: t_018_a_key_of_the_roca_library_is_dropped
+fn is_roca(n: &[u8]) -> bool {
+    ROCA_PRIMES.iter().all(|&prime| {
+        let rest = n.iter().fold(0, |rest, &byte| (rest * 256 + u32::from(byte)) % prime);
+        let powers = std::iter::successors(Some(1), |power| Some(power * 65537 % prime));
+        powers.take(prime as usize).any(|power| power == rest)
+    })
 }
 
 /// Bits of a big-endian number in its shortest form.

@@ -39,6 +39,8 @@
 //! (signature first, then claims, by [`Rules`]) and [`Verified`], which only `verify` can make.
 //! All cryptography is ring's; see [`crypto`].
 
+#[cfg(test)]
+mod corpus_tests;
 pub mod crypto;
 pub mod dpop;
 mod gate;

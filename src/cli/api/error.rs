@@ -112,6 +112,9 @@ fn refused(refusal: &Refusal, doing: &str) -> Failure {
              `dayfly token` makes the file if it is not there",
         );
     }
+    if refusal.reason() == Some(Reason::Client) {
+        failure = failure.help("a token or handle that is bound to a key is nobody's without it: --dpop-key FILE");
+    }
     let request_id = Some(refusal.request_id.clone()).filter(|id| !id.is_empty());
     failure.answered(&refusal.code, refusal.status, refusal.decision_id, request_id)
 }

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, LeaseId, Secret, TaskId};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 pub use form::encode;
@@ -111,6 +111,11 @@ impl Api {
         self.list("/v1/ledger", filter, limit).await
     }
 
+    /// The keys that sign; there are never more than a page of them.
+    pub async fn keys(&self) -> Result<Vec<Key>, ApiError> {
+        self.get("/v1/keys").await.map(|list: List<Key>| list.items)
+    }
+
     /// Waits before another try.
     pub async fn pause(&self, wait: Duration) {
         self.transport.pause(wait).await;
@@ -189,7 +194,7 @@ impl Api {
                     told_nonce = true;
                     prover.keep(nonce);
                 }
-                _ if answer.status == 401 && secret.is_some_and(|secret| secret.starts_with("dtc_")) => {
+                _ if answer.status == 401 && secret.is_some_and(|secret| secret.starts_with(HANDLE_PREFIX)) => {
                     request.authorization =
                         self.bearer.as_ref().map(|bearer| Secret::new(format!("Bearer {}", bearer.expose())));
                 }

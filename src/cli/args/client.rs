@@ -88,9 +88,22 @@ pub enum LeaseVerb {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// List the keys that sign task tokens: which signs now, which is next, which are retired
+    Ls(KeyListArgs),
+}
+
+/// `dayfly key ls`.
+#[derive(Debug, Clone, Args)]
+pub struct KeyListArgs {
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum LedgerVerb {
     /// List events, newest first, or show one
-    Show(LedgerShowArgs),
+    Show(Box<LedgerShowArgs>),
     /// Check every event against its hash and the whole against its record, on this machine
     Verify(LedgerVerifyArgs),
 }

@@ -11,8 +11,8 @@ pub use broker::{
     PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs,
-    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
+    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 
 /// Short-lived credentials, each tied to one task, each ended with it
@@ -102,6 +102,9 @@ pub enum Verb {
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
+    /// Look at the keys that sign
+    #[command(subcommand)]
+    Key(KeyVerb),
 }
 
 const TOKEN_ABOUT: &str = "\
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_verb_of_part_one_is_there() {
+    fn every_verb_that_is_built_is_there() {
         for line in [
             "dayfly demo",
             "dayfly dev",
@@ -153,6 +156,7 @@ mod tests {
             "dayfly ledger show evt_0000000000g000000000000000",
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
+            "dayfly key ls --state d --output jsonl",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

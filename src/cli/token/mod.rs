@@ -70,7 +70,12 @@ async fn renewed(
             Ok(Some(answer))
         }
         Err(error) if matches!(error.reason(), Some(Reason::Ended | Reason::Handle)) => {
-            session.screen.say("the kept handle's task is over; opening a new one");
+            session.screen.say(match error.reason() {
+                Some(Reason::Handle) => {
+                    "the kept handle is of no live task, or bound to another key than --dpop-key; opening a new one"
+                }
+                _ => "the kept handle's task is over; opening a new one",
+            });
             Ok(None)
         }
         Err(error) => Err(refused(&error, place)),

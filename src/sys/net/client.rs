@@ -130,7 +130,8 @@ impl Client {
 }
 
 const TOTAL: Duration = Duration::from_secs(30);
-const ANSWER_MAX_BYTES: usize = 8 << 20;
+/// What the command line takes from a broker.
+pub const ANSWER_MAX_BYTES: usize = 8 << 20;
 
 #[derive(Debug, Clone)]
 enum Way {

@@ -10,6 +10,6 @@ pub(crate) mod testing;
 mod tls;
 
 pub use address::is_public;
-pub use client::{Answer, Client, ClientError};
-pub use fetch::{Fetch, FetchError, Fetcher};
-pub use tls::{NetError, TlsFiles, server_config};
+pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError};
+pub use fetch::{FETCH_MAX_BYTES, Fetch, FetchError, Fetcher};
+pub use tls::{NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};

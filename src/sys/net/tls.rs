@@ -5,6 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
+    server::ServerSessionMemoryCache,
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -60,8 +61,12 @@ pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig
         .with_single_cert(chain, key)
         .map_err(|_| NetError::KeyMismatch)?;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
     Ok(Arc::new(config))
 }
+
+/// TLS sessions that can be resumed; the oldest are forgotten.
+pub const TLS_SESSIONS_MAX: usize = 1_024;
 
 /// A client's settings: the given authorities and no other, or those of the system.
 pub(super) fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, NetError> {

@@ -44,7 +44,7 @@ pub fn head(source: &Source) -> Vec<String> {
 pub fn name(path: &str) -> Vec<String> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let stem = name.split('.').next().unwrap_or(name);
-    let shouted = name.ends_with(".md") || matches!(name, "LICENSE" | "Cargo.toml" | "Cargo.lock" | "Dockerfile");
+    let shouted = name.ends_with(".md") || matches!(name, "LICENSE" | "Cargo.toml" | "Cargo.lock" | "Containerfile");
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
     let mut offences = Vec::new();
     if !shouted && !name.chars().all(plain) || name.chars().any(char::is_whitespace) {

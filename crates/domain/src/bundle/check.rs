@@ -130,12 +130,14 @@ mod tests {
     use crate::{Span, bundle::tables::File};
 
     const GITHUB: &str = include_str!("../../../../policies/profiles/github.toml");
+    const OIDC: &str = include_str!("../../../../policies/profiles/oidc.toml");
     const SHOP: &str = include_str!("../../../../policies/shop.toml");
     const OURS: &str = "https://broker.example.org";
 
     fn checked(texts: &[&str]) -> Result<Bundle, Vec<Problem>> {
         let mut tables = Tables::default();
         tables.merge_builtin("builtin/profiles/github.toml", toml::from_str::<File>(GITHUB).unwrap());
+        tables.merge_builtin("builtin/profiles/oidc.toml", toml::from_str::<File>(OIDC).unwrap());
         for (index, text) in texts.iter().enumerate() {
             tables.merge(&format!("file-{index}.toml"), toml::from_str(text).unwrap());
         }

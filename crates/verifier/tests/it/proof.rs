@@ -321,7 +321,7 @@ fn proof_of(key: &SigningKey, token: &str, jti: &str) -> String {
     prove(key, &ProofRules { token: Some(token), ..RULES }, None, jti, NOW_S).unwrap()
 }
 
-fn shown<'a>(offline: &Offline, token: &str, proof: &'a str) -> Result<(), Refused> {
+fn shown(offline: &Offline, token: &str, proof: &str) -> Result<(), Refused> {
     offline.check_bound(token, &ProofOf { proof, method: "GET", url: URL }).map(|_| ())
 }
 

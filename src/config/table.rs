@@ -1,0 +1,101 @@
+//! Every setting in one table, for the reference; a test holds it equal to what is read.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// With its table: `tls.cert_file`.
+    pub key: &'static str,
+    pub kind: &'static str,
+    /// As it would stand in the file; `None`: it must be given.
+    pub default: Option<&'static str>,
+    pub help: &'static str,
+}
+
+const fn given(key: &'static str, kind: &'static str, help: &'static str) -> Setting {
+    Setting { key, kind, default: None, help }
+}
+
+const fn usual(key: &'static str, kind: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { key, kind, default: Some(default), help }
+}
+
+/// In the order of the file.
+pub const SETTINGS: &[Setting] = &[
+    given(
+        "issuer",
+        "URL",
+        "the broker's own URL, exactly as it stands in tokens: `https`, no query, no fragment, no slash at the end",
+    ),
+    usual("listen", "address", r#""0.0.0.0:8443""#, "where the API is served, with TLS"),
+    usual("metrics_listen", "address", r#""127.0.0.1:9464""#, "where health and metrics are served, without TLS"),
+    usual("state_dir", "folder", r#""/var/lib/dayfly""#, "database, keys, lock and socket; mode 0700"),
+    usual("policies_dir", "folder", r#""/etc/dayfly/policies""#, "the trust bundle"),
+    usual(
+        "strict_rollback",
+        "boolean",
+        "false",
+        "refuse a bundle that was in force before and was replaced; otherwise it loads, with an event of its own",
+    ),
+    usual("socket", "boolean", "true", "serve local operators at `dayfly.sock` in the state folder, mode 0600"),
+    usual(
+        "log",
+        "filter",
+        r#""info""#,
+        "what is logged, as a filter of `tracing`: `info`, `dayfly=debug,info`; `DAYFLY_LOG` beats it",
+    ),
+    given("tls.cert_file", "file", "PEM: leaf first, then intermediates; read again on SIGHUP"),
+    given("tls.key_file", "file", "PEM, PKCS#8, mode 0600; read again on SIGHUP"),
+    usual(
+        "limits.connections",
+        "integer",
+        "4096",
+        "open connections of the API's listener; past it none is accepted until one ends",
+    ),
+    usual(
+        "limits.connections_per_address",
+        "integer",
+        "256",
+        "those of one IPv4 address or IPv6 /64, at most `limits.connections`; past it a new one is closed",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::Settings;
+
+    const LEAST: &str = "issuer = 'https://b.example'\ntls.cert_file = 'c'\ntls.key_file = 'k'\n";
+
+    /// The keys that the parser says it knows, in `table` or at the top.
+    fn known(table: &str) -> BTreeSet<String> {
+        let error = Settings::parse(&format!("{table}nonsense = 1\n")).unwrap_err().to_string();
+        let (_, known) = error.split_once("expected ").unwrap_or_else(|| panic!("{error}"));
+        known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_table_has_the_keys_that_are_read_and_no_other() {
+        let table = |table: &str| -> BTreeSet<String> {
+            SETTINGS.iter().filter_map(|row| row.key.strip_prefix(table)).map(str::to_owned).collect()
+        };
+        assert_eq!((table("tls."), table("limits.")), (known("tls."), known("limits.")));
+        let mut top: BTreeSet<String> = table("").into_iter().filter(|key| !key.contains('.')).collect();
+        top.extend(["tls".to_owned(), "limits".to_owned()]);
+        assert_eq!(top, known(""));
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_count() {
+        let least = Settings::parse(LEAST).unwrap();
+        for Setting { key, default, .. } in SETTINGS {
+            match default {
+                Some(default) => {
+                    assert_eq!(Settings::parse(&format!("{LEAST}{key} = {default}\n")).unwrap(), least, "{key}")
+                }
+                None => assert!(LEAST.contains(key)),
+            }
+        }
+    }
+}

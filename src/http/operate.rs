@@ -1,0 +1,103 @@
+//! What operators do to the broker itself, under `/v1`: load its bundle again, look at its keys.
+
+use axum::{extract::Request, http::request::Parts, response::Response};
+use dayfly_domain::bundle::{Lint, Problem};
+
+use super::{
+    body,
+    caller::caller,
+    door::Context,
+    ending, filters,
+    refusal::ok,
+    shapes::{BundleError, BundleLint, BundleLoad, Key, KeyState, List},
+};
+use crate::{
+    flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, bounds::PROBLEMS_MAX},
+    mint::{KeyState as Held, KeyView},
+};
+
+/// Of one text about a bundle: its author's names are in it, and they may be long.
+pub const BUNDLE_TEXT_MAX_CHARS: usize = 500;
+
+pub(super) async fn load(flow: &Flow, context: &Context, request: Request) -> Result<Response, Refused> {
+    let (parts, bytes) = body::read(request).await?;
+    filters::none(parts.uri.query())?;
+    ending::nothing(&parts.headers, &bytes)?;
+    let caller = caller(flow, &parts).await?;
+    match flow.operate_load(&caller).await? {
+        Ok(swapped) => Ok(ok(&loaded(swapped))),
+        Err(NotLoaded { why: NotSwapped::Bundle(problems), event }) => {
+            let omitted = problems.len().saturating_sub(PROBLEMS_MAX) as u64;
+            let errors = problems.into_iter().take(PROBLEMS_MAX).map(error).collect();
+            Ok(context.refuse_bundle(errors, omitted, event))
+        }
+        Err(NotLoaded { why, event }) => {
+            Err(Refused { reason: why.reason(), hint: Some(why.to_string()), decision: event })
+        }
+    }
+}
+
+pub(super) async fn keys(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
+    filters::none(parts.uri.query())?;
+    let caller = caller(flow, parts).await?;
+    let items = flow.keys(&caller).await?.into_iter().map(key).collect();
+    Ok(ok(&List { items, next_cursor: None }))
+}
+
+fn loaded(swapped: Swapped) -> BundleLoad {
+    let Swapped { from, to, rollback, ended, carries, lints } = swapped;
+    let Carries { issuers, targets, templates, rows, tests } = carries;
+    BundleLoad {
+        from: from.map(|from| from.to_string()),
+        to: to.to_string(),
+        rollback,
+        ended: ended as u64,
+        issuers: issuers as u64,
+        targets: targets as u64,
+        templates: templates as u64,
+        rows: rows as u64,
+        tests_passed: tests as u64,
+        lints: lints.into_iter().take(PROBLEMS_MAX).map(lint).collect(),
+    }
+}
+
+fn error(problem: Problem) -> BundleError {
+    let Problem { path, at, what, help } = problem;
+    BundleError { path: cut(path), at: cut(at), what: cut(what), help: help.map(cut) }
+}
+
+fn lint(lint: Lint) -> BundleLint {
+    let Lint { at, what, help } = lint;
+    BundleLint { at: cut(at), what: cut(what), help: help.map(cut) }
+}
+
+/// The text, or as much of it as is told.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(BUNDLE_TEXT_MAX_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+fn key(key: KeyView) -> Key {
+    let KeyView { kid, state, since, until } = key;
+    let state = match state {
+        Held::Next => KeyState::Next,
+        Held::Active => KeyState::Active,
+        Held::Retired => KeyState::Retired,
+    };
+    // One ring, one purpose: task tokens.
+    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state, since, until: Some(until) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_in_a_bundle_does_not_make_a_long_answer() {
+        let long = cut("é".repeat(BUNDLE_TEXT_MAX_CHARS + 1));
+        assert_eq!(long.chars().count(), BUNDLE_TEXT_MAX_CHARS + 3);
+        assert_eq!(cut("é".repeat(BUNDLE_TEXT_MAX_CHARS)).chars().count(), BUNDLE_TEXT_MAX_CHARS);
+    }
+}

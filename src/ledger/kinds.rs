@@ -1,0 +1,102 @@
+//! Every type of event in one table, for the reference; a story (`tests/it/reference`) holds it
+//! against what is written.
+
+/// One type of event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventKind {
+    pub name: &'static str,
+    pub when: &'static str,
+    /// Of the body, beside `v`, `id`, `seq`, `at`, `type` and `outcome`; each only where it applies.
+    pub members: &'static [&'static str],
+    /// Of what may be erased.
+    pub details: &'static [&'static str],
+}
+
+/// In the order of a broker's life.
+pub const EVENTS: &[EventKind] = &[
+    EventKind {
+        name: "start",
+        when: "the process started on this store",
+        members: &["wall_ms", "boot_ms", "bundle", "kid", "version"],
+        details: &[],
+    },
+    EventKind {
+        name: "bundle_swapped",
+        when: "a bundle took the place of another: at a start, by SIGHUP or by `POST /v1/bundle/load`",
+        members: &["bundle", "previous_bundle", "rollback"],
+        details: &["actor"],
+    },
+    EventKind {
+        name: "task_opened",
+        when: "evidence opened a task and was used up by it",
+        members: &[
+            "task",
+            "owner",
+            "issuer",
+            "template",
+            "row",
+            "environment",
+            "grants",
+            "evidence_until",
+            "context",
+            "until",
+            "evidence",
+            "handle",
+            "jkt",
+            "bundle",
+        ],
+        details: &["workload", "claims", "ticket", "job", "untrusted", "profile", "issued_at_s"],
+    },
+    EventKind {
+        name: "issued",
+        when: "a credential left, with its lease",
+        members: &[
+            "task",
+            "lease",
+            "owner",
+            "issuer",
+            "template",
+            "row",
+            "target",
+            "actions",
+            "credential_kind",
+            "context",
+            "ttl_s",
+            "until",
+            "credential",
+            "jkt",
+            "bundle",
+        ],
+        details: &["workload", "ticket"],
+    },
+    EventKind {
+        name: "denied",
+        when: "a known workload was refused; of identical refusals the first three in a minute, then one with a `count`",
+        members: &["task", "issuer", "template", "reason", "policies", "context", "bundle", "count"],
+        details: &["workload", "claims", "untrusted", "job", "ticket", "asked"],
+    },
+    EventKind {
+        name: "lease_ended",
+        when: "one lease ended before its `exp`; its task lives on",
+        members: &["task", "lease", "cause", "ended_at"],
+        details: &["actor", "reason"],
+    },
+    EventKind {
+        name: "task_ended",
+        when: "a task ended before its deadline, and with it everything it was given (`count` leases)",
+        members: &["task", "cause", "ended_at", "count", "blocked_until"],
+        details: &["actor", "reason"],
+    },
+    EventKind {
+        name: "key_rotated",
+        when: "another key signs from now on",
+        members: &["kid", "previous_kid"],
+        details: &[],
+    },
+    EventKind {
+        name: "operator",
+        when: "an act of an operator that is no end and no swap: a load that was refused, a block of a task that had ended",
+        members: &["task", "blocked_until"],
+        details: &["actor", "act", "what", "reason"],
+    },
+];

@@ -1,0 +1,163 @@
+//! Every bound there is, with what happens when it is reached: the reference is written from this
+//! table, and it holds no number of its own.
+
+use dayfly_verifier::{KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop};
+
+use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
+use crate::{config, flow::bounds as flow, http::bounds as http, policy, store::bounds as store, sys};
+
+/// Something that has a most.
+#[derive(Debug, Clone, Copy)]
+pub struct Bound {
+    pub what: &'static str,
+    pub most: u64,
+    pub unit: &'static str,
+    /// What happens beyond it.
+    pub full: &'static str,
+}
+
+const fn bound(what: &'static str, most: usize, unit: &'static str, full: &'static str) -> Bound {
+    Bound { what, most: most as u64, unit, full }
+}
+
+const TOO_LARGE: &str = "`E-TOO-LARGE` (413), before anything is read of it";
+const REQUEST: &str = "`E-REQUEST` (400)";
+const BUNDLE: &str = "the bundle does not load; the old one stays";
+const CUT: &str = "cut, with `...`";
+
+/// In the order in which a request meets them.
+pub const BOUNDS: &[Bound] = &[
+    bound(
+        "connections of the API's listener (setting `limits.connections`)",
+        config::CONNECTIONS as usize,
+        "connections",
+        "none is accepted until one ends; the kernel's backlog waits",
+    ),
+    bound(
+        "connections of one IPv4 address or IPv6 /64 (setting `limits.connections_per_address`)",
+        config::CONNECTIONS_PER_ADDRESS as usize,
+        "connections",
+        "a new one is closed and counted",
+    ),
+    bound(
+        "connections of the local socket, and of health and metrics, each",
+        CONNECTIONS_INSIDE,
+        "connections",
+        "none is accepted until one ends",
+    ),
+    bound(
+        "open files kept back for everything but connections",
+        DESCRIPTORS_BESIDE as usize,
+        "files",
+        "where the process may open too few, fewer connections are let in, and the log says so",
+    ),
+    bound(
+        "TLS sessions that can be resumed",
+        sys::net::TLS_SESSIONS_MAX,
+        "sessions",
+        "the oldest is forgotten: a whole handshake",
+    ),
+    bound("request line and headers", HEADER_MAX_BYTES, "bytes", "`E-HEADERS` (431)"),
+    bound("headers of a request", HEADERS_MAX, "headers", "`E-HEADERS` (431)"),
+    bound("body of a request", http::BODY_MAX_BYTES, "bytes", TOO_LARGE),
+    bound("`X-Request-Id` that is echoed", http::REQUEST_ID_MAX_BYTES, "bytes", "the broker's own takes its place"),
+    bound("parameters of a form or query", http::FIELDS_MAX, "parameters", REQUEST),
+    bound("members and entries of a JSON body", http::MEMBERS_MAX, "members", REQUEST),
+    bound(
+        "token or evidence that is looked at",
+        TOKEN_MAX_BYTES,
+        "bytes",
+        "`E-SIGNATURE` (400); introspection: `active: false`",
+    ),
+    bound("DPoP proof that is looked at", dpop::PROOF_MAX_BYTES, "bytes", "`E-DPOP` (400)"),
+    bound(
+        "proofs remembered so that each counts once",
+        dpop::PROOFS_MAX,
+        "proofs",
+        "`E-BUSY` (503): a proof that cannot be remembered is not believed",
+    ),
+    bound(
+        "outcomes of verifiers' assertions remembered",
+        flow::OUTCOMES_MAX,
+        "outcomes",
+        "each further assertion is checked anew",
+    ),
+    bound("actions named in an ask", policy::ACTIONS_MAX, "actions", "`E-DETAILS` (400)"),
+    bound("ticket of a task", policy::TICKET_MAX_CHARS, "characters", "`E-DETAILS` (400)"),
+    bound("reason given with an end", http::REASON_MAX_CHARS, "characters", "`E-INVALID` (422)"),
+    bound("items of a page", http::LIMIT_MAX, "items", "`E-INVALID` (422)"),
+    bound("rows looked at for a page", flow::LOOKED_AT_MAX, "rows", "the page is shorter; its cursor goes on"),
+    bound(
+        "work under way off the request threads",
+        sys::offload::OFFLOADED_MAX,
+        "reads",
+        "waits, and is forgotten when its caller leaves",
+    ),
+    bound("connections to the store for reading", store::CONNECTIONS, "connections", "waits"),
+    bound("groups waiting for the writer", flow::QUEUE_MAX, "groups", "an exchange waits 1.8 s, then `E-STORE` (503)"),
+    bound("groups in one commit", flow::BATCH_MAX, "groups", "the next commit"),
+    bound(
+        "refusals waiting for the writer",
+        flow::RECORDS_MAX,
+        "events",
+        "answered without an event, and counted (`dayfly_refusals_dropped_total`)",
+    ),
+    bound("kinds of refusal told apart in a minute", flow::KINDS_MAX, "kinds", "answered without an event"),
+    bound("each text of a refused ask in its event", flow::ASKED_TEXT_MAX_CHARS, "characters", CUT),
+    bound("key set of an issuer", KEY_SET_MAX_BYTES, "bytes", "`E-ISSUER-DOWN` (503), or the keys known before"),
+    bound("keys of an issuer", KEYS_MAX, "keys", "as above"),
+    bound("answer of an issuer to a fetch", sys::net::FETCH_MAX_BYTES, "bytes", "as above"),
+    bound(
+        "one file of the bundle, of settings, keys or certificates",
+        sys::files::FILE_MAX_BYTES as usize,
+        "bytes",
+        "refused",
+    ),
+    bound("files of a bundle", sys::files::TREE_MAX_FILES, "files", BUNDLE),
+    bound("files of a bundle together", sys::files::TREE_MAX_BYTES, "bytes", BUNDLE),
+    bound("folders within folders of a bundle", sys::files::TREE_MAX_DEPTH, "levels", BUNDLE),
+    bound("key sets and certificates that a bundle names, together", policy::EXTRAS_MAX_BYTES, "bytes", BUNDLE),
+    bound("wait of a load for the one before it", flow::TURN_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503)"),
+    bound("reading a bundle", flow::LOAD_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503); the old bundle stays"),
+    bound("errors and lints told of a bundle", flow::PROBLEMS_MAX, "errors", "the rest is counted (`errors_omitted`)"),
+    bound("each text of an error of a bundle", http::BUNDLE_TEXT_MAX_CHARS, "characters", CUT),
+    bound("a refused load in readiness and in its event", flow::FAULT_MAX_CHARS, "characters", "cut"),
+    bound("rows forgotten or pruned in one slice", flow::SLICE, "rows", "the next slice, behind what waits"),
+    bound("log of the database that is not folded in", store::WAL_MAX_BYTES as usize, "bytes", "folded in by force"),
+    bound(
+        "statements kept ready for each connection to the store",
+        store::STATEMENTS,
+        "statements",
+        "the oldest is prepared again",
+    ),
+    bound("answer that the command line reads", sys::net::ANSWER_MAX_BYTES, "bytes", "exit code 69"),
+];
+
+/// What grows with what is kept, and why it grows no further.
+pub const PROPORTIONAL: &[(&str, &str)] = &[
+    (
+        "tasks, leases, evidence keys, handles, job labels and the calendar in memory",
+        "one each for a committed row that still matters; forgotten, a slice a second, when it expired",
+    ),
+    ("words in memory", "shared texts of those records; dropped with the last record that has them"),
+    ("blocks", "one for each end that an operator asked, until the task's deadline (30 days at most)"),
+    (
+        "ends that wait for a store that cannot be written",
+        "one for each live task or lease, two where one blocks; asked again, they join the one that waits",
+    ),
+    ("keys of issuers", "one set for each issuer of the bundle in force"),
+    ("retired signing keys", "one a day, for as long as the longest lifetime"),
+    (
+        "labels of metrics",
+        "routes, statuses, reasons, causes and doors are tables; issuers are those of the bundles since the start",
+    ),
+    (
+        "cursors, log lines",
+        "none is kept: a cursor is authenticated text in the caller's hand, a line is written at once",
+    ),
+    (
+        "fingerprints of bundles that were in force",
+        "one for each bundle that was ever loaded; only who operates the broker loads one",
+    ),
+    ("the ledger on disk", "every event is kept; rows of tasks and leases are pruned a day after they are over"),
+];

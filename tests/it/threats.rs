@@ -1,0 +1,13 @@
+//! The threat list as requests to a running broker (sections A, B, E, G and parts of K): a test
+//! is named after its row.
+
+mod claims;
+mod exchange;
+mod forge;
+mod isolation;
+mod jose;
+mod lattice;
+mod limits;
+mod stand;
+
+pub use stand::{Stand, exchange_of, refused_quietly};

@@ -1,0 +1,120 @@
+//! T-75: granted is a subset of what was asked, what the template grants and what policy permits,
+//! over random lattices of rights.
+
+use std::collections::BTreeSet;
+
+use dayfly::policy::{Ask, BundleEnv, Circumstances, Decision, Policy, What, parse};
+use dayfly_domain::{BindingKind, Kind, Workload};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use serde_json::json;
+
+use super::stand::{JWT, Stand, exchange};
+use crate::world::{BUNDLE, ISSUER, Job, SHOP_URI};
+
+const ACTIONS: [&str; 8] =
+    ["deploy:create", "deploy:status", "deploy:undo", "db:migrate", "db:drop", "log:read", "key:use", "key:make"];
+const LATTICES: u32 = 10;
+const ASKS: u32 = 1_000;
+
+fn picked(bits: u8) -> BTreeSet<&'static str> {
+    ACTIONS.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, action)| *action).collect()
+}
+
+fn listed(actions: &BTreeSet<&str>) -> String {
+    format!("[{}]", actions.iter().map(|action| format!("\"{action}\"")).collect::<Vec<_>>().join(", "))
+}
+
+/// The shop's world, in which the target has all actions, the template these, and these are
+/// forbidden.
+fn bundle(granted: u8) -> String {
+    BUNDLE.replace("[\"deploy:create\", \"deploy:status\", \"deploy:undo\"]", &listed(&picked(0xff))).replace(
+        "grants    = { shop = [\"deploy:create\", \"deploy:status\"] }",
+        &format!("grants = {{ shop = {} }}", listed(&picked(granted))),
+    )
+}
+
+fn forbids(forbidden: u8) -> String {
+    let one = |action: &str| {
+        format!(
+            "@id(\"no-{}\") @purpose(\"test\") forbid (principal, action == Dayfly::Action::\"run\", resource)\n\
+             when {{ context.ask.contains(\"shop#{action}\") }};\n",
+            action.replace(':', "-")
+        )
+    };
+    picked(forbidden).into_iter().map(one).collect()
+}
+
+fn policy(granted: u8, forbidden: u8) -> (Policy, Workload) {
+    let file =
+        |path: &str, text: String| dayfly::sys::files::SourceFile { path: path.into(), bytes: text.into_bytes() };
+    let files = [file("a.toml", bundle(granted)), file("b.cedar", forbids(forbidden))];
+    let env = BundleEnv { issuer_url: ISSUER.into(), broker_binding: BindingKind::Bearer };
+    let keys = super::forge::Forge::new().jwks().to_string().into_bytes();
+    let (bundle, _) = parse(&files, &env, &mut |_| Ok(keys.clone())).unwrap();
+    let (issuer, profile) = (&bundle.issuers["ci"], &bundle.profiles["ci"]);
+    let claims = json!({ "sub": "shop", "org": "acme", "event": "push" });
+    let workload = dayfly::intake::read(issuer, profile, claims.as_object().unwrap()).unwrap();
+    (Policy::compile(bundle).unwrap(), workload)
+}
+
+#[test]
+fn t_075_granted_is_a_subset_of_asked_granted_and_permitted() {
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let (mut permitted, mut denied) = (0, 0);
+    for _ in 0..LATTICES {
+        let (granted, forbidden) = (1u8..=255, any::<u8>()).new_tree(&mut runner).unwrap().current();
+        let forbidden = forbidden & forbidden.rotate_left(3) & forbidden.rotate_left(5);
+        let (policy, workload) = policy(granted, forbidden);
+        for _ in 0..ASKS {
+            let asked = (any::<u8>(), any::<bool>()).new_tree(&mut runner).unwrap().current();
+            let subset = if asked.1 { asked.0 & granted } else { asked.0 };
+            let actions = (subset != 0).then(|| picked(subset).into_iter().map(str::to_owned).collect());
+            let what = What::Credential { kind: Kind::Jwt, resource: None, actions };
+            let ask = Ask { template: "deploy".into(), what, ttl_s: None, ticket: None };
+            let meant = if subset == 0 { granted } else { subset };
+            let may = meant & !granted == 0 && meant & forbidden == 0;
+            match policy.decide(&workload, &ask, Circumstances { proven: BindingKind::Bearer, evidence_age_s: 0 }) {
+                Decision::Permit(grant) => {
+                    let given: BTreeSet<&str> =
+                        grant.target().unwrap().actions.iter().map(|action| &**action).collect();
+                    assert!(may && given == picked(meant), "{granted:08b} {forbidden:08b} {subset:08b}: {given:?}");
+                    permitted += 1;
+                }
+                Decision::Deny(_) => {
+                    assert!(!may, "{granted:08b} {forbidden:08b} {subset:08b}");
+                    denied += 1;
+                }
+            }
+        }
+    }
+    assert!(permitted > 500 && denied > 500, "{permitted} permitted, {denied} denied");
+}
+
+#[tokio::test]
+async fn t_075_as_requests() {
+    let granted = 0b0010_1011;
+    let mut stand = Stand::of(&bundle(granted));
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let mut given = 0;
+    for _ in 0..200 {
+        let (bits, inside) = (1u8..=255, any::<bool>()).new_tree(&mut runner).unwrap().current();
+        let subset = if inside && bits & granted != 0 { bits & granted } else { bits };
+        let token = stand.world.evidence(&Job::shop());
+        let details = json!([{ "type": "dayfly_task", "template": "deploy", "actions": picked(subset) }]).to_string();
+        let fields = [("subject_token", &*token), ("subject_token_type", JWT), ("authorization_details", &*details)];
+        let answer = stand.world.call(exchange(&fields)).await;
+        if subset & !granted != 0 {
+            assert_eq!((answer.status, &answer.json()["reason"]), (400, &json!("E-DETAILS")), "{subset:08b}");
+            continue;
+        }
+        let detail = &answer.json()["authorization_details"][0];
+        assert_eq!((&detail["actions"], &detail["locations"]), (&json!(picked(subset)), &json!([SHOP_URI])));
+        given += 1;
+    }
+    let tally = stand.tally().await;
+    assert!(given > 20 && (tally.tasks, tally.leases) == (given, given), "{given} {tally:?}");
+}
