@@ -468,7 +468,7 @@ fn records(row: &RouteRow, by: By, outcome: Outcome, recorded: &[String]) {
 
 /// T-172: a route that changes something or hands out a secret says what it records.
 #[test]
-fn what_changes_something_records() {
+fn t_172_what_changes_something_records() {
     // Asked by POST because a token does not belong into a URL; it changes nothing.
     let asks = [Route::Introspect];
     for row in ROUTES {
