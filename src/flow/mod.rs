@@ -136,8 +136,8 @@ pub mod bounds {
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
-        upkeep::SLICE,
-        verifier::OUTCOMES_MAX,
+        upkeep::{ROOM_MAX_BYTES, SLICE},
+        verifier::{OUTCOMES_EACH, OUTCOMES_MAX},
     };
 }
 

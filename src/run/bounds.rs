@@ -82,6 +82,12 @@ pub const BOUNDS: &[Bound] = &[
         "outcomes",
         "each further assertion is checked anew",
     ),
+    bound(
+        "of them, of one subject of one verifier issuer",
+        flow::OUTCOMES_EACH,
+        "outcomes",
+        "its own oldest is forgotten",
+    ),
     bound("actions named in an ask", policy::ACTIONS_MAX, "actions", "`E-DETAILS` (400)"),
     bound("ticket of a task", policy::TICKET_MAX_CHARS, "characters", "`E-DETAILS` (400)"),
     bound("reason given with an end", http::REASON_MAX_CHARS, "characters", "`E-INVALID` (422)"),
