@@ -27,6 +27,8 @@ use crate::{
 pub const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// Tries at a stop that wrote nothing, before the rest is given up.
+const LAST_TRIES: u32 = 4;
 
 /// The writer's side.
 pub struct Writer {
@@ -74,17 +76,32 @@ impl Writer {
         while let Some(groups) = self.gather() {
             self.batch(groups);
         }
+        self.finish();
+    }
+
+    /// Writes what waits, ends that failed before too. As long as some of it gets written it goes on;
+    /// what does not is tried a few times more, and said.
+    fn finish(&mut self) {
+        let mut tries = LAST_TRIES;
         loop {
             let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
             let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
-            let waiting = last.len();
-            if waiting == 0 {
+            let waiting = last.len() + self.retry.len();
+            self.batch(last);
+            let left = self.carried.len() + self.retry.len();
+            if left == 0 {
                 return;
             }
-            self.batch(last);
-            // What waits behind an end that cannot be written would wait for ever.
-            if self.carried.len() >= waiting {
-                return;
+            if left >= waiting {
+                tries -= 1;
+                if tries == 0 {
+                    // What is carried waits behind an end of the same task that cannot be written.
+                    return tracing::error!(
+                        left,
+                        "the stop leaves ends unwritten: after a restart they are not in force"
+                    );
+                }
+                std::thread::sleep(RETRY);
             }
         }
     }
