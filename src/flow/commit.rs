@@ -329,6 +329,10 @@ impl Writer {
         let written = self.store.write(&batch.changes, now.at);
         metrics::histogram!("dayfly_commit_duration_seconds").record(began.elapsed().as_secs_f64());
         metrics::histogram!("dayfly_commit_batch_size").record(batch.ready.len() as f64);
+        if matches!(written, Err(StoreError::Full)) {
+            // As a whole: that parts of it fit says nothing.
+            self.shared.note_write(&written, batch.changes.len());
+        }
         let alone = match &written {
             // One group cannot be written: the others must not pay for it.
             Err(StoreError::Conflict | StoreError::Missing) => batch.ready.len() > 1,
@@ -361,7 +365,7 @@ impl Writer {
     fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: &Result<(), StoreError>) {
         // A row that clashes is one request's fault; the store is well.
         if !matches!(written, Err(StoreError::Conflict)) {
-            self.shared.note_write(written);
+            self.shared.note_write(written, changes.len());
         }
         let failed = match written {
             Ok(()) => {

@@ -77,7 +77,7 @@ pub struct Shared {
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
-    store_fault: ArcSwap<Option<String>>,
+    store_fault: ArcSwap<Option<group::StoreFault>>,
     /// Why the last load of the bundle was refused, while it is so.
     bundle_fault: ArcSwap<Option<String>>,
     /// Authenticates cursors; lives as long as the process.
@@ -113,7 +113,7 @@ impl Flow {
             missing.push("clock_unsafe: the clocks disagree, or the store is ahead of the wall clock".to_owned());
         }
         if let Some(fault) = &**self.store_fault.load() {
-            missing.push(format!("store: {fault}"));
+            missing.push(format!("store: {}", fault.why));
         }
         if let Some(fault) = &**self.bundle_fault.load() {
             missing.push(format!("bundle: {fault}"));

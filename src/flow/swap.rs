@@ -113,7 +113,7 @@ impl Writer {
         changes.push(Change::Meta(CURRENT_BUNDLE.to_owned(), swap.to.to_string()));
         changes.push(Change::Meta(format!("{SEEN_BUNDLE}{}", swap.to), now.at.to_string()));
         let written = self.store.write(&changes, now.at);
-        self.shared.note_write(&written);
+        self.shared.note_write(&written, changes.len());
         written.map_err(store)
     }
 }
