@@ -40,7 +40,7 @@ pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
-pub use swap::{Carries, Swapped};
+pub use swap::{Carries, Swapped, goes_back};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
@@ -80,6 +80,8 @@ pub struct Shared {
     store_fault: ArcSwap<Option<group::StoreFault>>,
     /// Why the last load of the bundle was refused, while it is so.
     bundle_fault: ArcSwap<Option<String>>,
+    /// Why the listener's certificate is not as it should be, while it is so.
+    tls_fault: ArcSwap<Option<String>>,
     /// Authenticates cursors; lives as long as the process.
     cursor_key: ring::hmac::Key,
     forged_or_lost: AtomicU64,
@@ -118,7 +120,15 @@ impl Flow {
         if let Some(fault) = &**self.bundle_fault.load() {
             missing.push(format!("bundle: {fault}"));
         }
+        if let Some(fault) = &**self.tls_fault.load() {
+            missing.push(format!("tls: {fault}"));
+        }
         if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    /// Remembers for readiness what is wrong with the listener's certificate, or that nothing is.
+    pub fn note_tls(&self, fault: Option<String>) {
+        self.tls_fault.store(Arc::new(fault));
     }
 }
 
