@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     config::Settings,
-    flow::StartError,
+    flow::{NotSwapped, StartError},
     run::{self, LaunchError, ServeError},
-    sys::log,
+    sys::{log, net::NetError},
 };
 
 pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
@@ -19,7 +19,9 @@ pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
     if args.check {
         let lints = run::check(&settings).map_err(|error| failure(&error))?;
         lints.iter().for_each(|lint| session.screen.warn(&lint.to_string()));
-        session.screen.say(&format!("`{}` is good: settings, TLS, file modes, bundle and its tests", file.display()));
+        session
+            .screen
+            .say(&format!("`{}` is good: settings, TLS, file modes, bundle, its tests, and the store", file.display()));
         return Ok(());
     }
     let filter = session.vars.get("DAYFLY_LOG").unwrap_or_else(|| settings.log.clone());
@@ -51,14 +53,20 @@ pub fn failure(error: &ServeError) -> Failure {
     };
     let exit = match error {
         // What may go well the next time: a supervisor starts it again.
+        ServeError::Tls(NetError::NotYet(_)) => Exit::Unavailable,
         ServeError::Locked(_) | ServeError::Listen { .. } | ServeError::Broken(_) => Exit::Unavailable,
         _ => Exit::Failure,
     };
     let failure = problems.iter().fold(Failure::new(exit, error.to_string()), Failure::because);
     match error {
         ServeError::Bundle { .. } => failure.help("dayfly policy check --policies DIR"),
+        ServeError::Tls(NetError::Expired(_)) => failure
+            .help("put a new certificate and its key in place, both files that `[tls]` in the settings names; if it is not expired, the machine's clock is wrong"),
+        ServeError::Tls(NetError::NotYet(_)) => failure.help("look at the machine's clock first (`timedatectl`)"),
         ServeError::StoreGone(_) => failure
             .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and `dayfly.db-wal` and start anew"),
+        ServeError::Launch(LaunchError::Start(StartError::Swap(NotSwapped::Rollback))) => failure
+            .help("an old bundle may grant what was taken away; if it is meant, change a byte of it (a comment with the reason), or lift `strict_rollback`"),
         ServeError::Locked(_) => failure.help("stop the other broker, or give this one a state_dir of its own"),
         _ => failure,
     }

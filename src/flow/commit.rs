@@ -27,6 +27,8 @@ use crate::{
 pub const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// Tries at a stop that wrote nothing, before the rest is given up.
+const LAST_TRIES: u32 = 4;
 
 /// The writer's side.
 pub struct Writer {
@@ -74,17 +76,32 @@ impl Writer {
         while let Some(groups) = self.gather() {
             self.batch(groups);
         }
+        self.finish();
+    }
+
+    /// Writes what waits, ends that failed before too. As long as some of it gets written it goes on;
+    /// what does not is tried a few times more, and said.
+    fn finish(&mut self) {
+        let mut tries = LAST_TRIES;
         loop {
             let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
             let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
-            let waiting = last.len();
-            if waiting == 0 {
+            let waiting = last.len() + self.retry.len();
+            self.batch(last);
+            let left = self.carried.len() + self.retry.len();
+            if left == 0 {
                 return;
             }
-            self.batch(last);
-            // What waits behind an end that cannot be written would wait for ever.
-            if self.carried.len() >= waiting {
-                return;
+            if left >= waiting {
+                tries -= 1;
+                if tries == 0 {
+                    // What is carried waits behind an end of the same task that cannot be written.
+                    return tracing::error!(
+                        left,
+                        "the stop leaves ends unwritten: after a restart they are not in force"
+                    );
+                }
+                std::thread::sleep(RETRY);
             }
         }
     }
@@ -312,6 +329,10 @@ impl Writer {
         let written = self.store.write(&batch.changes, now.at);
         metrics::histogram!("dayfly_commit_duration_seconds").record(began.elapsed().as_secs_f64());
         metrics::histogram!("dayfly_commit_batch_size").record(batch.ready.len() as f64);
+        if matches!(written, Err(StoreError::Full)) {
+            // As a whole: that parts of it fit says nothing.
+            self.shared.note_write(&written, batch.changes.len());
+        }
         let alone = match &written {
             // One group cannot be written: the others must not pay for it.
             Err(StoreError::Conflict | StoreError::Missing) => batch.ready.len() > 1,
@@ -344,7 +365,7 @@ impl Writer {
     fn settle(&mut self, ready: Vec<Ready>, changes: &[Change], written: &Result<(), StoreError>) {
         // A row that clashes is one request's fault; the store is well.
         if !matches!(written, Err(StoreError::Conflict)) {
-            self.shared.note_write(written);
+            self.shared.note_write(written, changes.len());
         }
         let failed = match written {
             Ok(()) => {

@@ -19,6 +19,29 @@ use crate::{
 /// Law L6: an issue that cannot be recorded is refused within this.
 pub const COMMIT_WITHIN: Duration = Duration::from_millis(1_800);
 
+/// Why the store cannot be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StoreFault {
+    pub why: String,
+    /// Changes of the largest batch that did not fit; 0 where room was not what is missing.
+    pub unfit: usize,
+}
+
+impl StoreFault {
+    /// Near a full disk a small write fits where a batch does not: it says nothing.
+    // SECURITY: `readiness_does_not_flap_near_a_full_disk`
+    fn after(before: Option<&Self>, written: &Result<(), StoreError>, changes: usize) -> Option<Self> {
+        let unfit = before.map_or(0, |before| before.unfit);
+        match written {
+            Ok(()) => before.filter(|_| changes < unfit).cloned(),
+            Err(error) => {
+                let unfit = if matches!(error, StoreError::Full) { unfit.max(changes) } else { unfit };
+                Some(Self { why: error.to_string(), unfit })
+            }
+        }
+    }
+}
+
 /// Groups that may wait.
 pub const QUEUE_MAX: usize = 4096;
 
@@ -153,9 +176,11 @@ impl Shared {
         !lock(&self.ends).is_empty()
     }
 
-    /// Remembers whether the store could be written, for readiness.
-    pub(super) fn note_write(&self, written: &Result<(), StoreError>) {
-        self.store_fault.store(Arc::new(written.as_ref().err().map(ToString::to_string)));
+    /// Remembers whether the store could be written, for readiness: so many changes, or room for them.
+    pub(super) fn note_write(&self, written: &Result<(), StoreError>, changes: usize) {
+        let before = self.store_fault.load();
+        let after = StoreFault::after((**before).as_ref(), written, changes);
+        self.store_fault.store(Arc::new(after));
     }
 
     /// Puts a group into the writer's queue and waits for what becomes of it.
@@ -184,6 +209,22 @@ mod tests {
         let (ack, answer) = oneshot::channel();
         let what = What::Task(TaskId::from_parts(1, [number; 10]));
         (EndGroup { what, actor: "handle".into(), reason: None, block, acks: vec![ack] }, answer)
+    }
+
+    #[test]
+    fn readiness_does_not_flap_near_a_full_disk() {
+        let mut fault: Option<StoreFault> = None;
+        let mut note = |written: Result<(), StoreError>, changes| {
+            fault = StoreFault::after(fault.as_ref(), &written, changes);
+            fault.is_none()
+        };
+        assert!(note(Ok(()), 1));
+        assert!(!note(Err(StoreError::Full), 12));
+        assert!(!note(Ok(()), 1) && !note(Ok(()), 11), "less fits: that says nothing");
+        assert!(!note(Err(StoreError::Full), 3) && !note(Ok(()), 11), "a smaller one did not fit either");
+        assert!(note(Ok(()), 12), "as much fits again");
+        assert!(!note(Err(StoreError::Io(10)), 12));
+        assert!(note(Ok(()), 1), "it was not for space");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
-pub use swap::{Carries, Swapped};
+pub use swap::{Carries, Swapped, goes_back};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
@@ -77,9 +77,11 @@ pub struct Shared {
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
-    store_fault: ArcSwap<Option<String>>,
+    store_fault: ArcSwap<Option<group::StoreFault>>,
     /// Why the last load of the bundle was refused, while it is so.
     bundle_fault: ArcSwap<Option<String>>,
+    /// Why the listener's certificate is not as it should be, while it is so.
+    tls_fault: ArcSwap<Option<String>>,
     /// Authenticates cursors; lives as long as the process.
     cursor_key: ring::hmac::Key,
     forged_or_lost: AtomicU64,
@@ -113,12 +115,20 @@ impl Flow {
             missing.push("clock_unsafe: the clocks disagree, or the store is ahead of the wall clock".to_owned());
         }
         if let Some(fault) = &**self.store_fault.load() {
-            missing.push(format!("store: {fault}"));
+            missing.push(format!("store: {}", fault.why));
         }
         if let Some(fault) = &**self.bundle_fault.load() {
             missing.push(format!("bundle: {fault}"));
         }
+        if let Some(fault) = &**self.tls_fault.load() {
+            missing.push(format!("tls: {fault}"));
+        }
         if missing.is_empty() { Ok(()) } else { Err(missing) }
+    }
+
+    /// Remembers for readiness what is wrong with the listener's certificate, or that nothing is.
+    pub fn note_tls(&self, fault: Option<String>) {
+        self.tls_fault.store(Arc::new(fault));
     }
 }
 
@@ -136,8 +146,8 @@ pub mod bounds {
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
-        upkeep::SLICE,
-        verifier::OUTCOMES_MAX,
+        upkeep::{ROOM_MAX_BYTES, SLICE},
+        verifier::{OUTCOMES_EACH, OUTCOMES_MAX},
     };
 }
 

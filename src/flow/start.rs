@@ -42,7 +42,7 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the keys are not usable: {0}")]
     Keyring(#[from] KeyringError),
-    #[error("the start cannot be recorded: {0}")]
+    #[error(transparent)]
     Swap(#[from] NotSwapped),
     #[error("{0}")]
     Entropy(#[from] NoEntropy),
@@ -93,6 +93,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),
+        tls_fault: ArcSwap::default(),
         cursor_key: hmac::Key::new(hmac::HMAC_SHA256, &entropy::bytes::<32>()?),
         forged_or_lost: AtomicU64::new(0),
         turned_away: AtomicU64::new(0),

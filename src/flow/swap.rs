@@ -88,9 +88,8 @@ impl Writer {
         let to = policy.bundle().fingerprint;
         let recorded = recorded(&self.shared.reader).map_err(store)?;
         let from = recorded.as_deref().and_then(fingerprint_of);
-        let known = self.shared.reader.meta(&format!("{SEEN_BUNDLE}{to}")).map_err(store)?.is_some();
         let changed = recorded.as_deref() != Some(to.to_string().as_str());
-        let rollback = changed && known;
+        let rollback = goes_back(&self.shared.reader, to).map_err(store)?;
         if rollback && self.shared.strict_rollback {
             return Err(NotSwapped::Rollback);
         }
@@ -113,7 +112,7 @@ impl Writer {
         changes.push(Change::Meta(CURRENT_BUNDLE.to_owned(), swap.to.to_string()));
         changes.push(Change::Meta(format!("{SEEN_BUNDLE}{}", swap.to), now.at.to_string()));
         let written = self.store.write(&changes, now.at);
-        self.shared.note_write(&written);
+        self.shared.note_write(&written, changes.len());
         written.map_err(store)
     }
 }
@@ -145,6 +144,12 @@ impl Shared {
         marked?;
         Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, acks: Vec::new() })
     }
+}
+
+/// Whether this bundle was in force before, and was replaced.
+pub fn goes_back(reader: &Reader, to: Fingerprint) -> Result<bool, StoreError> {
+    let changed = recorded(reader)?.as_deref() != Some(to.to_string().as_str());
+    Ok(changed && reader.meta(&format!("{SEEN_BUNDLE}{to}"))?.is_some())
 }
 
 /// The fingerprint that the store says decided last.

@@ -14,6 +14,8 @@ use crate::{
 
 /// Rows dropped, and ids forgotten, in one slice.
 pub const SLICE: usize = 1_000;
+/// What is written to learn whether there is room again, at most.
+pub const ROOM_MAX_BYTES: u64 = 8 << 20;
 /// How long rows of what is over are kept for reading.
 const KEEP_S: i64 = 24 * 3600;
 
@@ -105,11 +107,15 @@ impl Upkeep {
 }
 
 impl Writer {
-    /// Writes a row that nobody reads, to learn whether the disk takes it.
+    /// Writes what nobody reads, to learn whether the disk takes it: a row, and as much as the batch
+    /// that did not fit.
     pub(super) fn probe(&mut self) {
         let now = self.shared.time.now();
-        let written = self.store.write(&[Change::Meta("probe".to_owned(), now.at.to_string())], now.at);
-        self.shared.note_write(&written);
+        let unfit = self.shared.store_fault.load().as_ref().as_ref().map_or(0, |fault| fault.unfit);
+        let room = if unfit == 0 { Ok(()) } else { self.store.try_room(room_bytes(unfit)) };
+        let row = Change::Meta("probe".to_owned(), now.at.to_string());
+        let written = room.and_then(|()| self.store.write(&[row], now.at));
+        self.shared.note_write(&written, unfit);
     }
 
     /// Drops rows that nobody asks for any more, a slice at a time.
@@ -129,6 +135,13 @@ impl Writer {
             Err(error) => tracing::warn!(%error, "nothing was pruned"),
         }
     }
+}
+
+/// The room that a batch of so many changes may take: of few, each touches its own pages of the
+/// table and its indexes; of many, most share them.
+fn room_bytes(changes: usize) -> u64 {
+    const PAGE_BYTES: u64 = 4_096;
+    ((changes as u64 + 32) * PAGE_BYTES).min(ROOM_MAX_BYTES)
 }
 
 impl Flow {

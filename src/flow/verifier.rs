@@ -2,7 +2,7 @@
 //! comes with every question, and its signature is checked once.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, PoisonError, RwLock, atomic::Ordering},
 };
 
@@ -20,10 +20,15 @@ use crate::{
 
 /// Outcomes that are remembered at once, about 1 MB. Beyond them each assertion is checked anew.
 pub const OUTCOMES_MAX: usize = 4_096;
+/// Of them, those of one subject of one issuer: a server that signs anew for each question pushes out
+/// its own, and nobody else's.
+pub const OUTCOMES_EACH: usize = 64;
 /// A full memory is searched for what is over no more often than this.
 const SWEEP_EACH_MS: i64 = 1_000;
 
 type AssertionHash = [u8; 32];
+/// Issuer and subject.
+type Client = (Arc<str>, Arc<str>);
 
 impl Flow {
     /// Who made this `client_assertion`, and for which targets it may introspect. `E-CLIENT`
@@ -133,6 +138,8 @@ struct Held {
     /// All of them were decided under it.
     bundle: Option<Fingerprint>,
     by_assertion: HashMap<AssertionHash, Outcome>,
+    /// The same by whose they are, oldest first.
+    by_client: HashMap<Client, VecDeque<AssertionHash>>,
     swept_at: Option<UnixMs>,
 }
 
@@ -148,18 +155,39 @@ impl Outcomes {
         if held.bundle != Some(bundle) {
             *held = Held { bundle: Some(bundle), ..Held::default() };
         }
-        if held.has_room(now) {
-            held.by_assertion.insert(hash, outcome.clone());
-        }
+        held.put(hash, outcome, now);
     }
 }
 
 impl Held {
+    // SECURITY: `t_160_one_servers_assertions_push_out_only_its_own`.
+    fn put(&mut self, hash: AssertionHash, outcome: &Outcome, now: Now) {
+        // Two requests may have proven one assertion at once.
+        if self.by_assertion.contains_key(&hash) {
+            return;
+        }
+        let client = (outcome.issuer.clone(), outcome.subject.clone());
+        if let Some(own) = self.by_client.get_mut(&client)
+            && own.len() >= OUTCOMES_EACH
+            && let Some(oldest) = own.pop_front()
+        {
+            self.by_assertion.remove(&oldest);
+        }
+        if self.has_room(now) {
+            self.by_assertion.insert(hash, outcome.clone());
+            self.by_client.entry(client).or_default().push_back(hash);
+        }
+    }
+
     /// When it is full, what is over goes; what is in use never makes room.
     fn has_room(&mut self, now: Now) -> bool {
         let due = self.swept_at.is_none_or(|swept| now.at.as_ms() - swept.as_ms() >= SWEEP_EACH_MS);
         if self.by_assertion.len() >= OUTCOMES_MAX && due {
             self.by_assertion.retain(|_, outcome| !outcome.is_over(now));
+            self.by_client.retain(|_, own| {
+                own.retain(|hash| self.by_assertion.contains_key(hash));
+                !own.is_empty()
+            });
             self.swept_at = Some(now.at);
         }
         self.by_assertion.len() < OUTCOMES_MAX
@@ -178,12 +206,18 @@ mod tests {
         Outcome { issuer: "db".into(), subject: "db-0".into(), targets, issued_at: AT, until: AT.plus_s(lives_s) }
     }
 
+    fn of_server(number: usize, lives_s: i64) -> Outcome {
+        Outcome { subject: format!("db-{number}").into(), ..outcome(lives_s) }
+    }
+
     fn hash(number: usize) -> AssertionHash {
         sha256(&number.to_be_bytes())
     }
 
-    fn held(outcomes: &Outcomes) -> usize {
-        outcomes.0.read().unwrap().by_assertion.len()
+    /// How many there are, and how many are known by whose they are.
+    fn held(outcomes: &Outcomes) -> (usize, usize) {
+        let held = outcomes.0.read().unwrap();
+        (held.by_assertion.len(), held.by_client.values().map(VecDeque::len).sum())
     }
 
     #[test]
@@ -195,7 +229,7 @@ mod tests {
         let other = Fingerprint([2; 32]);
         assert!(outcomes.get(&hash(1), other, now).is_none(), "another bundle");
         outcomes.put(hash(2), &outcome(60), other, now);
-        assert_eq!(held(&outcomes), 1, "what another bundle decided is dropped");
+        assert_eq!(held(&outcomes), (1, 1), "what another bundle decided is dropped");
     }
 
     #[test]
@@ -210,15 +244,30 @@ mod tests {
     fn t_160_a_flood_of_assertions_is_bounded() {
         let outcomes = Outcomes::default();
         for number in 0..OUTCOMES_MAX + 10 {
-            outcomes.put(hash(number), &outcome(60), BUNDLE, Now::exactly(AT));
+            outcomes.put(hash(number), &of_server(number, 60), BUNDLE, Now::exactly(AT));
         }
         let now = Now::exactly(AT.plus_s(59));
-        assert_eq!(held(&outcomes), OUTCOMES_MAX);
+        assert_eq!(held(&outcomes), (OUTCOMES_MAX, OUTCOMES_MAX));
         assert!(outcomes.get(&hash(0), BUNDLE, now).is_some(), "what is in use stays");
         assert!(outcomes.get(&hash(OUTCOMES_MAX), BUNDLE, now).is_none(), "what came too late is checked anew");
         let later = Now::exactly(AT.plus_s(60));
-        outcomes.put(hash(OUTCOMES_MAX), &outcome(120), BUNDLE, later);
-        assert_eq!(held(&outcomes), 1, "what is over makes room");
+        outcomes.put(hash(OUTCOMES_MAX), &of_server(0, 120), BUNDLE, later);
+        assert_eq!(held(&outcomes), (1, 1), "what is over makes room");
+    }
+
+    #[test]
+    fn t_160_one_servers_assertions_push_out_only_its_own() {
+        let (outcomes, now) = (Outcomes::default(), Now::exactly(AT));
+        outcomes.put(hash(0), &of_server(0, 60), BUNDLE, now);
+        for number in 1..=OUTCOMES_MAX {
+            outcomes.put(hash(number), &of_server(1, 60), BUNDLE, now);
+            outcomes.put(hash(number), &of_server(1, 60), BUNDLE, now);
+        }
+        assert_eq!(held(&outcomes), (1 + OUTCOMES_EACH, 1 + OUTCOMES_EACH));
+        assert!(outcomes.get(&hash(0), BUNDLE, now).is_some(), "another server's stays");
+        let newest = OUTCOMES_MAX + 1 - OUTCOMES_EACH;
+        assert!(outcomes.get(&hash(newest), BUNDLE, now).is_some());
+        assert!(outcomes.get(&hash(newest - 1), BUNDLE, now).is_none(), "its own oldest go first");
     }
 
     #[test]

@@ -203,3 +203,39 @@ impl State {
         self.tried_at.is_none_or(|tried| now.as_ms() - tried.as_ms() >= COOLDOWN_MS)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dayfly_verifier::crypto::SigningKey;
+
+    use super::*;
+
+    const START: UnixMs = UnixMs::from_s(1_800_000_000);
+
+    /// Keys that were confirmed at `START`, and the `kid` of one of them.
+    fn confirmed() -> (State, String) {
+        dayfly_verifier::crypto::init().unwrap();
+        let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
+        let keys = KeySet::parse(serde_json::json!({ "keys": [key.jwk()] }).to_string().as_bytes()).unwrap();
+        let state = State { keys: Some(Arc::new(keys)), confirmed_at: START, tried_at: Some(START), failures: 0 };
+        (state, key.kid().to_owned())
+    }
+
+    /// However often fetching them failed meanwhile: only a confirmation makes keys younger.
+    #[test]
+    fn t_055_keys_without_a_confirmation_for_six_hours_are_not_believed() {
+        let (state, kid) = confirmed();
+        let at = |ms| START.plus_ms(ms);
+        let good = |ms| state.good(Some(&kid), "ES256", at(ms)).is_some();
+        assert_eq!((good(0), good(299_999), good(300_000)), (true, true, false), "fetched again after 300 s");
+        let six_hours = 6 * 3_600_000;
+        let failed = State { tried_at: Some(at(six_hours - 1)), failures: 700, ..state.clone() };
+        for state in [&state, &failed] {
+            assert!(state.usable(at(six_hours - 1)).is_some());
+            assert!(state.usable(at(six_hours)).is_none());
+            assert!(state.usable(at(1_000 * six_hours)).is_none());
+        }
+        let again = State { confirmed_at: at(six_hours), ..failed };
+        assert!(again.usable(at(2 * six_hours - 1)).is_some() && again.usable(at(2 * six_hours)).is_none());
+    }
+}

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dayfly_domain::{Secret, UnixMs};
-use dayfly_verifier::crypto::SigningKey;
+use dayfly_verifier::{KeySet, crypto::SigningKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -32,6 +32,8 @@ pub enum KeyringError {
     Form(PathBuf),
     #[error("a key is not usable: {0}")]
     Key(#[from] dayfly_verifier::crypto::KeyError),
+    #[error("the public keys are no key set: {0}")]
+    Published(#[from] dayfly_verifier::KeySetError),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +74,8 @@ struct Keys {
     next: Held,
     active: Held,
     retired: Vec<Held>,
+    /// All of them, as they are published.
+    public: Arc<KeySet>,
 }
 
 #[derive(Debug, Clone)]
@@ -138,8 +142,12 @@ impl Keyring {
     /// The public key set: next, active, and retired keys whose tokens may still live.
     pub fn jwks(&self) -> serde_json::Value {
         let keys = self.keys.load();
-        let all = [&keys.active, &keys.next].into_iter().chain(&keys.retired);
-        serde_json::json!({ "keys": all.map(|held| held.key.jwk()).collect::<Vec<_>>() })
+        jwks(&keys.active, &keys.next, &keys.retired)
+    }
+
+    /// The same, ready to verify with.
+    pub fn public(&self) -> Arc<KeySet> {
+        self.keys.load().public.clone()
     }
 
     pub fn view(&self) -> Vec<KeyView> {
@@ -161,7 +169,7 @@ impl Keyring {
         let kept: Vec<Held> = old.retired.iter().filter(|held| held.until > now).cloned().collect();
         if now < old.active.since.plus_s(ACTIVE_S) {
             if kept.len() < old.retired.len() {
-                self.replace(Keys { next: old.next.clone(), active: old.active.clone(), retired: kept })?;
+                self.replace(Keys::of(old.next.clone(), old.active.clone(), kept)?)?;
             }
             return Ok(None);
         }
@@ -170,7 +178,7 @@ impl Keyring {
         let retired = Held { since: now, until, ..old.active.clone() };
         let active = Held { since: now, ..old.next.clone() };
         let retired = kept.into_iter().chain([retired]).collect();
-        self.replace(Keys { next: Held::generate(now)?, active, retired })?;
+        self.replace(Keys::of(Held::generate(now)?, active, retired)?)?;
         self.keep_until_last_exp(&rotation.from)?;
         Ok(Some(rotation))
     }
@@ -186,7 +194,7 @@ impl Keyring {
             Some(held) => held.until = last_exp,
             None => return Ok(()),
         }
-        self.replace(Keys { next: keys.next.clone(), active: keys.active.clone(), retired })
+        self.replace(Keys::of(keys.next.clone(), keys.active.clone(), retired)?)
     }
 
     fn replace(&self, keys: Keys) -> Result<(), KeyringError> {
@@ -225,7 +233,12 @@ impl Held {
 
 impl Keys {
     fn fresh(now: UnixMs) -> Result<Self, KeyringError> {
-        Ok(Self { next: Held::generate(now)?, active: Held::generate(now)?, retired: Vec::new() })
+        Self::of(Held::generate(now)?, Held::generate(now)?, Vec::new())
+    }
+
+    fn of(next: Held, active: Held, retired: Vec<Held>) -> Result<Self, KeyringError> {
+        let public = KeySet::parse(jwks(&active, &next, &retired).to_string().as_bytes())?;
+        Ok(Self { next, active, retired, public: Arc::new(public) })
     }
 
     fn stored(&self) -> Vec<Stored> {
@@ -245,8 +258,13 @@ impl Keys {
                 KeyState::Retired => retired.push(held),
             }
         }
-        Ok(next.zip(active).map(|(next, active)| Self { next, active, retired }))
+        next.zip(active).map(|(next, active)| Self::of(next, active, retired)).transpose()
     }
+}
+
+fn jwks(active: &Held, next: &Held, retired: &[Held]) -> serde_json::Value {
+    let all = [active, next].into_iter().chain(retired);
+    serde_json::json!({ "keys": all.map(|held| held.key.jwk()).collect::<Vec<_>>() })
 }
 
 #[cfg(test)]
@@ -272,8 +290,10 @@ mod tests {
         assert_eq!((rotation.from, rotation.to), (first[0].clone(), first[1].clone()));
         assert_eq!(ring.active_kid(), first[1]);
         assert!(kids(&ring).contains(&first[0]), "tokens it signed still live");
+        let public = ring.public();
+        assert!(public.len() == 3 && kids(&ring).iter().all(|kid| public.contains(Some(kid), "ES256")));
         ring.rotate(at.plus_s(901)).unwrap();
-        assert!(!kids(&ring).contains(&first[0]));
+        assert!(!kids(&ring).contains(&first[0]) && !ring.public().contains(Some(&first[0]), "ES256"));
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub const BOUNDS: &[Bound] = &[
         "outcomes",
         "each further assertion is checked anew",
     ),
+    bound(
+        "of them, of one subject of one verifier issuer",
+        flow::OUTCOMES_EACH,
+        "outcomes",
+        "its own oldest is forgotten",
+    ),
     bound("actions named in an ask", policy::ACTIONS_MAX, "actions", "`E-DETAILS` (400)"),
     bound("ticket of a task", policy::TICKET_MAX_CHARS, "characters", "`E-DETAILS` (400)"),
     bound("reason given with an end", http::REASON_MAX_CHARS, "characters", "`E-INVALID` (422)"),
@@ -95,6 +101,12 @@ pub const BOUNDS: &[Bound] = &[
     ),
     bound("connections to the store for reading", store::CONNECTIONS, "connections", "waits"),
     bound("groups waiting for the writer", flow::QUEUE_MAX, "groups", "an exchange waits 1.8 s, then `E-STORE` (503)"),
+    bound(
+        "what is written to learn whether a full disk has room again",
+        flow::ROOM_MAX_BYTES as usize,
+        "bytes",
+        "a larger batch may fail once more",
+    ),
     bound("groups in one commit", flow::BATCH_MAX, "groups", "the next commit"),
     bound(
         "refusals waiting for the writer",

@@ -9,6 +9,7 @@ mod metrics;
 mod notify;
 mod serve;
 mod signals;
+mod tls;
 
 use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 

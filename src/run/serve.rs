@@ -7,10 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
 use dayfly_domain::{
     BindingKind,
-    bundle::{Lint, Problem, example_ids, overdue_lints},
+    bundle::{Fingerprint, Lint, Problem, example_ids, overdue_lints},
 };
 use tokio::net::TcpListener;
 
@@ -19,16 +18,17 @@ use super::{
     limits::{self, Limits, TooFewFiles},
     notify,
     signals::{Signal, Signals},
+    tls::{self, Tls},
 };
 use crate::{
     config::{Caps, SOCKET_NAME, Settings},
-    flow::{BundleSource, Folder, Loaded, Startup},
+    flow::{BundleSource, Folder, Loaded, NotSwapped, StartError, Startup, goes_back},
     policy::BundleEnv,
-    store::{Store, StoreError},
+    store::{Reader, Store, StoreError},
     sys::{
         clock::Clock,
         files,
-        net::{NetError, TlsFiles},
+        net::{Life, NetError},
     },
 };
 
@@ -69,8 +69,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     let source = source(settings);
     // Said here, with the file of each problem, before anything is touched.
     load(settings, &source)?;
-    let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
-    let tls = Arc::new(ArcSwap::new(files.load()?));
+    let tls = Arc::new(Tls::load(tls::files(settings))?);
     let api = listen(settings.listen).await?;
     let address = api.local_addr().unwrap_or(settings.listen);
     let ops = listen(settings.metrics_listen).await?;
@@ -87,11 +86,12 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     if let Some(fewer) = fewer {
         tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
     }
-    let parts = Parts { startup, api, tls: tls.clone(), ops: Some(ops), socket, limits: Limits::of(caps) };
-    let running = super::launch(parts)?;
+    let parts = Parts { startup, api, tls: tls.config(), ops: Some(ops), socket, limits: Limits::of(caps) };
+    let mut running = super::launch(parts)?;
+    running.also("tls", tls.clone().watch(running.flow.clone(), running.stopper()));
     notify::tell("READY=1");
     ready(address);
-    let ended = attend(running, &mut signals, async |flow| reload(flow, &files, &tls).await).await;
+    let ended = attend(running, &mut signals, async |flow| reload(flow, &tls).await).await;
     match ended {
         Ended::Stopped => Ok(()),
         Ended::Broken(what) => Err(ServeError::Broken(what)),
@@ -128,21 +128,20 @@ pub(crate) async fn attend(
 }
 
 /// Bundle and TLS files; what is bad leaves the old in place and says so.
-async fn reload(flow: &crate::flow::Flow, files: &TlsFiles, tls: &ArcSwap<rustls::ServerConfig>) {
-    match files.load() {
-        Ok(config) => tls.store(config),
-        Err(error) => tracing::error!(%error, "the TLS files were not loaded; the old ones stay"),
-    }
+async fn reload(flow: &crate::flow::Flow, tls: &Tls) {
+    tls.load_again(flow);
     // It says itself what came of it, in log, ledger and readiness.
     let _ = flow.load_bundle("signal:HUP").await;
 }
 
-/// Everything `serve` would refuse, without serving: settings, TLS, file modes, bundle, its tests.
+/// Everything `serve` would refuse, without serving: settings, TLS, file modes, bundle, its tests, the
+/// store if there is one.
 pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
-    let files = TlsFiles { cert_file: settings.tls.cert_file.clone(), key_file: settings.tls.key_file.clone() };
-    files.load()?;
-    let mut lints = load(settings, &source(settings))?;
+    let now = Clock::Machine.wall();
+    let life = tls::files(settings).load(now)?.life;
+    let Loaded { policy, mut lints } = load(settings, &source(settings))?;
     lints.extend(caps(settings).1.map(too_few_files));
+    lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));
     let state = &settings.state_dir;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
         let path = state.join(name);
@@ -150,7 +149,38 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
             files::require_private(&path).map_err(|source| ServeError::State { path, source })?;
         }
     }
+    lints.extend(check_store(settings, policy.bundle().fingerprint)?);
     Ok(lints)
+}
+
+/// The store as a start would find it, read beside whoever has it: nothing is made, locked or changed.
+// SECURITY: `a_check_refuses_what_the_store_would_refuse_and_changes_nothing`.
+fn check_store(settings: &Settings, bundle: Fingerprint) -> Result<Option<Lint>, ServeError> {
+    if !store_is_there(&settings.state_dir)? {
+        return Ok(None);
+    }
+    let path = settings.state_dir.join(DATABASE);
+    let goes_back = match Reader::open(&path).and_then(|reader| goes_back(&reader, bundle)) {
+        Ok(goes_back) => goes_back,
+        Err(error @ StoreError::Older { .. }) => return Ok(Some(older(&path, &error))),
+        Err(source) => return Err(ServeError::Store { path, source }),
+    };
+    match (goes_back, settings.strict_rollback) {
+        (false, _) => Ok(None),
+        (true, false) => Ok(Some(rollback(settings))),
+        (true, true) => Err(LaunchError::from(StartError::from(NotSwapped::Rollback)).into()),
+    }
+}
+
+fn older(path: &Path, error: &StoreError) -> Lint {
+    let help = "an older broker does not run on it after that";
+    Lint { at: path.display().to_string(), what: error.to_string(), help: Some(help.to_owned()) }
+}
+
+fn rollback(settings: &Settings) -> Lint {
+    let what = "the bundle was active before and was replaced; it would be taken again, and what it grants with it";
+    let help = "`strict_rollback = true` refuses to go back";
+    Lint { at: settings.policies_dir.display().to_string(), what: what.to_owned(), help: Some(help.to_owned()) }
 }
 
 /// The settings' limits, as far as this process can hold them.
@@ -163,14 +193,20 @@ fn too_few_files(fewer: TooFewFiles) -> Lint {
     Lint { at: "limits.connections".to_owned(), what: fewer.to_string(), help: Some(help.to_owned()) }
 }
 
+fn soon_expired(settings: &Settings, life: Life) -> Lint {
+    let at = settings.tls.cert_file.display().to_string();
+    let help = "put a new certificate in place, and reload";
+    Lint { at, what: format!("expires at {}", life.until), help: Some(help.to_owned()) }
+}
+
 fn source(settings: &Settings) -> Production {
     let env = BundleEnv { issuer_url: settings.issuer.clone(), broker_binding: BindingKind::Dpop };
     Production(Folder { path: settings.policies_dir.clone(), env })
 }
 
-fn load(settings: &Settings, source: &Production) -> Result<Vec<Lint>, ServeError> {
+fn load(settings: &Settings, source: &Production) -> Result<Loaded, ServeError> {
     let failed = |problems| ServeError::Bundle { path: settings.policies_dir.clone(), problems };
-    source.load().map(|loaded| loaded.lints).map_err(failed)
+    source.load().map_err(failed)
 }
 
 /// The folder of a broker in earnest. What a start refuses, a later load refuses too: otherwise
@@ -212,15 +248,19 @@ pub(crate) fn prepare_state(dir: &Path) -> Result<files::StateLock, ServeError> 
 // SECURITY: `keys_without_their_store_are_no_first_start`.
 pub(crate) fn open_store(state: &Path) -> Result<Store, ServeError> {
     let path = state.join(DATABASE);
-    let there = fs::metadata(&path).is_ok_and(|file| file.len() > 0);
-    let left = [state.join(KEYS), state.join(format!("{DATABASE}-wal"))];
-    if !there && left.iter().any(|file| fs::metadata(file).is_ok_and(|file| file.len() > 0)) {
-        return Err(ServeError::StoreGone(state.to_owned()));
-    }
-    if there && !state.join(KEYS).exists() {
+    if store_is_there(state)? && !state.join(KEYS).exists() {
         tracing::warn!("the store has no keys beside it: new ones are made, and older tokens verify nowhere");
     }
     Store::open(&path).map_err(|source| ServeError::Store { path, source })
+}
+
+fn store_is_there(state: &Path) -> Result<bool, ServeError> {
+    let has_bytes = |file: PathBuf| fs::metadata(file).is_ok_and(|file| file.len() > 0);
+    let there = has_bytes(state.join(DATABASE));
+    if !there && (has_bytes(state.join(KEYS)) || has_bytes(state.join(format!("{DATABASE}-wal")))) {
+        return Err(ServeError::StoreGone(state.to_owned()));
+    }
+    Ok(there)
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -116,7 +116,8 @@ impl Place {
         if std::fs::metadata(beside(path, "-wal")).is_ok_and(|file| file.len() >= WAL_START_BYTES) {
             return Ok(());
         }
-        match fill_and_drop(connection).map_err(StoreError::from) {
+        let filled = fill_and_drop(connection, WAL_START_BYTES).and_then(|()| start_over(connection));
+        match filled.map_err(StoreError::from) {
             // Only speed is lost, and what ends tasks may still fit.
             Err(StoreError::Full) => Ok(()),
             other => other,
@@ -176,12 +177,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn fill_and_drop(connection: &Connection) -> rusqlite::Result<()> {
+/// Commits so many bytes and gives them up again. One that was killed in between left its table.
+pub(super) fn fill_and_drop(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
     let transaction = connection.unchecked_transaction()?;
-    transaction.execute_batch("CREATE TABLE scratch (bytes BLOB)")?;
-    transaction.execute("INSERT INTO scratch VALUES (zeroblob(?1))", [WAL_START_BYTES.cast_signed()])?;
+    transaction.execute_batch("DROP TABLE IF EXISTS scratch; CREATE TABLE scratch (bytes BLOB)")?;
+    transaction.execute("INSERT INTO scratch VALUES (zeroblob(?1))", [bytes.cast_signed()])?;
     transaction.commit()?;
-    connection.execute_batch("DROP TABLE scratch")?;
+    connection.execute_batch("DROP TABLE scratch")
+}
+
+fn start_over(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::{
     BlockRow, Change, Checkpointer, EndRow, LeaseRow, Reader, StoreError, TaskRow,
     columns::{self, id_bytes, seq_in},
-    place::Place,
+    place::{self, Place},
     read, schema,
 };
 
@@ -84,6 +84,12 @@ impl Store {
         transaction.commit()?;
         (self.next_seq, self.high_water) = (next_seq, high_water);
         Ok(())
+    }
+
+    /// Whether there is room for so many bytes in one commit: they are written, synced and given up.
+    pub fn try_room(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let _turn = self.place.writing();
+        Ok(place::fill_and_drop(&self.connection, bytes)?)
     }
 
     /// What a start needs, each in the order of its ids: all tasks that are kept, then the leases

@@ -124,3 +124,16 @@ async fn ends_that_waited_are_all_written() {
     assert!(!world.active(&token(&issued)).await && !world.active(&token(&further)).await);
     assert!(world.verify().problems.is_empty());
 }
+
+/// Nothing else is queued at the stop: the end that failed a moment ago is still tried again.
+#[tokio::test]
+async fn a_stop_writes_the_ends_that_could_not_be_written_before() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.sql(BREAK);
+    assert_eq!(reason(world.end(&handle(&issued), issued.task).await), Reason::NotDurable);
+    world.sql(MEND);
+    world.restart().await;
+    assert!(!world.active(&token(&issued)).await, "a restart forgot an end that was in force");
+    assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
+}

@@ -40,6 +40,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod startable;
 mod swaps;
 mod tampering;
 mod thin_path;

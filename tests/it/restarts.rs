@@ -1,7 +1,8 @@
 //! What survives a restart: leases, ends, blocks, handles, keys.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use dayfly_domain::{Cause, State};
-use dayfly_verifier::{KeySet, read_task_token};
+use dayfly_verifier::{KeySet, crypto::SigningKey, read_task_token};
 
 use crate::world::{ISSUER, Job, OPERATOR, SHOP_URI, World, handle, lease, token};
 
@@ -93,4 +94,49 @@ async fn a_well_signed_token_without_a_record_is_inactive() {
     assert!(!world.active(&token(&issued)).await);
     world.flow.revoke_presented(&dayfly_domain::Secret::new(token(&issued))).await.unwrap();
     assert!(world.feed(&handle(&issued), None).await.is_ok());
+}
+
+/// Whoever has our key signs what he likes: for a year, for anybody, of another kind, without an
+/// `exp`. Each is an alarm, and none of them is active.
+#[tokio::test]
+async fn whatever_is_signed_with_our_key_over_no_lease_is_an_alarm() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let honest = dayfly_verifier::Jws::parse(&token(&issued)).unwrap().into_unverified_claims();
+    let stored = std::fs::read(world.file().with_file_name("token-keys.json")).unwrap();
+    let stored: serde_json::Value = serde_json::from_slice(&stored).unwrap();
+    let pkcs8 = STANDARD.decode(stored[0]["pkcs8"].as_str().unwrap()).unwrap();
+    let ours = SigningKey::from_pkcs8(&pkcs8).unwrap();
+    let stranger = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
+    let forged = |key: &SigningKey, typ: &str, changes: &[(&str, serde_json::Value)]| {
+        let mut claims = honest.clone();
+        claims.insert("jti".into(), dayfly_domain::LeaseId::from_parts(7, [7; 10]).to_string().into());
+        for (name, value) in changes {
+            claims.insert((*name).into(), value.clone());
+        }
+        key.sign(typ, &claims).unwrap()
+    };
+    let now_s = world.now().as_s();
+    let seen = async |token: String| {
+        assert!(!world.active(&token).await);
+        world.flow.forged_or_lost()
+    };
+    let alarms = [
+        forged(&ours, "at+jwt", &[]),
+        forged(&ours, "at+jwt", &[("exp", (now_s + 365 * 86_400).into())]),
+        forged(&ours, "at+jwt", &[("exp", i64::MAX.into()), ("aud", serde_json::json!(["a", "b"]))]),
+        forged(&ours, "JWT", &[("exp", serde_json::Value::Null), ("iat", "now".into())]),
+        forged(&ours, "at+jwt", &[("jti", "mine".into())]),
+    ];
+    for (count, token) in (1..).zip(alarms) {
+        assert_eq!(seen(token).await, count);
+    }
+    for silent in [
+        forged(&ours, "at+jwt", &[("exp", now_s.into())]),
+        forged(&ours, "at+jwt", &[("iss", "https://other.example".into())]),
+        forged(&ours, "at+jwt", &[("jti", honest["jti"].clone())]),
+        forged(&stranger, "at+jwt", &[]),
+    ] {
+        assert_eq!(seen(silent).await, 5);
+    }
 }

@@ -36,10 +36,21 @@ impl Authority {
 
     /// Writes `NAME.cert` and `NAME.key` for 127.0.0.1.
     pub fn write_leaf(&self, dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+        self.write_leaf_with(dir, name, |_| {})
+    }
+
+    /// The same, changed before it is signed.
+    pub fn write_leaf_with(
+        &self,
+        dir: &Path,
+        name: &str,
+        change: impl Fn(&mut CertificateParams),
+    ) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = vec![SanType::IpAddress([127, 0, 0, 1].into())];
+        change(&mut params);
         let leaf = params.signed_by(&key, &self.0).unwrap();
         let (cert, private) = (dir.join(format!("{name}.cert")), dir.join(format!("{name}.key")));
         fs::write(&cert, leaf.pem()).unwrap();
@@ -55,6 +66,7 @@ pub struct Served {
     child: Child,
     work: PathBuf,
     pub issuer: String,
+    ops: std::net::SocketAddr,
     ca: String,
 }
 
@@ -77,7 +89,7 @@ impl Served {
         );
         fs::write(work.join("dayfly.toml"), settings).unwrap();
         let child = Self::spawn(work);
-        Self { child, work: work.to_owned(), issuer, ca: authority.pem() }
+        Self { child, work: work.to_owned(), issuer, ops, ca: authority.pem() }
     }
 
     fn spawn(work: &Path) -> Child {
@@ -96,6 +108,21 @@ impl Served {
     /// What the broker said since its last start.
     pub fn said(&self) -> String {
         fs::read_to_string(self.work.join("broker.said")).unwrap()
+    }
+
+    /// Bundle and certificate again.
+    pub fn reload(&self) {
+        dev::signal(&self.child, Signal::HUP);
+    }
+
+    /// What health and metrics say at a path, status line and headers with it.
+    pub fn ops(&self, path: &str) -> String {
+        let mut stream = std::net::TcpStream::connect(self.ops).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ops);
+        std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer
     }
 
     pub fn stop(&mut self) -> ExitStatus {

@@ -62,7 +62,7 @@ pub struct DevTokenArgs {
 /// `dayfly serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Check settings, TLS, file modes, the bundle and its tests, and start nothing
+    /// Check settings, TLS, file modes, the bundle, its tests and the store, and start nothing
     #[arg(long)]
     pub check: bool,
     /// The settings [default: $DAYFLY_CONFIG, $XDG_CONFIG_HOME/dayfly/config.toml, /etc/dayfly/dayfly.toml]

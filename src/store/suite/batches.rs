@@ -100,8 +100,12 @@ fn a_full_disk_writes_nothing_and_is_survived(mut home: Home) {
     assert!(matches!(error, StoreError::Full), "{error:?}");
     assert_eq!(home.store.next_seq(), seq);
     assert_eq!(home.store.reader().task(task_id(seq)).unwrap(), None);
+    // A row fits where a batch does not.
+    home.store.write(&[Change::Meta("probe".into(), "1".into())], at(5000)).unwrap();
+    assert!(matches!(home.store.try_room(1 << 20), Err(StoreError::Full)));
     limit_pages(&home, 1 << 30);
     home.write(heavy(seq));
+    home.store.try_room(1 << 20).unwrap();
     assert_eq!(home.store.next_seq(), seq + 1);
     assert_eq!(home.store.reader().task(task_id(seq)).unwrap(), Some(task(seq)));
 }

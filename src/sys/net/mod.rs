@@ -12,4 +12,4 @@ mod tls;
 pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError};
 pub use fetch::{FETCH_MAX_BYTES, Fetch, FetchError, Fetcher};
-pub use tls::{NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};
+pub use tls::{Certified, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};

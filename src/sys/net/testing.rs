@@ -6,8 +6,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use dayfly_domain::UnixMs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
+use time::OffsetDateTime;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -38,6 +40,16 @@ impl Authority {
     pub fn leaf(&self, name: &str) -> Leaf {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let cert = params.signed_by(&key, &self.0).expect("a certificate");
+        Leaf { cert_pem: cert.pem(), key_pem: key.serialize_pem() }
+    }
+
+    /// A leaf that is valid for a time.
+    pub fn leaf_of(&self, name: &str, from: UnixMs, until: UnixMs) -> Leaf {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
+        let at = |at: UnixMs| OffsetDateTime::from_unix_timestamp(at.as_s()).expect("a time");
+        (params.not_before, params.not_after) = (at(from), at(until));
         let cert = params.signed_by(&key, &self.0).expect("a certificate");
         Leaf { cert_pem: cert.pem(), key_pem: key.serialize_pem() }
     }

@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use dayfly_domain::UnixMs;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::CryptoProvider,
@@ -9,6 +10,7 @@ use rustls::{
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::sys::files;
@@ -33,19 +35,71 @@ pub enum NetError {
     Key,
     #[error("the private key does not belong to the certificate, or is of an unsupported kind")]
     KeyMismatch,
+    #[error("the certificate's own data cannot be read")]
+    Validity,
+    #[error("the certificate expired at {0}: nobody could connect")]
+    Expired(UnixMs),
+    #[error("the certificate is not valid before {0}: nobody could connect")]
+    NotYet(UnixMs),
     #[error("the CA file holds no PEM certificate that can be trusted")]
     Authority,
     #[error("the TLS library refuses its own settings")]
     Settings,
 }
 
+/// A listener's settings, and how long they are good for.
+#[derive(Debug)]
+pub struct Certified {
+    pub config: Arc<ServerConfig>,
+    pub life: Life,
+}
+
+/// From when and until when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    pub from: UnixMs,
+    pub until: UnixMs,
+}
+
+impl Life {
+    /// Of the first certificate, the one that clients are shown as ours.
+    fn of(leaf: &CertificateDer<'_>) -> Result<Self, NetError> {
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| NetError::Validity)?;
+        let at = |time: ASN1Time| UnixMs::from_s(time.timestamp());
+        // The last second is still part of it (RFC 5280 section 4.1.2.5).
+        Ok(Self { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) })
+    }
+
+    /// Whether clients take it at `now`.
+    pub fn holds(self, now: UnixMs) -> Result<(), NetError> {
+        if now >= self.until.plus_s(1) {
+            return Err(NetError::Expired(self.until));
+        }
+        if now < self.from { Err(NetError::NotYet(self.from)) } else { Ok(()) }
+    }
+
+    /// Whether it is time to put a new one in place: seven days are left, or a third of its life if
+    /// that is less.
+    pub fn is_short(self, now: UnixMs) -> bool {
+        let third_ms = (self.until.as_ms() - self.from.as_ms()) / 3;
+        self.until.as_ms() - now.as_ms() < third_ms.min(SHORT_MS)
+    }
+}
+
+const SHORT_MS: i64 = 7 * 24 * 3_600_000;
+
 impl TlsFiles {
-    /// Reads both files; the key's mode must keep others out.
-    pub fn load(&self) -> Result<Arc<ServerConfig>, NetError> {
+    /// Reads both files; the key's mode must keep others out, and the certificate must hold now.
+    // SECURITY: `an_expired_certificate_is_refused_and_so_is_one_of_tomorrow`
+    pub fn load(&self, now: UnixMs) -> Result<Certified, NetError> {
         files::require_private(&self.key_file).map_err(file_error(&self.key_file))?;
         let cert = files::read_capped(&self.cert_file).map_err(file_error(&self.cert_file))?;
         let key = Zeroizing::new(files::read_capped(&self.key_file).map_err(file_error(&self.key_file))?);
-        server_config(&cert, &key)
+        let config = server_config(&cert, &key)?;
+        let chain = certificates(&cert).ok_or(NetError::Certificate)?;
+        let life = Life::of(chain.first().ok_or(NetError::Certificate)?)?;
+        life.holds(now)?;
+        Ok(Certified { config, life })
     }
 }
 
@@ -158,17 +212,47 @@ mod tests {
         assert!(matches!(refused, Err(NetError::Certificate)), "{refused:?}");
     }
 
+    const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
+
+    /// Files of a certificate that is valid from so many seconds before `NOW` to so many after it.
+    fn files(dir: &std::path::Path, before_s: i64, after_s: i64) -> TlsFiles {
+        let leaf = Authority::new().leaf_of("broker.test", NOW.plus_s(-before_s), NOW.plus_s(after_s));
+        let files = TlsFiles { cert_file: dir.join("cert.pem"), key_file: dir.join("key.pem") };
+        std::fs::write(&files.cert_file, &leaf.cert_pem).expect("written");
+        files::write_atomic(&files.key_file, leaf.key_pem.as_bytes(), 0o600).expect("written");
+        files
+    }
+
     #[test]
     fn a_key_file_that_others_may_read_is_refused() {
-        let leaf = Authority::new().leaf("broker.test");
         let dir = tempfile::tempdir().expect("a folder");
-        let files = TlsFiles { cert_file: dir.path().join("cert.pem"), key_file: dir.path().join("key.pem") };
-        std::fs::write(&files.cert_file, &leaf.cert_pem).expect("written");
-        std::fs::write(&files.key_file, &leaf.key_pem).expect("written");
+        let files = files(dir.path(), 60, 60);
         std::fs::set_permissions(&files.key_file, std::fs::Permissions::from_mode(0o644)).expect("mode");
-        assert!(matches!(files.load(), Err(NetError::File { .. })));
+        assert!(matches!(files.load(NOW), Err(NetError::File { .. })));
         std::fs::set_permissions(&files.key_file, std::fs::Permissions::from_mode(0o600)).expect("mode");
-        files.load().expect("settings");
+        files.load(NOW).expect("settings");
+    }
+
+    #[test]
+    fn an_expired_certificate_is_refused_and_so_is_one_of_tomorrow() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = files(dir.path(), 60, 600);
+        let life = files.load(NOW).expect("settings").life;
+        assert_eq!(life, Life { from: NOW.plus_s(-60), until: NOW.plus_s(600) });
+        assert!(files.load(NOW.plus_s(600)).is_ok());
+        assert!(matches!(files.load(NOW.plus_s(601)), Err(NetError::Expired(until)) if until == NOW.plus_s(600)));
+        assert!(files.load(NOW.plus_s(-60)).is_ok());
+        assert!(matches!(files.load(NOW.plus_s(-61)), Err(NetError::NotYet(from)) if from == NOW.plus_s(-60)));
+    }
+
+    #[test]
+    fn a_life_is_short_at_seven_days_or_a_third() {
+        let days = |days: i64| NOW.plus_s(days * 24 * 3600);
+        let quarter = Life { from: NOW, until: days(90) };
+        assert!(!quarter.is_short(days(83)) && quarter.is_short(days(83).plus_ms(1)));
+        let brief = Life { from: NOW, until: days(3) };
+        assert!(!brief.is_short(days(2)) && brief.is_short(days(2).plus_ms(1)));
+        assert!(quarter.is_short(days(91)));
     }
 
     #[test]

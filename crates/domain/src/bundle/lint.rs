@@ -30,21 +30,28 @@ pub fn overdue_lints(bundle: &Bundle, now: UnixMs) -> Vec<Lint> {
     bundle.overdue(now).map(one).collect()
 }
 
-/// Rows and pins that still have the ids of the shipped examples, which begin with `0`: no
-/// platform issues such an id. A server refuses to start with them.
+/// Rows, verifier rows and pins that still have the ids of the shipped examples, which begin with
+/// `0`: no platform issues such an id. A server refuses to start with them. The text of Cedar
+/// policies is not looked at: an example id that is left there matches nothing.
 pub fn example_ids(bundle: &Bundle) -> Vec<String> {
     let pins = bundle.issuers.values().flat_map(|issuer| {
         let examples = issuer.pin.iter().filter(|(name, value)| is_example(name, value));
         examples.map(|(name, value)| format!("issuer.{}.pin.{name} = `{value}`", issuer.name))
     });
     let rows = bundle.templates.values().flat_map(|template| {
-        template.rows.iter().flat_map(move |row| {
-            let values = row.claims.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
-            let examples = values.filter(|(name, value)| is_example(name, value));
-            examples.map(move |(name, value)| format!("{}.claims.{name} = `{value}`", at_row(template, row)))
-        })
+        template.rows.iter().flat_map(move |row| example_claims(&row.claims, at_row(template, row)))
     });
-    pins.chain(rows).collect()
+    let verifiers = bundle.targets.values().flat_map(|target| {
+        let rows = target.verifiers.iter().enumerate();
+        rows.flat_map(|(index, row)| example_claims(&row.claims, at_verifier(target, index)))
+    });
+    pins.chain(rows).chain(verifiers).collect()
+}
+
+fn example_claims(claims: &ClaimMatch, at: String) -> impl Iterator<Item = String> {
+    let values = claims.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    let examples = values.filter(|(name, value)| is_example(name, value));
+    examples.map(move |(name, value)| format!("{at}.claims.{name} = `{value}`"))
 }
 
 fn is_example(name: &str, value: &ClaimValue) -> bool {
@@ -103,7 +110,7 @@ fn of_introspection(bundle: &Bundle, target: &Target, lints: &mut Vec<Lint>) {
     for (index, _) in target.verifiers.iter().enumerate().filter(|(_, row)| row.claims.is_empty()) {
         if shared_by_many(bundle, &target.verifiers[index].issuer) {
             let help = "name a claim such as `sub`, unless all that this issuer vouches for may ask";
-            lints.push(lint(format!("{}.verifier[{index}]", at()), "is every token of a platform", Some(help)));
+            lints.push(lint(at_verifier(target, index), "is every token of a platform", Some(help)));
         }
     }
 }
@@ -165,6 +172,10 @@ fn at_row(template: &Template, row: &Row) -> String {
     format!("task.{}.allow.{}", template.name, row.id)
 }
 
+fn at_verifier(target: &Target, index: usize) -> String {
+    format!("target.{}.verifier[{index}]", target.name)
+}
+
 fn lint(at: String, what: impl Into<String>, help: Option<&str>) -> Lint {
     Lint { at, what: what.into(), help: help.map(str::to_owned) }
 }
@@ -205,6 +216,19 @@ mod tests {
         assert_eq!(said(&bundle), "");
         assert_eq!(example_ids(&bundle).len(), 3, "{:?}", example_ids(&bundle));
         assert_eq!(example_ids(&shop("\"00", "\"9")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_example_id_in_a_verifier_row_or_a_pin_is_found() {
+        let issuer = "[issuer.runner]\nprofile = \"github\"\nkind = \"verifier\"\nowner = \"team-shop\"\n\
+            audience = \"asks\"\npin = { repository_owner_id = \"0004412\" }\n";
+        let row = "[[target.shop-staging.verifier]]\nissuer = \"runner\"\nclaims = { repository_id = [\"77\", \"0088121\"] }\n";
+        let found = example_ids(&shop("[target.shop-staging]", &format!("{issuer}\n[target.shop-staging]")));
+        assert!(found.contains(&"issuer.runner.pin.repository_owner_id = `0004412`".to_owned()), "{found:?}");
+        let bundle = shop("[task.deploy-prod]", &format!("{issuer}\n{row}\n[task.deploy-prod]"));
+        let found = example_ids(&bundle);
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(found.contains(&"target.shop-staging.verifier[1].claims.repository_id = `0088121`".to_owned()));
     }
 
     #[test]
