@@ -55,7 +55,7 @@ mod tests {
         insta::assert_snapshot!(print::list(&keys, Output::Table), @r"
         KID           STATE   USE  ALG    SINCE                 UNTIL
         k-1           active  sig  ES256  2026-11-22T05:00:00Z  2026-11-23T05:00:00Z
-        k-2\u{1b}[2J  next    sig  ES256  2026-11-22T05:00:00Z
+        k-2\u{1b}[2J  next    sig  ES256  2026-11-22T05:00:00Z  -
         ");
         assert_eq!(print::list(&keys[..1], Output::Name), "k-1\n");
         let json: serde_json::Value = serde_json::from_str(&print::list(&keys, Output::Json)).unwrap();

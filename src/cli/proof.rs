@@ -12,7 +12,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use dayfly_domain::Secret;
+use dayfly_domain::{HANDLE_PREFIX, Secret};
 use dayfly_verifier::{
     crypto::SigningKey,
     dpop::{ProofRules, prove},
@@ -93,7 +93,7 @@ impl Prover {
 /// Whether a secret may be bound to a key: a token says so itself, of a handle only the broker knows.
 /// Decides which scheme is tried, and nothing else.
 pub fn may_be_bound(secret: &str) -> bool {
-    secret.starts_with("dtc_") || is_bound(secret)
+    secret.starts_with(HANDLE_PREFIX) || is_bound(secret)
 }
 
 /// Whether a token says that it is bound.

@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::{BindingKind, Bound, Claims, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload};
+use dayfly_domain::{
+    BindingKind, Bound, Claims, HANDLE_PREFIX, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload,
+};
 use dayfly_verifier::{Binding, Refusal as TokenRefusal, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
@@ -25,8 +27,6 @@ use crate::{
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
 };
-
-const HANDLE_PREFIX: &str = "dtc_";
 
 /// Who is asking, whatever proved it.
 struct Asking<'a> {

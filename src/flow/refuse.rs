@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint};
+use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint, may_hold_secret};
 
 use super::{Shared, group::Group, words::Refused};
 use crate::{
@@ -27,6 +27,8 @@ pub const RECORDS_MAX: usize = 2_048;
 /// Of each text that a refused ask is recorded with: what was asked is the caller's own text, and
 /// up to a whole body long.
 pub const ASKED_TEXT_MAX_CHARS: usize = 256;
+/// Stands for a text that is not kept.
+const WITHHELD: &str = "(withheld)";
 
 /// A refusal with all that its event says.
 #[derive(Debug, Clone)]
@@ -152,7 +154,9 @@ impl Refusals {
     }
 }
 
-// SECURITY: `what_was_asked_is_kept_only_as_far_as_it_is_read`.
+/// What a caller wrote is kept as far as it is read, and not at all where a secret may be in it (law
+/// L8): a handle sent as a scope is the client's mistake, and the record would be ours.
+// SECURITY: `what_was_asked_is_kept_only_as_far_as_it_is_read`, `t_166_a_handle_sent_as_a_scope_is_not_kept`.
 fn shorten(ask: &mut Ask) {
     let Ask { template, what, ttl_s: _, ticket } = ask;
     cut(template);
@@ -164,6 +168,10 @@ fn shorten(ask: &mut Ask) {
 }
 
 fn cut(text: &mut String) {
+    if may_hold_secret(text) {
+        WITHHELD.clone_into(text);
+        return;
+    }
     if let Some((end, _)) = text.char_indices().nth(ASKED_TEXT_MAX_CHARS) {
         *text = format!("{}...", &text[..end]);
     }
@@ -223,6 +231,20 @@ mod tests {
         shorten(&mut ask);
         assert!(ask.template.chars().count() == ASKED_TEXT_MAX_CHARS + 3);
         assert!(format!("{ask:?}").len() < 6 * ASKED_TEXT_MAX_CHARS);
+    }
+
+    #[test]
+    fn t_166_a_handle_sent_as_a_scope_is_not_kept() {
+        let mut ask = refusal("github/1").ask;
+        ask.template = "dtc_SECRET".to_owned();
+        ask.ticket = Some("see eyJhbGciOiJFUzI1NiJ9.e30.SECRET".to_owned());
+        let resource = Some("https://x.example/?token=eyJSECRET".to_owned());
+        let actions = Some(vec!["deploy:create".to_owned(), "dtc_SECRET".to_owned()]);
+        ask.what = What::Credential { kind: dayfly_domain::Kind::Jwt, resource, actions };
+        shorten(&mut ask);
+        let kept = format!("{ask:?}");
+        assert!(!kept.contains("SECRET") && kept.contains("deploy:create"), "{kept}");
+        assert_eq!(ask.template, WITHHELD);
     }
 
     #[test]

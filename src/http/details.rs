@@ -1,6 +1,6 @@
 //! The one object of `authorization_details` (RFC 9396) that we take: `dayfly_task`.
 
-use dayfly_domain::Reason;
+use dayfly_domain::{Reason, may_hold_secret};
 use serde_json::{Map, Value};
 
 use super::{exchange::malformed, strict_json};
@@ -80,7 +80,8 @@ fn ttl(value: &Value) -> Result<u32, Refused> {
 fn ticket(value: Value) -> Result<String, Refused> {
     filled(Some(value))
         .filter(|text| text.chars().count() <= TICKET_MAX_CHARS)
-        .ok_or_else(|| refused("`ticket` is a text of 1 to 256 characters"))
+        .filter(|text| !may_hold_secret(text))
+        .ok_or_else(|| refused("`ticket` is a text of 1 to 256 characters, and no token or handle"))
 }
 
 #[cfg(test)]

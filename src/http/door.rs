@@ -21,7 +21,7 @@ use axum::{
     response::Response,
     routing::{MethodFilter, on},
 };
-use dayfly_domain::Reason;
+use dayfly_domain::{Reason, may_hold_secret};
 
 use super::{
     refusal::{Dialect, reason_of},
@@ -198,7 +198,7 @@ fn known_method(method: &Method) -> &'static str {
 
 fn is_request_id(text: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    (1..=REQUEST_ID_MAX_BYTES).contains(&text.len()) && text.bytes().all(letter)
+    (1..=REQUEST_ID_MAX_BYTES).contains(&text.len()) && text.bytes().all(letter) && !may_hold_secret(text)
 }
 
 /// The trace id of a well-formed `traceparent` (W3C Trace Context, version 00).

@@ -1,7 +1,7 @@
 //! The bodies of acts under `/v1`, strictly: of an end `{reason?, block?}`, of a load nothing.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
-use dayfly_domain::Reason;
+use dayfly_domain::{Reason, may_hold_secret};
 use serde_json::{Map, Value};
 
 use super::{exchange::malformed, filters::wrong, form::media_type, strict_json};
@@ -61,11 +61,14 @@ fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refus
 fn reason(members: &mut Map<String, Value>) -> Result<Option<String>, Refused> {
     match members.remove("reason") {
         None => Ok(None),
-        Some(Value::String(text)) if !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS => {
-            Ok(Some(text))
-        }
+        Some(Value::String(text)) if is_reason(&text) => Ok(Some(text)),
         Some(_) => Err(wrong("reason")),
     }
+}
+
+/// It is kept on the record, where no token or handle belongs (law L8).
+fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS && !may_hold_secret(text)
 }
 
 fn all_taken(members: &Map<String, Value>) -> Result<(), Refused> {
@@ -127,6 +130,8 @@ mod tests {
             r#"{"reason":1}"#,
             r#"{"reason":null}"#,
             r#"{"reason":" "}"#,
+            r#"{"reason":"leaked: dtc_x"}"#,
+            r#"{"reason":"this one: eyJhbGciOiJFUzI1NiJ9.e30.x"}"#,
             r#"{"block":"false"}"#,
             r#"{"block":0}"#,
             r#"{"block":null}"#,

@@ -21,9 +21,9 @@ impl Mentioned {
     pub fn by<'a>(policies: impl Iterator<Item = &'a Cedar>) -> Self {
         let mut mentioned = Self::default();
         for policy in policies {
-            match policy.to_json() {
-                Ok(json) => mentioned.walk(&json),
-                Err(_) => mentioned.everything = true,
+            match policy.to_json().ok().and_then(|mut json| json.get_mut("conditions").map(Value::take)) {
+                Some(conditions) => mentioned.walk(&conditions),
+                None => mentioned.everything = true,
             }
         }
         mentioned
@@ -42,6 +42,8 @@ impl Mentioned {
         self.everything || self.whole.contains(profile) || self.names.contains(claim)
     }
 
+    /// Whatever is not one of the two known expressions, and no literal, counts as a use of every
+    /// word in it: a form of Cedar that is not known here shows too much, never too little.
     fn walk(&mut self, node: &Value) {
         match node {
             Value::Object(members) => members.iter().for_each(|(name, value)| match access(name, value) {
@@ -52,11 +54,21 @@ impl Mentioned {
                     }
                     self.access(left, attribute);
                 }
-                None => self.walk(value),
+                None if name == "Value" => {}
+                None => {
+                    self.word(name);
+                    self.walk(value);
+                }
             }),
             Value::Array(nodes) => nodes.iter().for_each(|node| self.walk(node)),
-            _ => {}
+            Value::String(word) => self.word(word),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
+    }
+
+    fn word(&mut self, word: &str) {
+        self.names.insert(word.to_owned());
+        self.whole.insert(word.to_owned());
     }
 
     /// `left.attribute` or `left has attribute`: what is left of it is only looked into.
@@ -111,6 +123,8 @@ mod tests {
             "when { {a: principal.github}.a == {sha: \"x\"} }",
             "when { principal.github == principal.github && principal.github.ref == \"x\" }",
             "when { !([principal.github.ref, principal.github.sha].isEmpty()) }",
+            "when { principal has github.sha.x }",
+            "when { {sha: 1} has sha }",
         ] {
             assert!(mentioned(condition).shows("github", "sha"), "{condition}");
         }

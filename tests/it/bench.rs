@@ -55,6 +55,7 @@ async fn an_open_loop_is_measured() {
 
 #[tokio::test]
 async fn introspections_are_measured() {
+    run(Scenario::IntrospectByAssertion, CLOSED).await;
     run(Scenario::IntrospectBySocket, CLOSED).await;
 }
 

@@ -327,7 +327,12 @@ impl Stage {
         };
         let request = match row.route {
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
-            Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
+            Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex | Route::Keys => plain(),
+            Route::LoadBundle => {
+                // Another text, or there would be nothing to record.
+                self.world.bundle.set(&format!("{BUNDLE}{MORE}\n# {}\n", self.count));
+                plain()
+            }
             Route::Token => {
                 let evidence = self.world.evidence(&Job::shop());
                 let fields = [

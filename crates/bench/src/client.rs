@@ -92,7 +92,7 @@ impl Connection {
 
 impl Answer {
     /// An answer with this status; otherwise what was answered instead.
-    pub fn expect(self, status: u16) -> Result<Bytes, String> {
+    pub fn body_of(self, status: u16) -> Result<Bytes, String> {
         match self.status == status {
             true => Ok(self.body),
             false => Err(format!("{} {}", self.status, String::from_utf8_lossy(&self.body))),

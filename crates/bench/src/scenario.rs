@@ -175,7 +175,7 @@ impl Visit for Visitor {
 
 async fn exchange(connection: &mut Connection, evidence: &str) -> Result<TokenAnswer, String> {
     let form = format!("grant_type={EXCHANGE}&subject_token_type={JWT}&scope={TEMPLATE}&subject_token={evidence}");
-    let body = connection.post("/oauth2/token", FORM, None, form).await?.expect(200)?;
+    let body = connection.post("/oauth2/token", FORM, None, form).await?.body_of(200)?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|error| format!("no answer of ours: {error}"))?;
     let whole = answer.token_type == "Bearer"
         && answer.access_token.split('.').count() == 3
@@ -189,7 +189,7 @@ async fn introspect(connection: &mut Connection, assertion: Option<&str>, of: &T
     if let Some(assertion) = assertion {
         form.push_str(&format!("&client_assertion_type={ASSERTION}&client_assertion={assertion}"));
     }
-    let body = connection.post("/oauth2/introspect", FORM, None, form).await?.expect(200)?;
+    let body = connection.post("/oauth2/introspect", FORM, None, form).await?.body_of(200)?;
     let answer: Introspected = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     let jti = of.lease_id.map(|lease| lease.to_string());
     match answer.active && answer.jti == jti {
@@ -200,7 +200,7 @@ async fn introspect(connection: &mut Connection, assertion: Option<&str>, of: &T
 
 async fn revoke(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
     let form = format!("token={}", of.access_token);
-    connection.post("/oauth2/revoke", FORM, None, form).await?.expect(200).map(drop)
+    connection.post("/oauth2/revoke", FORM, None, form).await?.body_of(200).map(drop)
 }
 
 async fn end(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
@@ -208,7 +208,7 @@ async fn end(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String
         return Err("nothing to end".to_owned());
     };
     let path = format!("/v1/leases/{lease}/end");
-    let body = connection.post(&path, JSON, Some(handle), "{}".to_owned()).await?.expect(200)?;
+    let body = connection.post(&path, JSON, Some(handle), "{}".to_owned()).await?.body_of(200)?;
     let ended: Ended = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     match ended.leases_ended {
         1 => Ok(()),

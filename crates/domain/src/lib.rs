@@ -17,7 +17,7 @@ pub use claims::{ClaimType, ClaimValue, Claims, Workload};
 pub use id::{EventId, IdError, LeaseId, TaskId};
 pub use name::{Name, NameError};
 pub use reason::{REASONS, Reason, ReasonRow};
-pub use secret::Secret;
+pub use secret::{HANDLE_PREFIX, Secret, may_hold_secret};
 pub use span::{Span, SpanError};
 pub use time::UnixMs;
 pub use words::{BindingKind, Bound, Cause, Channel, Kind, State, Verifies};

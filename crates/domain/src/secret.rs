@@ -31,9 +31,28 @@ impl<T: Zeroize> fmt::Debug for Secret<T> {
     }
 }
 
+/// How every handle begins.
+pub const HANDLE_PREFIX: &str = "dtc_";
+
+/// Whether a text that a caller wrote for us to keep (a ticket, a reason, a name) may hold a token or
+/// a handle by mistake: a handle's prefix, or the beginning of any JWT (`{"` in base64url).
+pub fn may_hold_secret(text: &str) -> bool {
+    text.contains(HANDLE_PREFIX) || text.contains("eyJ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_and_handles_are_recognised_wherever_they_stand() {
+        for text in ["dtc_x", "see eyJhbGciOiJFUzI1NiJ9.e30.x", "OPS-1 dtc_abc", "https://x.example/?t=eyJ"] {
+            assert!(may_hold_secret(text), "{text}");
+        }
+        for text in ["", "OPS-1", "deploy-prod", "https://shop.example.org", "release the shop"] {
+            assert!(!may_hold_secret(text), "{text}");
+        }
+    }
 
     #[test]
     fn debug_shows_nothing() {

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, LeaseId, Secret, TaskId};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -194,7 +194,7 @@ impl Api {
                     told_nonce = true;
                     prover.keep(nonce);
                 }
-                _ if answer.status == 401 && secret.is_some_and(|secret| secret.starts_with("dtc_")) => {
+                _ if answer.status == 401 && secret.is_some_and(|secret| secret.starts_with(HANDLE_PREFIX)) => {
                     request.authorization =
                         self.bearer.as_ref().map(|bearer| Secret::new(format!("Bearer {}", bearer.expose())));
                 }

@@ -368,6 +368,10 @@ async fn t_018_a_weak_key_verifies_nothing() {
         Box::new(|key| key["n"] = roca()),
     ] {
         let stand = publishing(|keys| weak(&mut keys[0]));
+        let mut jwks = stand.forge.jwks();
+        weak(&mut jwks["keys"][0]);
+        let read = dayfly_verifier::KeySet::parse(jwks.to_string().as_bytes()).unwrap();
+        assert_eq!((read.dropped(), read.len()), (1, 3), "{}", jwks["keys"][0]);
         let tokens = ["RS256", "PS256"].map(|alg| stand.forge.header(alg, json!({})));
         stand.all_refused(SIGNATURE, named(tokens)).await;
         stand.opens(&stand.forge.header("ES256", json!({}))).await;
