@@ -25,7 +25,7 @@ use dayfly_domain::{Reason, may_hold_secret};
 
 use super::{
     refusal::{Dialect, reason_of},
-    routes::{Listener, ROUTES, Route, Verb},
+    routes::{Listener, ROUTES, Route, RouteRow, Verb},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -170,16 +170,18 @@ fn told(
     }
     let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let (method, status, request_id) = (known_method(method), status.as_u16(), &*context.request_id);
-    if is_probe(label) {
+    if is_quiet(label, status) {
         tracing::debug!(method, route = label, status, micros, request_id, trace, reason, "request");
     } else {
         tracing::info!(method, route = label, status, micros, request_id, trace, reason, "request");
     }
 }
 
-/// Probes come every few seconds for ever.
-fn is_probe(label: &str) -> bool {
-    ROUTES.iter().any(|row| row.listener == Listener::Ops && row.path == label)
+/// Probes are no news, they come every few seconds for ever; nor is what went well and changed nothing:
+/// a server introspects for each of its own requests.
+fn is_quiet(label: &str, status: u16) -> bool {
+    let quiet = |row: &RouteRow| row.listener == Listener::Ops || status < 400 && row.records.is_empty();
+    ROUTES.iter().any(|row| row.path == label && quiet(row))
 }
 
 /// A method is text of the caller's choice; only the usual ones are written down.

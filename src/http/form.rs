@@ -100,6 +100,10 @@ fn split_pair(pair: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn decode(text: &[u8]) -> Result<String, FormError> {
+    // Most of a form is one token, in which nothing is escaped.
+    if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return String::from_utf8(text.to_vec()).map_err(|_| FormError::Encoding);
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
