@@ -11,7 +11,7 @@ use axum::{
     },
     response::Response,
 };
-use dayfly_verifier::{algorithms, dpop::proof_algs};
+use dayfly_verifier::algorithms;
 use serde_json::{Value, json};
 
 use super::{details::DAYFLY_TASK, refusal::with};
@@ -66,7 +66,7 @@ pub(super) fn metadata(issuer: &str) -> Value {
         "grant_types_supported": ["urn:ietf:params:oauth:grant-type:token-exchange"],
         "response_types_supported": ["none"],
         "token_endpoint_auth_methods_supported": ["none"],
-        "dpop_signing_alg_values_supported": proof_algs().collect::<Vec<_>>(),
+        "dpop_signing_alg_values_supported": algorithms().collect::<Vec<_>>(),
         "authorization_details_types_supported": [DAYFLY_TASK],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],

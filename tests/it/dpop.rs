@@ -12,8 +12,9 @@ use dayfly::{
     store::EventRow,
 };
 use dayfly_verifier::{
+    algorithms,
     crypto::SigningKey,
-    dpop::{ProofRules, proof_algs, prove},
+    dpop::{ProofRules, prove},
 };
 use serde_json::{Value, json};
 
@@ -528,6 +529,6 @@ async fn what_was_proven_is_on_the_record_and_survives_a_restart() {
 async fn the_metadata_promises_what_is_verified() {
     let world = world();
     let metadata = world.call(get("/.well-known/oauth-authorization-server", None)).await.json();
-    let promised = json!(proof_algs().collect::<Vec<_>>());
+    let promised = json!(algorithms().collect::<Vec<_>>());
     assert_eq!(metadata["dpop_signing_alg_values_supported"], promised);
 }

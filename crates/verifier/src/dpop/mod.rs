@@ -117,11 +117,6 @@ impl ProofRefusal {
     }
 }
 
-/// What [`UnverifiedProof::verify`] may find under `alg`; for metadata and challenges.
-pub fn proof_algs() -> impl Iterator<Item = &'static str> {
-    jws::algorithms()
-}
-
 /// A proof whose form and claims fit the request. Anybody can have written it.
 pub struct UnverifiedProof {
     text: String,
@@ -209,7 +204,7 @@ impl fmt::Debug for Proof {
 
 /// `algs` and what went wrong, as `WWW-Authenticate` has it (RFC 9449 section 7.1).
 pub fn challenge(error: Option<(&str, &str)>) -> String {
-    let algs = proof_algs().collect::<Vec<_>>().join(" ");
+    let algs = jws::algorithms().collect::<Vec<_>>().join(" ");
     match error {
         Some((error, description)) => {
             let description = description.replace('`', "'");
