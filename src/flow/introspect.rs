@@ -107,7 +107,11 @@ impl Flow {
             let row = self.task_of_handle(secret).await.ok().flatten()?;
             return Some((Caller::Handle { task: row.id }, Held::of_task(&row)));
         }
-        self.broker_token(secret, now)
+        let found = self.broker_token(secret, now);
+        if found.is_none() && self.lease_of(secret).is_none() {
+            self.look_for_forgery(secret, now);
+        }
+        found
     }
 
     /// A live task token whose target is the broker itself.

@@ -303,6 +303,32 @@ pub struct Event {
     /// Of a swap: the new fingerprint had been active before, and was replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<bool>,
+    /// Deadline of an opened task, end of an issued credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMs>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<i64>,
+    /// When an end takes effect; a superseded lease's may lie ahead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<UnixMs>,
+    /// Until when nothing more is issued for the job (or the workload) and template.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocked_until: Option<UnixMs>,
+    /// Thumbprint of the key that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jkt: Option<String>,
+    /// Of a rotation, or of a start: the key that signs from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_kid: Option<String>,
+    /// Of a start: the program's version, and both clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
 }

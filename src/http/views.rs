@@ -250,10 +250,12 @@ fn lift(body: &mut Map<String, Value>, details: &mut Map<String, Value>) {
     }
 }
 
-/// The ledger writes integers only: `at` is Unix milliseconds there.
+/// The ledger writes integers only: moments are Unix milliseconds there.
 fn in_rfc_3339(body: &mut Map<String, Value>) {
-    if let Some(ms) = body.get("at").and_then(Value::as_i64) {
-        body.insert("at".to_owned(), dayfly_domain::UnixMs::new(ms).to_string().into());
+    for name in ["at", "until", "ended_at", "blocked_until"] {
+        if let Some(ms) = body.get(name).and_then(Value::as_i64) {
+            body.insert(name.to_owned(), dayfly_domain::UnixMs::new(ms).to_string().into());
+        }
     }
 }
 

@@ -139,4 +139,7 @@ async fn whatever_is_signed_with_our_key_over_no_lease_is_an_alarm() {
     ] {
         assert_eq!(seen(silent).await, 5);
     }
+    let broker = forged(&ours, "at+jwt", &[("aud", crate::world::BROKER_URI.into())]);
+    assert!(matches!(world.caller(&broker).await, dayfly::flow::Caller::Nobody));
+    assert_eq!(world.flow.forged_or_lost(), 6, "a forged token is told of wherever it is shown");
 }

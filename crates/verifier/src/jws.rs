@@ -33,7 +33,7 @@ const ALGORITHMS: [(&str, Algorithm); 9] = [
 
 /// Members that carry keys, fetch keys, encrypt, compress or change the rules of reading.
 // SECURITY: t_005_an_embedded_jwk_is_refused, t_006_a_key_url_is_refused, t_010_crit_is_refused
-const FORBIDDEN: [&str; 11] = ["crit", "b64", "zip", "jwk", "jku", "x5u", "x5c", "enc", "epk", "p2c", "cty"];
+pub(crate) const FORBIDDEN: [&str; 11] = ["crit", "b64", "zip", "jwk", "jku", "x5u", "x5c", "enc", "epk", "p2c", "cty"];
 
 /// A well-formed compact JWS. Nothing in it is trusted: only [`crate::verify`] says it is genuine.
 pub struct Jws {

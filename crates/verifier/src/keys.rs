@@ -232,5 +232,29 @@ fn on_curve(curve: &'static agreement::Algorithm, point: &[u8]) -> bool {
 
 fn okp(jwk: &Map<String, Value>) -> Option<DecodingKey> {
     let x = bytes(jwk, "x")?;
-    (text(jwk, "crv")? == "Ed25519" && x.len() == 32).then(|| DecodingKey::from_ed_der(&x))
+    let good = text(jwk, "crv")? == "Ed25519" && <[u8; 32]>::try_from(&*x).is_ok_and(|x| !is_anyones(x));
+    good.then(|| DecodingKey::from_ed_der(&x))
 }
+
+/// Ed25519 points under which anyone can sign: those of small order (order 8 and below) and every
+/// encoding that RFC 8032 section 5.1.3 does not allow (`y` of 2^255 - 19 and above).
+// SECURITY: t_128_a_key_under_which_anyone_can_sign_is_dropped
+fn is_anyones(mut x: [u8; 32]) -> bool {
+    x[31] &= 0x7f;
+    let large = x[31] == 0x7f && x[1..31].iter().all(|&byte| byte == 0xff);
+    // `y` = 0, 1; with -1 (0xec, in its one canonical form) all of small order but the two of order 8.
+    let small = x[0] <= 1 && x[1..].iter().all(|&byte| byte == 0);
+    small || (large && x[0] >= 0xec) || ORDER_8.contains(&x)
+}
+
+/// The `y` of the points of order 8, little-endian.
+const ORDER_8: [[u8; 32]; 2] = [
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
+        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20,
+        0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ],
+];

@@ -7,7 +7,7 @@ import { createPrivateKey, createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
-import { SignJWT, calculateJwkThumbprint, createRemoteJWKSet, jwtVerify } from 'jose';
+import { SignJWT, calculateJwkThumbprint, createRemoteJWKSet, decodeProtectedHeader, jwtVerify } from 'jose';
 
 const TIMEOUT_MS = 2_000;
 const ASSERTION_S = 300;
@@ -56,6 +56,7 @@ class Broker {
   async verified(token) {
     const { issuer, audience, keys } = this;
     const rules = { issuer, audience, algorithms: ['ES256'], typ: 'at+jwt', requiredClaims: CLAIMS };
+    if (!named(token)) throw new Refused('no key is named');
     try {
       return (await jwtVerify(token, keys, rules)).payload;
     } catch (error) {
@@ -80,6 +81,15 @@ class Broker {
       this.made = now;
     }
     return this.kept;
+  }
+}
+
+/** Whether the header names a key, as every token of the broker does: without a name jose would guess. */
+function named(token) {
+  try {
+    return typeof decodeProtectedHeader(token).kid === 'string';
+  } catch {
+    return false;
   }
 }
 

@@ -33,7 +33,7 @@ pub const PROOF_WINDOW_S: i64 = 60;
 /// Longest `jti` and `nonce`, in bytes.
 const NAME_MAX_BYTES: usize = 256;
 
-/// What a proof's header holds, and nothing beside it.
+/// What a proof's header must hold.
 const HEADER: [&str; 3] = ["typ", "alg", "jwk"];
 
 /// Members of private and symmetric keys (RFC 7518 section 6).
@@ -67,8 +67,8 @@ pub enum ProofRefusal {
     /// Too long, not three canonical base64url parts, or not JSON objects.
     #[error("the proof is not a compact JWS")]
     Malformed,
-    /// The header is not exactly `typ` (`dpop+jwt`), `alg` and `jwk`.
-    #[error("the proof's header is not `typ`, `alg` and `jwk`")]
+    /// `typ` (`dpop+jwt`), `alg` or `jwk` is missing, or a member changes how the proof is read.
+    #[error("the proof's header lacks `typ`, `alg` or `jwk`, or has a member that is not accepted")]
     Header,
     /// Unsigned, symmetric or unknown.
     #[error("the proof's `alg` is not accepted")]
@@ -215,11 +215,12 @@ pub fn challenge(error: Option<(&str, &str)>) -> String {
 }
 
 /// RFC 9449 section 4.2. Members that carry or fetch other keys, or change the rules of reading, have
-/// no place here at all.
-// SECURITY: a_header_with_anything_more_is_refused, another_typ_is_refused
+/// no place here at all; what means nothing here is passed over (RFC 7515 section 4).
+// SECURITY: a_header_with_other_keys_or_rules_is_refused, another_typ_is_refused
 fn read_header(header: &Map<String, Value>) -> Result<(Algorithm, &Map<String, Value>), ProofRefusal> {
-    let only = header.len() == HEADER.len() && HEADER.iter().all(|name| header.contains_key(*name));
-    if !only || header["typ"] != PROOF_TYP {
+    let whole = HEADER.iter().all(|name| header.contains_key(*name));
+    let dangerous = jws::FORBIDDEN.iter().any(|name| *name != "jwk" && header.contains_key(*name));
+    if !whole || dangerous || header["typ"] != PROOF_TYP {
         return Err(ProofRefusal::Header);
     }
     let known = header["alg"].as_str().and_then(jws::algorithm);

@@ -1,6 +1,6 @@
 //! Section A again: which keys are loaded, and what each may verify.
 
-use dayfly_verifier::{KEYS_MAX, KeySet, KeySetError, Refusal, crypto};
+use dayfly_verifier::{KEYS_MAX, KeySet, KeySetError, Refusal, Rules, crypto};
 use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
@@ -120,6 +120,39 @@ fn a_point_off_the_curve_is_dropped() {
     let off = set(&[issuer.jwk_with(json!({"x": b64([1; 32]), "y": b64([1; 32])}))]);
     assert_eq!((off.len(), off.dropped()), (0, 1));
     assert_eq!(check(&issuer.with_header(json!({})), &off, &rules()), Err(Refusal::UnknownKey));
+}
+
+/// The points of small order of Curve25519 in their Edwards form, with both signs, and encodings that
+/// are not canonical (as libsodium lists them).
+#[test]
+fn t_128_a_key_under_which_anyone_can_sign_is_dropped() {
+    let filled = |first: u8, rest: u8, last: u8| {
+        let mut x = [rest; 32];
+        (x[0], x[31]) = (first, last);
+        x
+    };
+    let order_8 =
+        |hex: &str| -> [u8; 32] { std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()) };
+    let points = [
+        filled(0, 0, 0),
+        filled(1, 0, 0),
+        order_8("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+        order_8("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+        filled(0xec, 0xff, 0x7f),
+        filled(0xed, 0xff, 0x7f),
+        filled(0xee, 0xff, 0x7f),
+        filled(0xff, 0xff, 0x7f),
+    ];
+    let (ed, token) = other_curve("EdDSA");
+    let rules = Rules { algs: vec!["EdDSA".to_owned()], ..rules() };
+    assert!(check(&token, &set(&[ed.clone()]), &rules).is_ok(), "an honest key passes");
+    for point in points {
+        for sign in [0, 0x80] {
+            let mut x = point;
+            x[31] |= sign;
+            is_dropped(with(ed.clone(), json!({"x": b64(x)})));
+        }
+    }
 }
 
 #[test]
