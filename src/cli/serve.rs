@@ -16,7 +16,13 @@ use crate::{
 pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
     let (file, settings) = settings::require(args.config.as_deref(), &session.vars)?;
     own_crypto()?;
+    let filter = session.vars.get("DAYFLY_LOG").unwrap_or_else(|| settings.log.clone());
+    let wrong = |error| {
+        let help = "write a level (`info`) or levels by target (`dayfly=debug,info`) in DAYFLY_LOG, or as `log` in the settings";
+        Failure::usage("the log filter is wrong").because(error).help(help)
+    };
     if args.check {
+        log::check(&filter).map_err(wrong)?;
         let lints = run::check(&settings).map_err(|error| failure(&error))?;
         lints.iter().for_each(|lint| session.screen.warn(&lint.to_string()));
         session
@@ -24,8 +30,7 @@ pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
             .say(&format!("`{}` is good: settings, TLS, file modes, bundle, its tests, and the store", file.display()));
         return Ok(());
     }
-    let filter = session.vars.get("DAYFLY_LOG").unwrap_or_else(|| settings.log.clone());
-    log::start(&filter).map_err(|error| Failure::usage("the log filter is wrong").because(error))?;
+    log::start(&filter).map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
     let served = runtime.block_on(serve(&settings, session));
@@ -67,6 +72,10 @@ pub fn failure(error: &ServeError) -> Failure {
             .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and `dayfly.db-wal` and start anew"),
         ServeError::Launch(LaunchError::Start(StartError::Swap(NotSwapped::Rollback))) => failure
             .help("an old bundle may grant what was taken away; if it is meant, change a byte of it (a comment with the reason), or lift `strict_rollback`"),
+        ServeError::Files(_) => failure
+            .help("at least 16 connections must fit: raise the limit of open files (`LimitNOFILE=` of systemd, `ulimit -n`)"),
+        ServeError::State { .. } => failure
+            .help("`state_dir` must be a folder of the broker's own user that nobody else may use, or one that this user can make"),
         ServeError::Locked(_) => failure.help("stop the other broker, or give this one a state_dir of its own"),
         _ => failure,
     }

@@ -373,9 +373,11 @@ impl Writer {
                 None
             }
             Err(error) => {
-                tracing::error!(%error, "a commit failed; nothing of it is in force but ends");
                 // The table forgets a task before its row goes: its handle is still taken.
                 let taken = matches!(error, StoreError::Conflict);
+                if taken {
+                    tracing::error!(%error, "a request clashes with what is kept; nothing of it is in force");
+                }
                 Some(if taken { Overtaken::HandleUsed.into() } else { NotCommitted::Store })
             }
         };

@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use dayfly_domain::{LeaseId, TaskId, UnixMs, bundle::Fingerprint};
@@ -25,19 +25,36 @@ pub(super) struct StoreFault {
     pub why: String,
     /// Changes of the largest batch that did not fit; 0 where room was not what is missing.
     pub unfit: usize,
+    /// When the log last said so.
+    told: Instant,
 }
+
+/// A store that stays so is told about so often: ends are tried four times a second.
+const TOLD_EACH: Duration = Duration::from_secs(60);
 
 impl StoreFault {
     /// Near a full disk a small write fits where a batch does not: it says nothing.
     // SECURITY: `readiness_does_not_flap_near_a_full_disk`
-    fn after(before: Option<&Self>, written: &Result<(), StoreError>, changes: usize) -> Option<Self> {
+    fn after(before: Option<&Self>, written: &Result<(), StoreError>, changes: usize, now: Instant) -> Option<Self> {
         let unfit = before.map_or(0, |before| before.unfit);
+        let told = before.map(|before| before.told).filter(|told| now.duration_since(*told) < TOLD_EACH);
         match written {
             Ok(()) => before.filter(|_| changes < unfit).cloned(),
             Err(error) => {
                 let unfit = if matches!(error, StoreError::Full) { unfit.max(changes) } else { unfit };
-                Some(Self { why: error.to_string(), unfit })
+                Some(Self { why: error.to_string(), unfit, told: told.unwrap_or(now) })
             }
+        }
+    }
+
+    /// Says that it began, once a minute that it lasts, and that it is over.
+    fn tell(before: Option<&Self>, after: Option<&Self>) {
+        match (before, after) {
+            (Some(_), None) => tracing::info!("the store can be written again"),
+            (before, Some(fault)) if before.map(|before| before.told) != Some(fault.told) => {
+                tracing::error!(error = fault.why, "a commit failed; nothing of it is in force but ends");
+            }
+            _ => {}
         }
     }
 }
@@ -179,7 +196,8 @@ impl Shared {
     /// Remembers whether the store could be written, for readiness: so many changes, or room for them.
     pub(super) fn note_write(&self, written: &Result<(), StoreError>, changes: usize) {
         let before = self.store_fault.load();
-        let after = StoreFault::after((**before).as_ref(), written, changes);
+        let after = StoreFault::after((**before).as_ref(), written, changes, Instant::now());
+        StoreFault::tell((**before).as_ref(), after.as_ref());
         self.store_fault.store(Arc::new(after));
     }
 
@@ -212,10 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_cannot_be_written_is_told_about_once_a_minute() {
+        let began = Instant::now();
+        let full = |before: Option<&StoreFault>, after_s| {
+            StoreFault::after(before, &Err(StoreError::Full), 1, began + Duration::from_secs(after_s)).unwrap()
+        };
+        let first = full(None, 0);
+        assert_eq!(first.told, began);
+        let later = full(Some(&first), 59);
+        assert_eq!(later.told, began, "not again");
+        assert_eq!(full(Some(&later), 60).told, began + Duration::from_secs(60));
+    }
+
+    #[test]
     fn readiness_does_not_flap_near_a_full_disk() {
         let mut fault: Option<StoreFault> = None;
         let mut note = |written: Result<(), StoreError>, changes| {
-            fault = StoreFault::after(fault.as_ref(), &written, changes);
+            fault = StoreFault::after(fault.as_ref(), &written, changes, Instant::now());
             fault.is_none()
         };
         assert!(note(Ok(()), 1));

@@ -47,6 +47,9 @@ struct Prepared {
     lease: Option<LeaseId>,
 }
 
+/// The issuer of whoever was proven, granted or not.
+type ProvenIssuer = Option<String>;
+
 /// How a new task begins.
 struct Opening<'a> {
     proven: &'a Proven,
@@ -61,19 +64,20 @@ impl Flow {
             return Err(Reason::Clock.into());
         }
         let kind = Context::kind_of(&exchange.ask.what);
-        let issued = self.exchanged(exchange, now).await;
-        count(kind, &issued);
+        let mut issuer = None;
+        let issued = self.exchanged(exchange, &mut issuer, now).await;
+        count(issuer, kind, &issued);
         issued
     }
 
     // SECURITY: a proof uses up nothing of the evidence that it comes with;
     // a_garbage_proof_does_not_use_up_the_evidence
-    async fn exchanged(&self, exchange: Exchange, now: Now) -> Result<Issued, Refused> {
+    async fn exchanged(&self, exchange: Exchange, issuer: &mut ProvenIssuer, now: Now) -> Result<Issued, Refused> {
         let Exchange { subject, ask, possession } = exchange;
         let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
         match subject {
-            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, proof, now).await,
-            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, proof, now).await,
+            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, proof, issuer, now).await,
+            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, proof, issuer, now).await,
         }
     }
 
@@ -83,9 +87,10 @@ impl Flow {
         control_s256: Option<[u8; 32]>,
         ask: Ask,
         proof: Option<UnverifiedProof>,
+        issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
-        let proven = self.prove(token, &ask, now).await?;
+        let proven = self.prove(token, &ask, issuer, now).await?;
         let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
@@ -101,9 +106,20 @@ impl Flow {
         Ok(issued)
     }
 
-    async fn prove(&self, token: &Presented, ask: &Ask, now: Now) -> Result<Proven, Refused> {
+    async fn prove(
+        &self,
+        token: &Presented,
+        ask: &Ask,
+        issuer: &mut ProvenIssuer,
+        now: Now,
+    ) -> Result<Proven, Refused> {
         let policy = self.policy.load_full();
         let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now.at).await;
+        *issuer = match &proven {
+            Ok(proven) => Some(proven.workload().issuer.to_string()),
+            Err(IntakeError::Refused { workload, .. }) => Some(workload.issuer.to_string()),
+            Err(_) => None,
+        };
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
@@ -139,11 +155,13 @@ impl Flow {
         supersede_s: Option<u8>,
         mut ask: Ask,
         proof: Option<UnverifiedProof>,
+        issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
         let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
         // Without its own key's proof a bound handle looks unknown.
         let binding = self.hold(Held::of_task(&row), proof, now)?.map_err(|_| Reason::Handle)?;
+        *issuer = Some(row.issuer.clone());
         match self.table.task_state(row.id, now) {
             Some(State::Active) => {}
             // Written, and not yet in memory: the commit that opened it is about to be applied.
@@ -469,11 +487,9 @@ fn credential(
 }
 
 /// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
-fn count(kind: &'static str, issued: &Result<Issued, Refused>) {
-    let (issuer, result) = match issued {
-        Ok(issued) => (issued.issuer.clone(), "issued"),
-        Err(refused) => ("none".to_owned(), refused.reason.code()),
-    };
+fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refused>) {
+    let issuer = issuer.unwrap_or_else(|| "none".to_owned());
+    let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
     metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
 }
 

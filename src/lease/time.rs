@@ -2,7 +2,8 @@
 //!
 //! It starts at max(wall, durable high-water mark), runs on the boot clock and follows the wall
 //! while they agree within 5 s, never back. While they disagree nothing is issued or pruned, and
-//! what is expired under either clock is expired.
+//! what is expired under either clock is expired. What begins once they agree again is judged by
+//! the present readings alone.
 
 use std::sync::Mutex;
 
@@ -22,20 +23,38 @@ pub struct Now {
     pub latest: UnixMs,
     /// The clocks agree: issuing and pruning may go on.
     pub safe: bool,
-    /// What had begun by the first and was to end by the second was seen expired while the clocks
-    /// disagreed, and stays so (law L10).
-    lost: (UnixMs, UnixMs),
+    lost: [Loss; LOSSES],
+}
+
+/// What a disagreement of the clocks expired. It stays so (law L10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Loss {
+    /// It had begun by then: nothing is issued before the clocks agree again.
+    begun: UnixMs,
+    /// It was to last until then at most.
+    until: UnixMs,
+}
+
+/// Disagreements that are told apart. Of more the two oldest count as one, which expires more.
+const LOSSES: usize = 4;
+
+impl Loss {
+    const NONE: Self = Self { begun: UnixMs::new(i64::MIN), until: UnixMs::new(i64::MIN) };
+
+    fn covers(self, from: UnixMs, until: UnixMs) -> bool {
+        from <= self.begun && until <= self.until
+    }
 }
 
 impl Now {
     /// Whether what began at `from` and lasts until `until` is over.
     pub fn expired(&self, from: UnixMs, until: UnixMs) -> bool {
-        until <= self.latest || (from <= self.lost.0 && until <= self.lost.1)
+        until <= self.latest || self.lost.iter().any(|loss| loss.covers(from, until))
     }
 
     /// A moment at which both clocks read `at`; for tests and for what needs no lease.
     pub fn exactly(at: UnixMs) -> Self {
-        Self { at, latest: at, safe: true, lost: (UnixMs::new(i64::MIN), UnixMs::new(i64::MIN)) }
+        Self { at, latest: at, safe: true, lost: [Loss::NONE; LOSSES] }
     }
 }
 
@@ -51,7 +70,9 @@ struct State {
     /// What the wall should read when the boot clock reads zero.
     base_ms: i64,
     last: UnixMs,
-    lost: (UnixMs, UnixMs),
+    lost: [Loss; LOSSES],
+    /// They have disagreed, and nothing was issued since: the first of `lost` still grows.
+    losing: bool,
     /// The clocks have agreed since the start: from then on the boot clock holds the wall to it.
     anchored: bool,
 }
@@ -85,7 +106,7 @@ impl Time {
 
 impl From<Now> for State {
     fn from(now: Now) -> Self {
-        Self { base_ms: 0, last: now.at, lost: now.lost, anchored: false }
+        Self { base_ms: 0, last: now.at, lost: now.lost, losing: false, anchored: false }
     }
 }
 
@@ -107,11 +128,27 @@ impl State {
         self.last = self.last.max(running);
         let latest = self.last.max(reading.wall);
         if !agree {
-            self.lost = (self.last, latest.max(self.lost.1));
+            self.lose(latest);
         }
         let safe = agree && !ahead;
+        self.losing = !agree || (self.losing && !safe);
         self.anchored |= safe;
         Now { at: self.last, latest, safe, lost: self.lost }
+    }
+
+    /// The newest first. An older one matters only as far as it reaches beyond the newer and the present.
+    // SECURITY: `t_096_a_jump_ahead_expires_but_does_not_move_the_record` and
+    // `t_096_a_second_disagreement_revives_nothing_of_the_first`.
+    fn lose(&mut self, until: UnixMs) {
+        let (growing, older) = self.lost.split_at(usize::from(self.losing));
+        let until = growing.iter().map(|loss| loss.until).fold(until, UnixMs::max);
+        let mut lost = vec![Loss { begun: self.last, until }];
+        lost.extend(older.iter().filter(|loss| loss.until > until));
+        if let Some(oldest) = lost.get(LOSSES).copied() {
+            lost[LOSSES - 1].until = oldest.until;
+        }
+        lost.resize(LOSSES, Loss::NONE);
+        self.lost = std::array::from_fn(|at| lost[at]);
     }
 }
 
@@ -169,6 +206,66 @@ mod tests {
         let later = time.now();
         assert!(later.safe && later.expired(START, START.plus_s(900)), "what was expired stays expired");
         assert!(!later.expired(later.at, later.at.plus_s(900)), "what begins now lives");
+    }
+
+    /// The clocks agree again a second after a jump of an hour ahead.
+    fn mended() -> (std::sync::Arc<Stepped>, Time, UnixMs) {
+        let (clock, time) = time(UnixMs::default());
+        clock.step_wall_ms(3_600_000);
+        time.now();
+        clock.step_wall_ms(-3_600_000);
+        clock.advance_ms(1_000);
+        let now = time.now();
+        assert!(now.safe);
+        (clock, time, now.at)
+    }
+
+    #[test]
+    fn what_began_since_the_clocks_agreed_again_is_judged_by_the_present_alone() {
+        for later_ms in [10_000, -3_600_000] {
+            let (clock, time, issued) = mended();
+            clock.advance_ms(1_000);
+            clock.step_wall_ms(later_ms);
+            let now = time.now();
+            assert!(!now.safe && !now.expired(issued, issued.plus_s(900)), "{later_ms} ms");
+            assert!(now.expired(START, START.plus_s(900)), "what was expired stays expired");
+            clock.step_wall_ms(-later_ms);
+            clock.advance_ms(1_000);
+            let now = time.now();
+            assert!(now.safe && !now.expired(issued, issued.plus_s(900)));
+            assert!(now.expired(START, START.plus_s(900)));
+        }
+    }
+
+    #[test]
+    fn t_096_a_second_disagreement_revives_nothing_of_the_first() {
+        let (clock, time, issued) = mended();
+        clock.step_wall_ms(600_000);
+        assert!(time.now().expired(issued, issued.plus_s(300)));
+        clock.step_wall_ms(-590_000);
+        let now = time.now();
+        assert!(!now.safe && now.expired(issued, issued.plus_s(300)), "not agreed yet: nothing is let go");
+        clock.step_wall_ms(-10_000);
+        clock.advance_ms(1_000);
+        let now = time.now();
+        assert!(now.safe && now.expired(issued, issued.plus_s(300)) && !now.expired(issued, issued.plus_s(900)));
+        assert!(now.expired(START, START.plus_s(3_600)) && !now.expired(START, START.plus_s(3_601)));
+    }
+
+    #[test]
+    fn t_096_however_often_the_clocks_disagree_nothing_is_revived() {
+        let (clock, time) = time(UnixMs::default());
+        let mut expired = Vec::new();
+        for ahead_s in (1..=12).rev().map(|minutes| minutes * 60) {
+            let issued = time.now().at;
+            clock.step_wall_ms(ahead_s * 1_000);
+            expired.push((issued, time.now().latest));
+            clock.step_wall_ms(-ahead_s * 1_000);
+            clock.advance_ms(1_000);
+            let now = time.now();
+            assert!(now.safe && !now.expired(now.at, now.at.plus_s(1)));
+            assert!(expired.iter().all(|&(from, until)| now.expired(from, until)), "{now:?}");
+        }
     }
 
     #[test]

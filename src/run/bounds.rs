@@ -49,7 +49,7 @@ pub const BOUNDS: &[Bound] = &[
         "open files kept back for everything but connections",
         DESCRIPTORS_BESIDE as usize,
         "files",
-        "where the process may open too few, fewer connections are let in, and the log says so",
+        "where the process may open too few, fewer connections are let in, and the log says so; for fewer than 16 it does not start",
     ),
     bound(
         "TLS sessions that can be resumed",

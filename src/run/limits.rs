@@ -44,9 +44,13 @@ pub const DESCRIPTORS_BESIDE: u64 = 128;
 /// Connections of the local socket, and of the listener of health and metrics, each.
 pub const CONNECTIONS_INSIDE: usize = 256;
 
+/// With fewer connections than this a broker does not start: it would seem to run, and shut almost
+/// everybody out.
+pub const CONNECTIONS_LEAST: u32 = 16;
+
 /// The process may not open what the settings promise: fewer connections are let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{connections} connections take {needed} open files, but the process may open {may}: {left} are let in")]
+#[error("{connections} connections take {needed} open files, but the process may open {may}: {left} fit")]
 pub struct TooFewFiles {
     pub connections: u32,
     pub needed: u64,
@@ -77,14 +81,18 @@ pub fn files_needed(caps: Caps) -> u64 {
 /// The settings, or as much of them as a process that may open `may` files can hold: strangers
 /// must never take the descriptors that an end or a fetch of keys needs.
 // SECURITY: `strangers_are_let_in_only_as_far_as_files_can_be_opened`.
-pub fn fitting(caps: Caps, may: u64) -> (Caps, Option<TooFewFiles>) {
+pub fn fitting(caps: Caps, may: u64) -> Result<(Caps, Option<TooFewFiles>), TooFewFiles> {
     let needed = files_needed(caps);
     if may >= needed {
-        return (caps, None);
+        return Ok((caps, None));
     }
-    let left = u32::try_from(may.saturating_sub(BESIDE_STRANGERS)).unwrap_or(u32::MAX).clamp(1, caps.connections);
+    let left = u32::try_from(may.saturating_sub(BESIDE_STRANGERS)).unwrap_or(u32::MAX).min(caps.connections);
+    let fewer = TooFewFiles { connections: caps.connections, needed, may, left };
+    if left < CONNECTIONS_LEAST {
+        return Err(fewer);
+    }
     let fitting = Caps { connections: left, connections_per_address: caps.connections_per_address.min(left) };
-    (fitting, Some(TooFewFiles { connections: caps.connections, needed, may, left }))
+    Ok((fitting, Some(fewer)))
 }
 
 const BESIDE_STRANGERS: u64 = DESCRIPTORS_BESIDE + 2 * CONNECTIONS_INSIDE as u64;
@@ -115,12 +123,16 @@ mod tests {
     fn strangers_are_let_in_only_as_far_as_files_can_be_opened() {
         let caps = Caps::default();
         let needed = files_needed(caps);
-        assert_eq!(fitting(caps, needed), (caps, None));
-        let (fewer, said) = fitting(caps, needed - 96);
+        assert_eq!(fitting(caps, needed), Ok((caps, None)));
+        let (fewer, said) = fitting(caps, needed - 96).unwrap();
         assert_eq!((fewer.connections, fewer.connections_per_address), (CONNECTIONS - 96, CONNECTIONS_PER_ADDRESS));
-        assert!(said.unwrap().to_string().contains("4000 are let in"), "{}", said.unwrap());
-        let (least, said) = fitting(caps, 3);
-        assert_eq!((least.connections, least.connections_per_address, said.unwrap().left), (1, 1, 1));
+        assert!(said.unwrap().to_string().contains("4000 fit"), "{}", said.unwrap());
+        let least = BESIDE_STRANGERS + u64::from(CONNECTIONS_LEAST);
+        assert_eq!(fitting(caps, least).unwrap().0.connections_per_address, CONNECTIONS_LEAST);
+        assert_eq!(fitting(caps, least - 1).unwrap_err().left, CONNECTIONS_LEAST - 1);
+        assert_eq!(fitting(caps, 3).unwrap_err().left, 0);
+        let few = Caps { connections: 2, connections_per_address: 1 };
+        assert_eq!(fitting(few, files_needed(few)), Ok((few, None)), "who asks for few gets them");
     }
 
     #[test]

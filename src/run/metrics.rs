@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use dayfly_domain::Reason;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// A metric as `/metrics` shows it.
@@ -93,10 +94,49 @@ pub fn install() {
         // A library user's own recorder is left in place.
         let _ = metrics::set_global_recorder(recorder);
         METRICS.iter().for_each(describe);
+        begin_at_zero();
         metrics::gauge!("dayfly_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         handle
     });
 }
+
+/// A counter that first shows with 1 has not increased as far as a monitor can see: what alarms hang on
+/// is there from the start.
+fn begin_at_zero() {
+    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Counter && metric.labels.is_empty()) {
+        metrics::counter!(metric.name).increment(0);
+    }
+    for door in DOORS {
+        for why in REFUSED {
+            metrics::counter!("dayfly_connections_refused_total", "door" => door, "why" => why).increment(0);
+        }
+    }
+    for (name, reasons) in REASONS {
+        for reason in reasons {
+            metrics::counter!(name, "reason" => reason.code()).increment(0);
+        }
+    }
+}
+
+const DOORS: [&str; 3] = ["tls", "plain", "socket"];
+const REFUSED: [&str; 4] = ["per_address", "accept", "handshake", "drain"];
+
+/// Why a token is not believed before anybody is known.
+const TOKEN: &[Reason] = &[
+    Reason::Signature,
+    Reason::Issuer,
+    Reason::Audience,
+    Reason::Expired,
+    Reason::Claim,
+    Reason::Stranger,
+    Reason::Own,
+    Reason::IssuerDown,
+];
+const REASONS: [(&str, &[Reason]); 3] = [
+    ("dayfly_evidence_refused_total", TOKEN),
+    ("dayfly_verifiers_refused_total", TOKEN),
+    ("dayfly_proofs_refused_total", &[Reason::Dpop, Reason::DpopNonce, Reason::Busy]),
+];
 
 fn describe(metric: &Metric) {
     match metric.kind {

@@ -28,7 +28,7 @@ use crate::{
     sys::{
         clock::Clock,
         files,
-        net::{Life, NetError},
+        net::{Certified, Life, NetError},
     },
 };
 
@@ -49,6 +49,8 @@ pub enum ServeError {
     Locked(PathBuf),
     #[error("the store `{path}` is not usable: {source}")]
     Store { path: PathBuf, source: StoreError },
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     #[error("`{0}` holds the keys or the log of a broker, but its store is gone")]
     StoreGone(PathBuf),
     #[error("`{address}` cannot be listened on: {source}")]
@@ -65,7 +67,9 @@ pub enum ServeError {
 pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Result<(), ServeError> {
     super::install_metrics();
     let mut signals = Signals::listen().map_err(ServeError::Signals)?;
+    let (caps, fewer) = caps(settings)?;
     let _lock = prepare_state(&settings.state_dir)?;
+    keep_private(&settings.state_dir)?;
     let source = source(settings);
     // Said here, with the file of each problem, before anything is touched.
     load(settings, &source)?;
@@ -82,7 +86,6 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         strict_rollback: settings.strict_rollback,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
-    let (caps, fewer) = caps(settings);
     if let Some(fewer) = fewer {
         tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
     }
@@ -138,11 +141,13 @@ async fn reload(flow: &crate::flow::Flow, tls: &Tls) {
 /// store if there is one.
 pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     let now = Clock::Machine.wall();
-    let life = tls::files(settings).load(now)?.life;
+    let Certified { life, is_authority, .. } = tls::files(settings).load(now)?;
     let Loaded { policy, mut lints } = load(settings, &source(settings))?;
-    lints.extend(caps(settings).1.map(too_few_files));
+    lints.extend(caps(settings)?.1.map(too_few_files));
+    lints.extend(is_authority.then(|| authority_as_leaf(settings)));
     lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));
     let state = &settings.state_dir;
+    files::could_be_private_dir(state).map_err(|source| ServeError::State { path: state.clone(), source })?;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
         let path = state.join(name);
         if path.exists() {
@@ -184,8 +189,13 @@ fn rollback(settings: &Settings) -> Lint {
 }
 
 /// The settings' limits, as far as this process can hold them.
-fn caps(settings: &Settings) -> (Caps, Option<TooFewFiles>) {
+fn caps(settings: &Settings) -> Result<(Caps, Option<TooFewFiles>), TooFewFiles> {
     limits::fitting(settings.limits, files::open_files(limits::files_needed(settings.limits)))
+}
+
+fn authority_as_leaf(settings: &Settings) -> Lint {
+    let at = settings.tls.cert_file.display().to_string();
+    Lint { at, what: tls::AUTHORITY_AS_LEAF.to_owned(), help: Some(tls::AUTHORITY_AS_LEAF_HELP.to_owned()) }
 }
 
 fn too_few_files(fewer: TooFewFiles) -> Lint {
@@ -241,6 +251,16 @@ pub(crate) fn prepare_state(dir: &Path) -> Result<files::StateLock, ServeError> 
         io::ErrorKind::WouldBlock => ServeError::Locked(dir.join("lock")),
         _ => failed(source),
     })
+}
+
+/// A state folder that was there before, and open to others, is closed to them.
+// SECURITY: `a_state_folder_that_others_may_read_is_closed_to_them`.
+fn keep_private(dir: &Path) -> Result<(), ServeError> {
+    let failed = |source| ServeError::State { path: dir.to_owned(), source };
+    if files::close_to_others(dir).map_err(failed)? {
+        tracing::warn!(path = %dir.display(), "the state folder was open to others: its mode is 0700 now");
+    }
+    Ok(())
 }
 
 /// The store of a state folder. Keys without their store are no first start: whoever lost the

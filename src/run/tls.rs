@@ -38,8 +38,9 @@ pub(super) fn files(settings: &Settings) -> TlsFiles {
 
 impl Tls {
     pub fn load(files: TlsFiles) -> Result<Self, NetError> {
-        let Certified { config, life } = files.load(wall())?;
+        let Certified { config, life, is_authority } = files.load(wall())?;
         note(life);
+        note_authority(is_authority);
         Ok(Self { files, config: Arc::new(ArcSwap::new(config)), life: Mutex::new(life) })
     }
 
@@ -52,10 +53,12 @@ impl Tls {
     // SECURITY: `a_bad_certificate_never_replaces_a_good_one`
     pub fn load_again(&self, flow: &Flow) {
         match self.files.load(wall()) {
-            Ok(Certified { config, life }) => {
+            Ok(Certified { config, life, is_authority }) => {
                 self.config.store(config);
                 *self.life.lock().unwrap_or_else(PoisonError::into_inner) = life;
+                tracing::info!(not_after = %life.until, "the TLS certificate was loaded");
                 note(life);
+                note_authority(is_authority);
                 flow.note_tls(None);
             }
             Err(error) => {
@@ -102,6 +105,17 @@ fn note(life: Life) {
         tracing::warn!(until = %life.until, "the TLS certificate soon expires: put a new one in place and reload");
     }
 }
+
+fn note_authority(is_authority: bool) {
+    if is_authority {
+        tracing::warn!("the TLS certificate {AUTHORITY_AS_LEAF}: {AUTHORITY_AS_LEAF_HELP}");
+    }
+}
+
+/// What is wrong with a leaf that is a CA's own certificate (`openssl req -x509` makes one by default).
+pub(super) const AUTHORITY_AS_LEAF: &str = "is a CA's own: some clients refuse it as a server's (`CaUsedAsEndEntity`)";
+pub(super) const AUTHORITY_AS_LEAF_HELP: &str =
+    "have a certificate with `basicConstraints = CA:FALSE` issued for the broker";
 
 fn wall() -> dayfly_domain::UnixMs {
     Clock::Machine.wall()

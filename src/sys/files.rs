@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -104,6 +104,45 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes a folder's mode down to 0700 if others may do anything there. Whose folder it is not is told to
+/// do it. `true`: it was open.
+pub fn close_to_others(path: &Path) -> io::Result<bool> {
+    let open = is_open(path)?;
+    if open {
+        set_mode(path, 0o700)?;
+    }
+    Ok(open)
+}
+
+/// Whether others may do anything in a folder, which then has to be ours to close.
+fn is_open(path: &Path) -> io::Result<bool> {
+    let found = fs::metadata(path)?;
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(false);
+    }
+    if found.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(true);
+    }
+    let text =
+        format!("it has mode {mode:04o} and another owner: chmod 0700 it, or name a folder in it, which is made");
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// Refuses what [`private_dir`] and [`close_to_others`] would fail on, and makes nothing.
+pub fn could_be_private_dir(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Access, access};
+    let path = std::path::absolute(path)?;
+    let there = path.ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+    let named = |why: &dyn std::fmt::Display| format!("`{}` {why}", there.display());
+    if !fs::metadata(there)?.is_dir() {
+        return Err(io::Error::other(named(&"is not a folder")));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| io::Error::new(error.kind(), named(&format!("cannot be written: {error}"))))?;
+    if there == path { is_open(there).map(drop) } else { Ok(()) }
+}
+
 /// Refuses a file that anyone but its owner may read or write.
 pub fn require_private(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
@@ -169,6 +208,29 @@ mod tests {
             file.set_len(FILE_MAX_BYTES).unwrap();
         }
         assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("64 MiB"));
+    }
+
+    #[test]
+    fn a_folder_that_others_may_use_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        for mode in [0o755, 0o770, 0o701] {
+            set_mode(dir.path(), mode).unwrap();
+            could_be_private_dir(dir.path()).unwrap();
+            assert!(close_to_others(dir.path()).unwrap(), "{mode:o}");
+            assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o7777, 0o700);
+        }
+        assert!(!close_to_others(dir.path()).unwrap());
+    }
+
+    #[test]
+    fn where_no_folder_can_be_made_is_said_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let below = could_be_private_dir(&dir.path().join("file/state")).unwrap_err().to_string();
+        assert!(below.contains("file` is not a folder"), "{below}");
+        assert!(could_be_private_dir(&dir.path().join("file")).is_err());
+        could_be_private_dir(&dir.path().join("a/b")).unwrap();
+        assert!(!dir.path().join("a").exists());
     }
 
     #[test]

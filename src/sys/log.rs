@@ -4,6 +4,11 @@ use std::io;
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+/// Whether a text is a filter that [`start`] takes.
+pub fn check(filter: &str) -> Result<(), ParseError> {
+    EnvFilter::builder().parse(filter).map(drop)
+}
+
 /// Starts the log with a filter of `tracing` (`info`, `dayfly=debug,info`). A second start in one
 /// process changes nothing.
 pub fn start(filter: &str) -> Result<(), ParseError> {

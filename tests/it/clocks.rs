@@ -23,6 +23,26 @@ async fn t_096_a_jump_ahead_issues_nothing_and_what_expired_stays_expired() {
 }
 
 #[tokio::test]
+async fn what_is_issued_after_the_clocks_agreed_again_outlives_a_small_disagreement() {
+    let mut world = World::new();
+    let before = world.open(&Job::shop().run("1"), "deploy").await;
+    world.clock.step_wall_ms(3_600_000);
+    assert!(!world.active(&token(&before)).await);
+    world.clock.step_wall_ms(-3_600_000);
+    world.pass_s(1);
+    let after = world.open(&Job::shop().run("2"), "deploy").await;
+    for step_ms in [10_000, -3_600_000] {
+        world.clock.step_wall_ms(step_ms);
+        assert!(world.active(&token(&after)).await, "{step_ms} ms");
+        assert!(!world.active(&token(&before)).await, "a jump revives nothing");
+        world.clock.step_wall_ms(-step_ms);
+        world.pass_s(1);
+    }
+    assert_eq!(world.flow.readiness(), Ok(()));
+    assert!(world.active(&token(&after)).await);
+}
+
+#[tokio::test]
 async fn t_096_a_jump_back_revives_nothing() {
     let mut world = World::new();
     let issued = world.open(&Job::shop(), "deploy").await;

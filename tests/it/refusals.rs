@@ -92,3 +92,27 @@ async fn a_shared_refusal_is_written_at_the_shutdown() {
     world.restart().await;
     assert_eq!(world.flow.event(&OPERATOR, last.unwrap()).await.unwrap().body["count"], 1);
 }
+
+#[tokio::test]
+async fn an_exchange_is_counted_for_the_issuer_that_was_proven() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _counting = metrics::set_default_local_recorder(&recorder);
+    let mut world = World::new();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let evidence = world.evidence(&Job::shop().run("2"));
+    assert_eq!(reason(world.present(&evidence, ask("nothing-of-that-name")).await), Reason::NoMatch);
+    world.end(&handle(&issued), issued.task).await.unwrap();
+    assert_eq!(reason(world.feed(&handle(&issued), None).await), Reason::Ended);
+    assert_eq!(reason(world.present("no.token.here", ask("deploy")).await), Reason::Signature);
+    let counted = recorder.handle().render();
+    let by = |issuer: &str| {
+        let mut results: Vec<&str> = Vec::new();
+        for line in counted.lines().filter(|line| line.contains(&format!("{{issuer=\"{issuer}\""))) {
+            results.extend(line.split("result=\"").nth(1).and_then(|rest| rest.split('"').next()));
+        }
+        results.sort_unstable();
+        results
+    };
+    assert_eq!(by(&issued.issuer), ["E-ENDED", "E-NOMATCH", "issued"], "{counted}");
+    assert_eq!(by("none"), ["E-SIGNATURE"], "{counted}");
+}

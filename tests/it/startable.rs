@@ -1,9 +1,9 @@
 //! What a start refuses, `serve --check` refuses with the same words: an expired certificate, a
 //! store of another version, a bundle that goes back. A check beside a running broker changes nothing.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use rcgen::CertificateParams;
+use rcgen::{BasicConstraints, CertificateParams, IsCa};
 use time::{Duration, OffsetDateTime};
 
 use crate::{
@@ -83,6 +83,7 @@ fn a_bad_certificate_never_replaces_a_good_one() {
     broker.reload();
     wait_until("readiness", || broker.ops("/readyz").starts_with("HTTP/1.1 200"));
     assert!(expiry() < first);
+    assert_eq!(broker.said().matches("the TLS certificate was loaded").count(), 1, "{}", broker.said());
     assert_eq!(broker.post("/oauth2/introspect", &[]).0, 400);
 }
 
@@ -120,6 +121,81 @@ fn a_check_refuses_what_the_store_would_refuse_and_changes_nothing() {
     fs::remove_dir_all(work.join("state")).unwrap();
     assert_eq!(serve(work, &["--check"]).0, Some(0), "a first start");
     assert!(!work.join("state").exists(), "nothing was made");
+}
+
+#[test]
+fn a_check_refuses_a_filter_and_a_folder_that_a_start_refuses() {
+    let (work, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let work = work.path();
+    assert!(broker(work, &authority).stop().success());
+    let settings = fs::read_to_string(work.join("dayfly.toml")).unwrap();
+    let put = |settings: &str| fs::write(work.join("dayfly.toml"), settings).unwrap();
+
+    put(&format!("log = 'dayfly=loudest'\n{settings}"));
+    refused(work, 2, "the log filter is wrong");
+    put(&settings.replace("/state'", "/broker.key/state'"));
+    refused(work, 1, "broker.key/state` is not usable");
+    put(&settings.replace("/state'", "/broker.key'"));
+    refused(work, 1, "broker.key` is not usable");
+}
+
+/// Soft and hard limit are those of the shell that becomes the broker.
+#[test]
+fn a_broker_that_could_let_almost_nobody_in_does_not_start() {
+    let (work, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let work = work.path();
+    assert!(broker(work, &authority).stop().success());
+    for check in ["--check", ""] {
+        let line =
+            format!("ulimit -n 650 && exec '{}' serve --config dayfly.toml {check}", env!("CARGO_BIN_EXE_dayfly"));
+        let output = Command::new("/bin/sh").args(["-c", &line]).env_clear().current_dir(work).output().unwrap();
+        let said = dev::text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("10 fit") && said.contains("at least 16"), "{said}");
+    }
+}
+
+#[test]
+fn a_state_folder_that_others_may_read_is_closed_to_them() {
+    let (work, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let work = work.path();
+    let state = work.join("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut broker = broker(work, &authority);
+    assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o7777, 0o700);
+    assert!(broker.said().contains("the state folder was open to others"), "{}", broker.said());
+    assert!(broker.stop().success());
+}
+
+#[test]
+fn a_certificate_of_an_authority_is_warned_of() {
+    let (work, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let work = work.path();
+    let mut broker = broker(work, &authority);
+    assert!(!broker.said().contains("CaUsedAsEndEntity"), "{}", broker.said());
+    authority.write_leaf_with(work, "broker", |params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained));
+    let (code, said) = serve(work, &["--check"]);
+    assert!(code == Some(0) && said.contains("broker.cert: is a CA's own"), "{said}");
+    broker.restart();
+    assert!(broker.said().contains("CaUsedAsEndEntity"), "{}", broker.said());
+}
+
+#[test]
+fn what_alarms_hang_on_is_counted_from_zero() {
+    let (work, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let metrics = broker(work.path(), &authority).ops("/metrics");
+    for counter in [
+        "forged_or_lost_total",
+        "panics_total",
+        "refusals_dropped_total",
+        "verifiers_refused_total{reason=\"E-SIGNATURE\"}",
+        "evidence_refused_total{reason=\"E-STRANGER\"}",
+        "proofs_refused_total{reason=\"E-DPOP\"}",
+        "connections_refused_total{door=\"tls\",why=\"per_address\"}",
+    ] {
+        assert!(metrics.contains(&format!("\ndayfly_{counter} 0\n")), "{counter}: {metrics}");
+    }
 }
 
 /// Names and sizes of what is in the state folder.

@@ -52,6 +52,8 @@ pub enum NetError {
 pub struct Certified {
     pub config: Arc<ServerConfig>,
     pub life: Life,
+    /// The leaf is a CA's own certificate: clients that look refuse it as a server's.
+    pub is_authority: bool,
 }
 
 /// From when and until when a certificate is valid.
@@ -63,11 +65,10 @@ pub struct Life {
 
 impl Life {
     /// Of the first certificate, the one that clients are shown as ours.
-    fn of(leaf: &CertificateDer<'_>) -> Result<Self, NetError> {
-        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| NetError::Validity)?;
+    fn of(leaf: &X509Certificate<'_>) -> Self {
         let at = |time: ASN1Time| UnixMs::from_s(time.timestamp());
         // The last second is still part of it (RFC 5280 section 4.1.2.5).
-        Ok(Self { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) })
+        Self { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) }
     }
 
     /// Whether clients take it at `now`.
@@ -97,9 +98,11 @@ impl TlsFiles {
         let key = Zeroizing::new(files::read_capped(&self.key_file).map_err(file_error(&self.key_file))?);
         let config = server_config(&cert, &key)?;
         let chain = certificates(&cert).ok_or(NetError::Certificate)?;
-        let life = Life::of(chain.first().ok_or(NetError::Certificate)?)?;
+        let leaf = chain.first().ok_or(NetError::Certificate)?;
+        let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| NetError::Validity)?;
+        let life = Life::of(&leaf);
         life.holds(now)?;
-        Ok(Certified { config, life })
+        Ok(Certified { config, life, is_authority: leaf.is_ca() })
     }
 }
 
