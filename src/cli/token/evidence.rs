@@ -46,7 +46,7 @@ pub fn probe(evidence_file: Option<&Path>, vars: &Vars) -> Result<Source, Failur
     if let Some(file) = evidence_file {
         return Ok(if file == Path::new("-") { Source::Stdin } else { Source::File(file.to_owned()) });
     }
-    if let Some(token) = vars.raw("DAYFLY_ID_TOKEN") {
+    if let Some(token) = vars.get("DAYFLY_ID_TOKEN") {
         let token = door::secret_text(token.into_bytes(), "`DAYFLY_ID_TOKEN`");
         return token.map(Source::Variable).map_err(|failure| {
             failure.help("give it the platform's identity token, or unset it so that the platform is asked")
