@@ -155,10 +155,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_token_variable_is_an_error_and_not_another_identity() {
-        let mut pairs = RUNNER.to_vec();
-        pairs.push(("DAYFLY_ID_TOKEN", ""));
-        assert_eq!(probe(None, &Vars::given(&pairs)).unwrap_err().exit(), 2);
+    fn an_empty_token_variable_is_none_as_every_other() {
+        let empty = ("DAYFLY_ID_TOKEN", "");
+        assert!(matches!(probe(None, &Vars::given(&[&RUNNER[..], &[empty]].concat())), Ok(Source::GitHub { .. })));
+        assert_eq!(probe(None, &Vars::given(&[empty])).unwrap_err().exit(), 4);
     }
 
     #[test]
