@@ -118,6 +118,13 @@ impl Failure {
         self
     }
 
+    /// Another text for what the broker said.
+    pub fn told_like(mut self, other: &Self) -> Self {
+        let Parts { code, status, decision_id, request_id, .. } = (*other.0).clone();
+        (self.0.code, self.0.status, self.0.decision_id, self.0.request_id) = (code, status, decision_id, request_id);
+        self
+    }
+
     pub fn parts(&self) -> &Parts {
         &self.0
     }

@@ -32,6 +32,16 @@ pub struct Refusal {
     pub retry_after_s: Option<u64>,
     /// With `E-NOT-DURABLE`: the end is in force.
     pub effective: bool,
+    pub shown: Shown,
+}
+
+/// What we showed of ourselves: decides nothing but the help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// A proof by a key.
+    pub proof: bool,
+    /// A task's handle, as the caller.
+    pub handle: bool,
 }
 
 impl Refusal {
@@ -52,6 +62,13 @@ impl ApiError {
             || Self::Strange { status: answer.status, why: format!("it has status {}", answer.status) },
             |refusal| Self::Refused(Box::new(refusal)),
         )
+    }
+
+    pub fn having(mut self, shown: Shown) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.shown = shown;
+        }
+        self
     }
 
     pub fn reason(&self) -> Option<Reason> {
@@ -98,7 +115,11 @@ impl ApiError {
 
 fn refused(refusal: &Refusal, doing: &str) -> Failure {
     let row = refusal.reason().map(Reason::row);
-    let why = if refusal.detail.is_empty() { row.map_or("refused", |row| row.help) } else { &refusal.detail };
+    let why = match refusal.reason() {
+        Some(Reason::Client) if refusal.shown.handle => "the broker does not take this handle",
+        _ if refusal.detail.is_empty() => row.map_or("refused", |row| row.help),
+        _ => &refusal.detail,
+    };
     let mut failure = Failure::with_exit(refusal.exit(), format!("{doing}: {why}"));
     if refusal.effective {
         failure = failure.because("the end is in force, and is written as soon as that is possible");
@@ -106,17 +127,42 @@ fn refused(refusal: &Refusal, doing: &str) -> Failure {
     if let Some(row) = row.filter(|row| row.help != why) {
         failure = failure.help(row.help);
     }
-    if refusal.reason() == Some(Reason::Dpop) {
-        failure = failure.help(
-            "give --dpop-key FILE (or DAYFLY_DPOP_KEY): the key that the credential is, or shall be, bound to;\n        \
-             `dayfly token` makes the file if it is not there",
-        );
-    }
-    if refusal.reason() == Some(Reason::Client) {
-        failure = failure.help("a token or handle that is bound to a key is nobody's without it: --dpop-key FILE");
+    if let Some(help) = key_help(refusal) {
+        failure = failure.help(help);
     }
     let request_id = Some(refusal.request_id.clone()).filter(|id| !id.is_empty());
     failure.answered(&refusal.code, refusal.status, refusal.decision_id, request_id)
+}
+
+/// The broker says no more than that it does not believe: what it can be, as the caller can mend it.
+fn key_help(refusal: &Refusal) -> Option<&'static str> {
+    let Shown { proof, handle } = refusal.shown;
+    Some(match (refusal.reason()?, handle, proof) {
+        (Reason::Dpop, _, false) => {
+            "give --dpop-key FILE (or DAYFLY_DPOP_KEY): the key that the credential is, or shall be, bound to;\n        \
+             `dayfly token` makes the file if it is not there"
+        }
+        (Reason::Dpop, _, true) => {
+            "a proof names the broker as you do: DAYFLY_ADDR must be the broker's issuer URL, byte for byte;\n        \
+             and this machine's clock must be right"
+        }
+        (Reason::Client, true, false) => {
+            "if its task is bound to a key, give --dpop-key FILE as `dayfly token` was given it; and check that\n        \
+             the file keeps the handle of a task of this broker"
+        }
+        (Reason::Client, true, true) => {
+            "check that --dpop-key is the key that `dayfly token` was given for this task, that DAYFLY_ADDR is the\n        \
+             broker's issuer URL, byte for byte, and that the file keeps the handle of a task of this broker"
+        }
+        (Reason::Client, false, false) => {
+            "a token or handle that is bound to a key is nobody's without it: --dpop-key FILE"
+        }
+        (Reason::Client, false, true) => {
+            "check that --dpop-key is the key that the token is bound to, and that DAYFLY_ADDR is the broker's\n        \
+             issuer URL, byte for byte"
+        }
+        _ => return None,
+    })
 }
 
 fn refusal(answer: &Answer) -> Option<Refusal> {
@@ -129,6 +175,7 @@ fn refusal(answer: &Answer) -> Option<Refusal> {
         request_id: it.request_id,
         retry_after_s,
         effective: it.effective.unwrap_or(false),
+        shown: Shown::default(),
     };
     let oauth = |it: OAuthError| Refusal {
         code: it.reason,
@@ -138,6 +185,7 @@ fn refusal(answer: &Answer) -> Option<Refusal> {
         request_id: it.request_id,
         retry_after_s,
         effective: false,
+        shown: Shown::default(),
     };
     let first = serde_json::from_slice(&answer.body).ok().map(problem);
     first.or_else(|| serde_json::from_slice(&answer.body).ok().map(oauth))
@@ -169,6 +217,25 @@ mod tests {
             let failure = ApiError::from_answer(&answer(400, &body)).failure("no token was issued");
             assert_eq!(failure.exit(), exit, "{code}");
             assert_eq!(failure.parts().code.as_deref(), Some(code));
+        }
+    }
+
+    #[test]
+    fn help_with_keys_fits_what_was_shown() {
+        let help = |code: &str, proof, handle| {
+            let body = format!(r#"{{"error":"x","error_description":"d","reason":"{code}","request_id":"r"}}"#);
+            let error = ApiError::from_answer(&answer(401, &body)).having(Shown { proof, handle });
+            error.failure("it failed").text("error")
+        };
+        assert!(help("E-DPOP", false, false).contains("give --dpop-key"));
+        for (code, handle) in [("E-DPOP", false), ("E-CLIENT", false), ("E-CLIENT", true)] {
+            let told = help(code, true, handle);
+            assert!(told.contains("DAYFLY_ADDR") && told.contains("byte for byte"), "{told}");
+        }
+        for proof in [true, false] {
+            let told = help("E-CLIENT", proof, true);
+            assert!(told.contains("does not take this handle") && told.contains("--dpop-key"), "{told}");
+            assert!(!told.contains("client_assertion") && !told.contains("socket"), "{told}");
         }
     }
 

@@ -21,6 +21,7 @@ use super::{
 use crate::http::shapes::{Ended, Event, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
+use error::Shown;
 pub use form::encode;
 pub use transport::{Answer, Request, Transport, WireError};
 
@@ -161,13 +162,18 @@ impl Api {
     async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
         let answer = self.sent(request).await?;
         if !(200..300).contains(&answer.status) {
-            return Err(ApiError::from_answer(&answer));
+            return Err(ApiError::from_answer(&answer).having(self.shown()));
         }
         // The error of the parser may quote what it read: only its place is told.
         serde_json::from_slice(&answer.body).map_err(|error| ApiError::Strange {
             status: answer.status,
             why: format!("its JSON is not what was expected, at line {} column {}", error.line(), error.column()),
         })
+    }
+
+    fn shown(&self) -> Shown {
+        let handle = self.bearer.as_ref().is_some_and(|bearer| bearer.expose().starts_with(HANDLE_PREFIX));
+        Shown { proof: self.prover.is_some(), handle }
     }
 
     fn authorization(&self) -> Option<Secret<String>> {

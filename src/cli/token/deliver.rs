@@ -8,12 +8,38 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::Span;
 use serde_json::{Map, Value, json};
 
-use super::evidence::Evidence;
+use super::{evidence::Evidence, kept::require_plain};
 use crate::{
     cli::{args::Output, failure::Failure, print, session::Session},
     http::shapes::TokenAnswer,
     sys::files,
 };
+
+/// Whether the token can be handed over at all: asked before anything is, since a token that is lost
+/// lives on.
+pub fn check(out: Option<&Path>) -> Result<(), Failure> {
+    let Some(file) = out else { return check_stdout() };
+    require_plain(file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // As the token will be written: beside its place.
+    let probe = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(folder);
+    probe.map(drop).map_err(|error| {
+        Failure::failed(format!("the token cannot be written to `{}`, so none is asked for", file.display()))
+            .because(error)
+    })
+}
+
+/// A closed stdout was opened by the runtime as the null device, for reading too: that takes
+/// everything, and a shell's `>/dev/null` is for writing only.
+fn check_stdout() -> Result<(), Failure> {
+    let stdout = std::io::stdout();
+    let both_ways = rustix::fs::fcntl_getfl(&stdout).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::RDWR));
+    let null = rustix::fs::makedev(1, 3);
+    if both_ways && rustix::fs::fstat(&stdout).is_ok_and(|found| found.st_rdev == null) {
+        return Err(Failure::failed("stdout is closed, so the token would be lost").help("add --out FILE"));
+    }
+    Ok(())
+}
 
 /// Writes the token where it was asked for, and says what it is.
 pub fn deliver(
@@ -138,6 +164,19 @@ mod tests {
         for output in [Output::Table, Output::Json, Output::Jsonl, Output::Name] {
             assert!(!data(&answer(), "deploy-prod", Some(&file), Some(&kept), output).contains("eyJ"), "{output:?}");
         }
+    }
+
+    #[test]
+    fn where_no_token_can_be_written_none_is_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().join("t");
+        check(Some(&there)).unwrap();
+        std::fs::write(&there, "old").unwrap();
+        check(Some(&there)).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing stays");
+        assert_eq!(check(Some(Path::new("/dev/full"))).unwrap_err().exit(), 2);
+        assert_eq!(check(Some(&dir.path().join("none/t"))).unwrap_err().exit(), 1);
+        assert!(check(Some(&there.join("t"))).is_err(), "its folder is a file");
     }
 
     #[test]

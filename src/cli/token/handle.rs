@@ -45,14 +45,6 @@ impl Handle {
     pub fn into_bearer(self) -> Secret<String> {
         self.0
     }
-
-    /// Kept before it is sent: a crash after that loses no task.
-    pub fn keep(&self, file: &Path) -> Result<(), Failure> {
-        files::write_atomic(file, format!("{}\n", self.expose()).as_bytes(), 0o600).map_err(|error| {
-            Failure::failed(format!("the handle cannot be kept in `{}`, so no task is opened", file.display()))
-                .because(error)
-        })
-    }
 }
 
 /// Where the handle is kept: `--task-file`, otherwise `DAYFLY_TASK_FILE`, otherwise beside `--out`.
@@ -76,12 +68,6 @@ pub fn read(file: &Path) -> Result<Handle, Failure> {
         Failure::usage(format!("`{shown}` holds no handle"))
             .help("name the file that `dayfly token` keeps the handle in; if it is damaged, delete it")
     })
-}
-
-/// The handle of a file that may be there.
-pub fn read_if_kept(file: &Path) -> Result<Option<Handle>, Failure> {
-    // A dangling link counts as there, so that it is told and not written over.
-    if file.symlink_metadata().is_ok() { read(file).map(Some) } else { Ok(None) }
 }
 
 #[cfg(test)]
@@ -118,16 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_handle_is_private_and_a_readable_one_is_refused() {
+    fn a_kept_handle_that_others_may_read_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("t.task");
-        assert!(read_if_kept(&file).unwrap().is_none());
         let handle = Handle::make().unwrap();
-        handle.keep(&file).unwrap();
-        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        files::write_atomic(&file, handle.expose().as_bytes(), 0o600).unwrap();
         assert_eq!(read(&file).unwrap().expose(), handle.expose());
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(read_if_kept(&file).is_err());
+        assert!(read(&file).is_err());
     }
 
     #[test]

@@ -7,15 +7,15 @@ mod evidence;
 mod exchange;
 mod github;
 pub mod handle;
-
-use std::path::{Path, PathBuf};
+mod kept;
 
 use dayfly_domain::{Name, Reason};
 
 use self::{
     evidence::{Evidence, Source},
-    exchange::{Ask, NotOpened},
+    exchange::Ask,
     handle::Handle,
+    kept::Kept,
 };
 use super::{
     api::{Api, ApiError},
@@ -33,14 +33,47 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     if session.output == Output::Name && args.out_file().is_none() {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
+    deliver::check(args.out_file())?;
     let door = Door::find(&args.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
     let api = door.api(&session.vars, None)?;
-    let answer = match renewed(&api, &ask, place.as_deref(), session).await? {
-        Some(answer) => answer,
-        None => opened(&door, &api, &ask, args, place.as_deref(), session).await?,
-    };
+    let mut kept = place.as_deref().map(|file| Kept::hold(file, &session.screen)).transpose()?;
+    if let Some((file, kept)) = args.out_file().zip(kept.as_ref()).filter(|(file, kept)| kept.is(file)) {
+        return Err(Failure::usage(format!("`{}` would hold both the token and the handle", file.display()))
+            .help(format!("name another file than `{}` with --task-file", kept.path().display())));
+    }
+    let answer = token(&door, &api, &ask, args, kept.as_mut(), session).await?;
     deliver::deliver(&answer, &ask.template, args.out_file(), place.as_deref(), session)
+}
+
+/// What became of the kept handle.
+enum Renewed {
+    Token(Box<TokenAnswer>),
+    /// There is none, or its task is over.
+    Nothing,
+    /// The broker does not know it, or not from who holds this key.
+    Unknown(Handle),
+}
+
+async fn token(
+    door: &Door,
+    api: &Api,
+    ask: &Ask,
+    args: &TokenArgs,
+    kept: Option<&mut Kept>,
+    session: &Session,
+) -> Result<TokenAnswer, Failure> {
+    let unknown = match renewed(api, ask, kept.as_deref(), session).await? {
+        Renewed::Token(answer) => return Ok(*answer),
+        Renewed::Unknown(handle) => Some(handle),
+        Renewed::Nothing => None,
+    };
+    let source = evidence::probe(args.evidence_file.as_deref(), &session.vars)?;
+    let evidence = fetched(source, door, api, session).await?;
+    if let Some(line) = deliver::identity(&evidence) {
+        session.screen.say(&line);
+    }
+    opened(api, ask, &evidence, unknown, kept).await
 }
 
 fn ask(args: &TokenArgs, session: &Session) -> Result<Ask, Failure> {
@@ -54,56 +87,56 @@ fn ask(args: &TokenArgs, session: &Session) -> Result<Ask, Failure> {
     Ok(Ask { template, target: args.target.clone(), actions: args.actions.clone(), ttl_s, ticket: args.ticket.clone() })
 }
 
-/// With the kept handle; `None` when there is none, or its task is over.
-async fn renewed(
-    api: &Api,
-    ask: &Ask,
-    place: Option<&Path>,
-    session: &Session,
-) -> Result<Option<TokenAnswer>, Failure> {
-    let Some(handle) = place.map(handle::read_if_kept).transpose()?.flatten() else { return Ok(None) };
+/// With the kept handle, where there is one.
+async fn renewed(api: &Api, ask: &Ask, kept: Option<&Kept>, session: &Session) -> Result<Renewed, Failure> {
+    let Some((kept, handle)) = kept.map(|kept| Ok((kept, kept.handle()?))).transpose()? else {
+        return Ok(Renewed::Nothing);
+    };
+    let Some(handle) = handle else { return Ok(Renewed::Nothing) };
     match exchange::renew(api, ask, &handle).await {
         Ok(answer) => {
             if ask.ticket.is_some() {
                 session.screen.warn("the ticket was fixed when the task opened: `--ticket` is not used");
             }
-            Ok(Some(answer))
+            Ok(Renewed::Token(Box::new(answer)))
         }
-        Err(error) if matches!(error.reason(), Some(Reason::Ended | Reason::Handle)) => {
-            session.screen.say(match error.reason() {
-                Some(Reason::Handle) => {
-                    "the kept handle is of no live task, or bound to another key than --dpop-key; opening a new one"
-                }
-                _ => "the kept handle's task is over; opening a new one",
-            });
-            Ok(None)
+        Err(error) if error.reason() == Some(Reason::Ended) => {
+            session.screen.say("the kept handle's task is over; opening a new one");
+            Ok(Renewed::Nothing)
         }
-        Err(error) => Err(refused(&error, place)),
+        Err(error) if error.reason() == Some(Reason::Handle) => {
+            session
+                .screen
+                .say("the kept handle is of no task, or bound to another key than --dpop-key; trying to open");
+            Ok(Renewed::Unknown(handle))
+        }
+        Err(error) => Err(refused(&error, Some(kept))),
     }
 }
 
 /// With evidence, under a new handle that is kept before anything is sent.
+///
+/// SECURITY: an unknown handle may be one of a live task that is bound to a key, and it is all that can
+/// end that task. So it is not replaced but used: where it belongs to a task the broker says so
+/// (`E-HANDLE-USED`) and takes no evidence; `a_handle_that_may_be_of_a_live_task_is_never_lost`.
 async fn opened(
-    door: &Door,
     api: &Api,
     ask: &Ask,
-    args: &TokenArgs,
-    place: Option<&Path>,
-    session: &Session,
+    evidence: &Evidence,
+    unknown: Option<Handle>,
+    mut kept: Option<&mut Kept>,
 ) -> Result<TokenAnswer, Failure> {
-    let source = evidence::probe(args.evidence_file.as_deref(), &session.vars)?;
-    let evidence = fetched(source, door, api, session).await?;
-    if let Some(line) = deliver::identity(&evidence) {
-        session.screen.say(&line);
-    }
-    let handle = Handle::make()?;
-    if let Some(file) = place {
-        handle.keep(file)?;
+    let is_unknown = unknown.is_some();
+    let handle = unknown.map_or_else(Handle::make, Ok)?;
+    if let Some(kept) = kept.as_deref_mut().filter(|_| !is_unknown) {
+        kept.put(&handle)?;
     }
     let opened = exchange::open(api, ask, &evidence.token, &handle).await;
     opened.map_err(|not_opened| {
-        forget(&not_opened, place);
-        refused(&not_opened.error, None)
+        if let Some(kept) = kept.as_deref_mut().filter(|_| !not_opened.task_may_exist) {
+            kept.take_back();
+        }
+        refused(&not_opened.error, kept.as_deref().filter(|_| is_unknown))
     })
 }
 
@@ -127,27 +160,29 @@ fn check_issuer(door: &Door, issuer: &str) -> Result<(), Failure> {
     }
 }
 
-/// A handle whose task was refused opens nothing: a later `task end` should not find it.
-fn forget(not_opened: &NotOpened, place: Option<&Path>) {
-    if let Some(file) = place.filter(|_| !not_opened.task_may_exist) {
-        // A file that stays does no harm: its handle is unknown.
-        let _ = std::fs::remove_file(file);
-    }
-}
-
-fn refused(error: &ApiError, place: Option<&Path>) -> Failure {
+/// `kept`: where the handle that was presented lies, unless it is a new one.
+fn refused(error: &ApiError, kept: Option<&Kept>) -> Failure {
     let failure = error.failure("no token was issued");
-    match (error.reason(), place) {
-        (Some(Reason::Template), Some(file)) => failure.help(format!(
-            "`{}` keeps the handle of another template's task: use another --task-file, or end that task first",
-            PathBuf::from(file).display()
+    let Some(kept) = kept else { return failure };
+    let file = kept.path().display();
+    match error.reason() {
+        Some(Reason::Template) => failure.help(format!(
+            "`{file}` keeps the handle of another template's task: use another --task-file, or end that task first"
         )),
+        Some(Reason::HandleUsed | Reason::Handle) => Failure::with_exit(
+            failure.exit(),
+            format!("no token was issued: `{file}` keeps the handle of a task that may be alive, bound to another key"),
+        )
+        .told_like(&failure)
+        .help("give the --dpop-key of that task, or --task-file OTHER; if that task is over, remove the file yourself"),
         _ => failure,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::cli::{
         api::script::Script,
@@ -188,16 +223,17 @@ mod tests {
     }
 
     /// Runs the part after the door with a script for a broker.
-    async fn token(script: &Script, place: &Path, session: &Session) -> Result<TokenAnswer, Failure> {
+    async fn token_of(script: &Script, place: &Path, session: &Session) -> Result<TokenAnswer, Failure> {
         let (api, args) = (script.api(None), given(&["--task", "deploy-prod"]));
-        let ask = ask(&args, session)?;
-        match renewed(&api, &ask, Some(place), session).await? {
-            Some(answer) => Ok(answer),
-            None => {
-                opened(&Door { way: Way::Socket("/s".into()), dpop_key: None }, &api, &ask, &args, Some(place), session)
-                    .await
-            }
-        }
+        let door = Door { way: Way::Socket("/s".into()), dpop_key: None };
+        let mut kept = Kept::hold(place, &session.screen)?;
+        token(&door, &api, &ask(&args, session)?, &args, Some(&mut kept), session).await
+    }
+
+    fn keep(place: &Path) -> Handle {
+        let handle = Handle::make().unwrap();
+        Kept::hold(place, &test_session().screen).unwrap().put(&handle).unwrap();
+        handle
     }
 
     #[tokio::test]
@@ -205,25 +241,45 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("t.task");
         let script = Script::default().ok(&samples::issued(1).to_string()).ok(&samples::issued(2).to_string());
-        token(&script, &place, &with(&[("DAYFLY_ID_TOKEN", "a.b.c")])).await.unwrap();
+        token_of(&script, &place, &with(&[("DAYFLY_ID_TOKEN", "a.b.c")])).await.unwrap();
         let kept = handle::read(&place).unwrap();
-        token(&script, &place, &with(&[])).await.unwrap();
+        token_of(&script, &place, &with(&[])).await.unwrap();
         assert!(script.seen()[1].contains(&format!("subject_token={}&supersede=30", kept.expose())));
     }
 
     #[tokio::test]
     async fn when_the_task_is_over_new_evidence_opens_a_new_one_under_a_new_handle() {
-        for code in ["E-ENDED", "E-HANDLE"] {
-            let dir = tempfile::tempdir().unwrap();
-            let place = dir.path().join("t.task");
-            Handle::make().unwrap().keep(&place).unwrap();
-            let old = handle::read(&place).unwrap();
-            let script = Script::default().refuse(400, code).ok(&samples::issued(1).to_string());
-            token(&script, &place, &with(&[("DAYFLY_ID_TOKEN", "a.b.c")])).await.unwrap();
-            let new = handle::read(&place).unwrap();
-            assert_ne!(old.expose(), new.expose());
-            assert!(script.seen()[1].contains(&new.s256()));
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("t.task");
+        let old = keep(&place);
+        let session = with(&[("DAYFLY_ID_TOKEN", "a.b.c")]);
+        let script = Script::default().refuse(400, "E-ENDED").refuse(400, "E-NOMATCH");
+        assert!(token_of(&script, &place, &session).await.is_err());
+        assert_eq!(handle::read(&place).unwrap().expose(), old.expose(), "as it was");
+        let script = Script::default().refuse(400, "E-ENDED").ok(&samples::issued(1).to_string());
+        token_of(&script, &place, &session).await.unwrap();
+        let new = handle::read(&place).unwrap();
+        assert_ne!(old.expose(), new.expose());
+        assert!(script.seen()[1].contains(&new.s256()));
+    }
+
+    #[tokio::test]
+    async fn a_handle_that_may_be_of_a_live_task_is_never_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("t.task");
+        let old = keep(&place);
+        let session = with(&[("DAYFLY_ID_TOKEN", "a.b.c")]);
+        for code in ["E-HANDLE-USED", "E-NOMATCH", "E-REPLAYED", "E-DPOP", "E-EXPIRED"] {
+            let script = Script::default().refuse(400, "E-HANDLE").refuse(400, code);
+            let failure = token_of(&script, &place, &session).await.err().unwrap();
+            assert_eq!(failure.parts().code.as_deref(), Some(code));
+            assert_eq!(failure.text("error").contains("--task-file OTHER"), code == "E-HANDLE-USED");
+            assert_eq!(handle::read(&place).unwrap().expose(), old.expose(), "{code}");
         }
+        let script = Script::default().refuse(400, "E-HANDLE").ok(&samples::issued(1).to_string());
+        token_of(&script, &place, &session).await.unwrap();
+        assert!(script.seen()[1].contains(&old.s256()), "of no task: it opens one");
+        assert_eq!(handle::read(&place).unwrap().expose(), old.expose());
     }
 
     #[tokio::test]
@@ -231,14 +287,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("t.task");
         let session = with(&[("DAYFLY_ID_TOKEN", "a.b.c")]);
-        let failure = token(&Script::default().refuse(400, "E-NOMATCH"), &place, &session).await.err().unwrap();
+        let failure = token_of(&Script::default().refuse(400, "E-NOMATCH"), &place, &session).await.err().unwrap();
         assert_eq!((failure.exit(), place.exists()), (77, false));
         let lost = (0..6).fold(Script::default(), |script, _| script.lose());
-        assert_eq!(token(&lost, &place, &session).await.err().unwrap().exit(), 69);
+        assert_eq!(token_of(&lost, &place, &session).await.err().unwrap().exit(), 69);
         assert!(handle::read(&place).is_ok());
         let found = Script::default().lose().refuse(400, "E-PER-JOB");
         std::fs::remove_file(&place).unwrap();
-        assert_eq!(token(&found, &place, &session).await.err().unwrap().exit(), 77);
+        assert_eq!(token_of(&found, &place, &session).await.err().unwrap().exit(), 77);
         assert!(handle::read(&place).is_ok(), "its task is open: only a further credential was refused");
     }
 
@@ -246,9 +302,9 @@ mod tests {
     async fn a_handle_of_another_template_is_explained() {
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().join("t.task");
-        Handle::make().unwrap().keep(&place).unwrap();
+        keep(&place);
         let script = Script::default().refuse(400, "E-TEMPLATE");
-        let failure = token(&script, &place, &with(&[])).await.err().unwrap();
+        let failure = token_of(&script, &place, &with(&[])).await.err().unwrap();
         assert!(failure.text("error").contains("--task-file"));
         assert!(handle::read(&place).is_ok());
     }
