@@ -390,7 +390,6 @@ fn platform_job(row: &TaskRow) -> Option<String> {
     row.job.as_ref().map(|job| format!("{}/{job}", row.issuer))
 }
 
-/// Evidence can be presented until `exp`; its key is kept this much longer.
 /// What cannot be read, or cannot be proven here, is nobody's.
 fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
     match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
@@ -400,6 +399,7 @@ fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
     }
 }
 
+/// Evidence can be presented until `exp`; its key is kept this much longer.
 const EVIDENCE_LEEWAY_S: i64 = 30;
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
