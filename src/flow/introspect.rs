@@ -101,7 +101,7 @@ impl Flow {
     async fn holder(&self, secret: &Presented, now: Now) -> Option<(Caller, Held)> {
         if is_handle(secret.expose()) {
             if let Some((task, thumbprint)) = self.table.owned_by(&sha256(secret.expose().as_bytes())) {
-                return Some((Caller::Handle { task }, Held::of_lease(thumbprint)));
+                return Some((Caller::Handle { task }, Held::to(thumbprint)));
             }
             // Memory forgets a task before its row goes.
             let row = self.task_of_handle(secret).await.ok().flatten()?;
@@ -126,7 +126,7 @@ impl Flow {
         let actions: Option<Arc<[Action]>> = actions.iter().map(|action| action.as_str().map(Arc::from)).collect();
         let owner = self.table.task(lease.task)?.owner;
         let caller = Caller::Token { task: lease.task, lease: id, owner, actions: actions? };
-        Some((caller, Held::of_lease(lease.thumbprint)))
+        Some((caller, Held::to(lease.thumbprint)))
     }
 
     /// The lease of exactly this token. What the token says can then be believed: it is ours.

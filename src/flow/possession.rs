@@ -4,7 +4,7 @@
 //! The order is the same at every door, so that strangers cost little: the form of the proof, then the
 //! secret, then the proof's signature, then the memory of used proofs.
 
-use dayfly_domain::{BindingKind, Bound};
+use dayfly_domain::BindingKind;
 use dayfly_verifier::{
     Binding, Thumbprint,
     dpop::{ProofRules, UnverifiedProof},
@@ -14,29 +14,27 @@ use super::{
     Flow,
     words::{Possession, Presented, Refused},
 };
-use crate::{intake::ProofError, lease::Now, store::TaskRow};
+use crate::{
+    intake::ProofError,
+    lease::{Now, bound_to},
+    store::TaskRow,
+};
 
 /// A key that must be proven again, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Held {
     Free,
     By(Thumbprint),
-    /// Bound to something that cannot be proven here: worth nothing.
-    Lost,
 }
 
 impl Held {
     /// What a task's handle is bound to.
     pub fn of_task(row: &TaskRow) -> Self {
-        match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
-            (Bound::None, None) => Self::Free,
-            (Bound::Jkt, Some(Ok(thumbprint))) => Self::By(thumbprint),
-            (Bound::None | Bound::Jkt | Bound::X5t, _) => Self::Lost,
-        }
+        Self::to(bound_to(row))
     }
 
-    /// What a token is bound to.
-    pub fn of_lease(thumbprint: Option<Thumbprint>) -> Self {
+    /// What is bound to this key, or to none.
+    pub fn to(thumbprint: Option<Thumbprint>) -> Self {
         thumbprint.map_or(Self::Free, Self::By)
     }
 }

@@ -7,5 +7,5 @@ mod table;
 mod time;
 
 pub use fence::{Fence, Overtaken};
-pub use table::{Block, Counts, End, Label, Lease, Table, Task};
+pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};

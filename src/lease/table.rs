@@ -390,8 +390,8 @@ fn platform_job(row: &TaskRow) -> Option<String> {
     row.job.as_ref().map(|job| format!("{}/{job}", row.issuer))
 }
 
-/// What cannot be read, or cannot be proven here, is nobody's.
-fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
+/// The key that a task's handle is bound to. What cannot be read, or cannot be proven here, is nobody's.
+pub fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
     match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
         (Bound::None, None) => None,
         (Bound::Jkt, Some(Ok(thumbprint))) => Some(thumbprint),
