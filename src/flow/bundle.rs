@@ -160,7 +160,7 @@ fn outcome(policy: &Policy, test: &BundleTest) -> Found {
     };
     workload.untrusted = test.untrusted.unwrap_or(workload.untrusted);
     let (ask, binding) = ask(bundle, test);
-    let circumstances = Circumstances { proven: test.binding.unwrap_or(binding), evidence_age_s: 0 };
+    let circumstances = Circumstances { proven: test.binding.unwrap_or(binding), evidence_age_s: 0, held: &[] };
     match policy.decide(&workload, &ask, circumstances) {
         Decision::Permit(grant) => Found::Permit(grant.row().to_string()),
         Decision::Deny(denied) => Found::Deny(denied.reason),

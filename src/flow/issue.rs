@@ -226,7 +226,7 @@ impl Flow {
         now: Now,
     ) -> Result<Prepared, Refused> {
         let evidence_age_s = age_s(asking, now);
-        let circumstances = Circumstances { proven: proven(asking.binding), evidence_age_s };
+        let circumstances = Circumstances { proven: proven(asking.binding), evidence_age_s, held: &[] };
         let grant = match policy.decide(asking.workload, asking.ask, circumstances) {
             Decision::Permit(grant) => grant,
             Decision::Deny(denied) => {
@@ -398,7 +398,14 @@ fn refusal(policy: &Policy, asking: &Asking<'_>, reason: Reason, now: Now) -> Re
 /// What the decision was made on, as recorded.
 fn context(policy: &Policy, ask: &Ask, age_s: i64, proven: BindingKind) -> Context {
     let (ttl, pairs) = policy.asked(ask);
-    Context { ttl, kind: Context::kind_of(&ask.what).to_owned(), binding: proven.to_string(), age_s, ask: pairs }
+    Context {
+        ttl,
+        kind: Context::kind_of(&ask.what).to_owned(),
+        binding: proven.to_string(),
+        age_s,
+        ask: pairs,
+        held: Vec::new(),
+    }
 }
 
 fn thumbprint(asking: &Asking<'_>) -> Option<String> {

@@ -120,4 +120,7 @@ pub struct Context {
     pub age_s: i64,
     /// `target#action`, sorted.
     pub ask: Vec<String>,
+    /// The same, of what the job's live tasks held; absent: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<String>,
 }

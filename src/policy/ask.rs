@@ -33,11 +33,13 @@ pub enum What {
 
 /// What is known of the moment of the ask, beside the workload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Circumstances {
+pub struct Circumstances<'a> {
     /// What was proven: `Dpop` when a checked proof came.
     pub proven: BindingKind,
     /// Seconds since the evidence's `iat`.
     pub evidence_age_s: i64,
+    /// What the live tasks of the same job hold already: `target#action`, sorted, each once.
+    pub held: &'a [String],
 }
 
 /// Default deny; any evaluation error is a deny (law L4).

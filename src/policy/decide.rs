@@ -23,14 +23,14 @@ use super::{
 type Permit = Arc<str>;
 
 impl Policy {
-    pub fn decide(&self, workload: &Workload, ask: &Ask, circumstances: Circumstances) -> Decision {
+    pub fn decide(&self, workload: &Workload, ask: &Ask, circumstances: Circumstances<'_>) -> Decision {
         match self.judge(workload, ask, circumstances) {
             Ok(grant) => Decision::Permit(grant),
             Err(denied) => Decision::Deny(denied),
         }
     }
 
-    fn judge(&self, workload: &Workload, ask: &Ask, circumstances: Circumstances) -> Result<Grant, Denied> {
+    fn judge(&self, workload: &Workload, ask: &Ask, circumstances: Circumstances<'_>) -> Result<Grant, Denied> {
         let template = self.bundle.templates.get(ask.template.as_str()).filter(|template| !template.disabled);
         let template = template.ok_or_else(|| Reason::NoMatch.into_denied())?;
         let resolved = match resolve(&self.bundle, template, ask, circumstances.proven) {
@@ -53,7 +53,7 @@ impl Policy {
         workload: &Workload,
         template: &Template,
         ask: &Ask,
-        circumstances: Circumstances,
+        circumstances: Circumstances<'_>,
         failed: Failed,
     ) -> Denied {
         let Failed { denied, asked, binding } = failed;
@@ -118,7 +118,7 @@ struct Question<'a> {
     workload: &'a Workload,
     template: &'a Template,
     ask: &'a Ask,
-    circumstances: Circumstances,
+    circumstances: Circumstances<'a>,
     binding: BindingKind,
     resolved: &'a Resolved,
 }

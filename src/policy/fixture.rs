@@ -67,8 +67,8 @@ pub(super) fn ask(template: &str) -> Ask {
     Ask { template: template.into(), what, ttl_s: None, ticket: None }
 }
 
-pub(super) fn with(proven: BindingKind) -> Circumstances {
-    Circumstances { proven, evidence_age_s: 3 }
+pub(super) fn with(proven: BindingKind) -> Circumstances<'static> {
+    Circumstances { proven, evidence_age_s: 3, held: &[] }
 }
 
 pub(super) fn decide(policy: &Policy, workload: &Workload, ask: &Ask, proven: BindingKind) -> Result<Grant, Denied> {

@@ -74,7 +74,7 @@ fn try_row(policy: &Policy, issuer: &Issuer, profile: &Profile, template: &Templ
     let workload = intake::read(issuer, profile, &claims).ok()?;
     let what = What::Credential { kind: Kind::Jwt, resource: None, actions: None };
     let ask = Ask { template: template.name.to_string(), what, ttl_s: None, ticket: None };
-    let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s: 0 };
+    let circumstances = Circumstances { proven: BindingKind::Bearer, evidence_age_s: 0, held: &[] };
     match policy.decide(&workload, &ask, circumstances) {
         Decision::Permit(grant) if grant.row_ttl().as_s() >= TTL_MIN_S => {
             Some(Sample { task: template.name.clone(), claims })

@@ -77,7 +77,11 @@ fn t_075_granted_is_a_subset_of_asked_granted_and_permitted() {
             let ask = Ask { template: "deploy".into(), what, ttl_s: None, ticket: None };
             let meant = if subset == 0 { granted } else { subset };
             let may = meant & !granted == 0 && meant & forbidden == 0;
-            match policy.decide(&workload, &ask, Circumstances { proven: BindingKind::Bearer, evidence_age_s: 0 }) {
+            match policy.decide(
+                &workload,
+                &ask,
+                Circumstances { proven: BindingKind::Bearer, evidence_age_s: 0, held: &[] },
+            ) {
                 Decision::Permit(grant) => {
                     let given: BTreeSet<&str> =
                         grant.target().unwrap().actions.iter().map(|action| &**action).collect();
