@@ -199,7 +199,17 @@ mod tests {
 
     fn rule(at: &str, kind: ClaimType) -> ClaimRule {
         let at = at.to_owned();
-        ClaimRule { at, kind, required: false, revocable: false, segment: None, fold: false, mutable: false, id: None }
+        ClaimRule {
+            at,
+            kind,
+            required: false,
+            revocable: false,
+            segment: None,
+            fold: false,
+            mutable: false,
+            id: None,
+            one_of: Vec::new(),
+        }
     }
 
     fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {

@@ -150,8 +150,8 @@ mod tests {
     const B: &str = "https://b.example";
 
     fn found(pairs: &[(&str, &str)]) -> Result<Source, String> {
-        let machine = Machine::default();
-        let around = Surroundings { vars: &Vars::given(pairs), machine: &machine, audience: Some(B) };
+        let (vars, machine) = (Vars::given(pairs), Machine::default());
+        let around = Surroundings { vars: &vars, machine: &machine, audience: Some(B) };
         find(None, &around).map_err(|failure| {
             assert_eq!(failure.exit(), 4);
             failure.text("error")

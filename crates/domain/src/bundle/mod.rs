@@ -16,7 +16,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -130,6 +130,8 @@ pub struct Target {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: BTreeSet<Action>,
+    /// Those that change nothing; every other writes.
+    pub reads: BTreeSet<Action>,
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
@@ -234,6 +236,8 @@ pub struct ClaimRule {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    pub one_of: Vec<String>,
 }
 
 /// Which claims say what a lint asks about.

@@ -88,6 +88,9 @@ pub struct TargetTable {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: Vec<String>,
+    /// Of `actions`, those that change nothing.
+    #[serde(default)]
+    pub reads: Vec<String>,
     pub max_ttl: Option<Span>,
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
@@ -204,6 +207,9 @@ pub struct ClaimTable {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    #[serde(default)]
+    pub one_of: Vec<String>,
 }
 
 /// Which claims say what a lint asks about.
