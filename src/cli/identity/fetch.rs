@@ -168,7 +168,8 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(seen).unwrap()
         };
-        tokio::join!(Source::Metadata(server).fetch("https://b.example/x", &Vars::given(&[])), serve)
+        let vars = Vars::given(&[]);
+        tokio::join!(Source::Metadata(server).fetch("https://b.example/x", &vars), serve)
     }
 
     #[tokio::test]
@@ -216,7 +217,7 @@ mod tests {
         let asked = fs::read_to_string(dir.path().join("asked")).unwrap();
         assert_eq!(
             asked,
-            "oidc\nrequest-token\n--lifetime\n300\n--claim\norganization_id,pipeline_id\n--audience\nhttps://b.example\n"
+            "oidc\nrequest-token\n--lifetime\n300\n--claim\norganization_id\n--claim\npipeline_id\n--audience\nhttps://b.example\n"
         );
     }
 

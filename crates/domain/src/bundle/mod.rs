@@ -249,6 +249,8 @@ pub struct Roles {
     pub protected: Vec<String>,
     /// Which phase of a run this is; the phase that only plans is `untrusted`.
     pub phase: Vec<String>,
+    /// Claims that name code by a ref, with the claim that says its commit.
+    pub moving: BTreeMap<String, String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.

@@ -222,6 +222,8 @@ pub struct LintTable {
     pub protected: Vec<String>,
     #[serde(default)]
     pub phase: Vec<String>,
+    #[serde(default)]
+    pub moving: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -3,6 +3,8 @@
 
 mod reach;
 mod refuse;
+#[cfg(test)]
+mod refuse_tests;
 mod rules;
 mod useless;
 
@@ -10,7 +12,7 @@ pub use reach::{Cut, Reach, Why};
 pub(super) use refuse::refusals;
 pub use rules::{LINTS, LintRow, Rule};
 
-use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Row, Target, Template};
+use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
@@ -169,11 +171,32 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
         let help = format!("name one of `{}`", profile.principal.join("`, `"));
         lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
     }
+    lints.extend(moving_ref(profile, row, at()));
     for Cut { claim, value, why } in Reach::of(row, issuer, profile).cut {
         // Where nothing is left the bundle does not load.
         let what = format!("`{claim} = {value}` never matches: {}", why.text(&claim));
         lints.push(lint(Rule::ValueNeverMatches, at(), what, Some("remove the value")));
     }
+}
+
+/// Code named by a branch or a tag: whoever can move that runs what they like.
+fn moving_ref(profile: &Profile, row: &Row, at: String) -> Option<Lint> {
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let pinned = |value: &ClaimValue| match value {
+        ClaimValue::String(text) => text.rsplit_once('@').is_some_and(|(_, commit)| is_commit(commit)),
+        _ => false,
+    };
+    if profile.lint.protected.iter().any(|name| row.claims.contains_key(name)) {
+        return None;
+    }
+    let moves = |(name, commit): &(&String, &String)| {
+        let values = row.claims.get(*name);
+        values.is_some_and(|values| !values.iter().all(pinned)) && !row.claims.contains_key(*commit)
+    };
+    let (name, commit) = profile.lint.moving.iter().find(moves)?;
+    let guards: Vec<_> = profile.lint.protected.iter().map(|name| format!(" or `{name} = true`")).collect();
+    let help = format!("add `{commit}`{}", guards.concat());
+    Some(lint(Rule::MovingRef, at, format!("`{name}` names code by a ref that can be moved"), Some(&help)))
 }
 
 fn at_row(template: &Template, row: &Row) -> String {
@@ -240,30 +263,40 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_can_never_match() {
-        for (with, part) in [
-            ("event_name = \"pull_request_target\"", "the profile refuses"),
-            ("event_name = \"pull_request\"", "unreviewed code"),
-            ("repository_owner_id = \"0005\"", "pins another"),
-        ] {
-            let said = said(&shop(
-                "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
-                &format!("{with} }}\n\n[task"),
-            ));
-            assert!(
-                said.contains("task.deploy-prod.allow.shop-main: can never match") && said.contains(part),
-                "{said}"
-            );
-        }
+    fn a_value_that_can_never_match_beside_one_that_can() {
+        let row = "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task";
+        let with = |more: &str| said(&shop(row, &row.replacen("environment", &format!("{more}, environment"), 1)));
+        let both = with("event_name = [\"push\", \"pull_request\", \"workflow_run\"]");
+        assert!(
+            both.contains("`event_name = pull_request` never matches: such evidence speaks for unreviewed"),
+            "{both}"
+        );
+        assert!(both.contains("`event_name = workflow_run` never matches: the profile refuses"), "{both}");
+        assert_eq!(both.matches("[value-never-matches]").count(), 2, "{both}");
+        let mr = with("ref_type = [\"branch\", \"mr\"]");
+        assert!(mr.contains("`ref_type = mr` never matches: the platform sends no such `ref_type`"), "{mr}");
     }
 
     #[test]
     fn a_row_of_what_can_change_hands() {
-        let said = said(&shop(
-            "{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
-            "{ repository = \"shop/shop\" }\n\n[task",
-        ));
-        assert!(said.contains("can change hands"), "{said}");
+        let row = "repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\"";
+        let said = said(&shop(row, "ref = \"refs/heads/main\", environment = \"production\""));
+        assert!(said.contains("can change hands [changes-hands]"), "{said}");
+    }
+
+    #[test]
+    fn t_067_a_workflow_that_is_named_by_a_branch() {
+        let row = "environment = \"production\" }\n\n[task";
+        let with = |more: &str| said(&shop(row, &format!("{more}, {row}")));
+        let path = "acme/ci/.github/workflows/deploy.yml";
+        let moved = with(&format!("job_workflow_ref = \"{path}@refs/heads/main\""));
+        assert!(moved.contains("`job_workflow_ref` names code by a ref that can be moved [moving-ref]"), "{moved}");
+        assert!(moved.contains("add `job_workflow_sha` or `ref_protected = true`"), "{moved}");
+        let commit = "0123456789012345678901234567890123456789";
+        assert_eq!(with(&format!("job_workflow_ref = \"{path}@{commit}\"")), "");
+        for guard in [&format!("job_workflow_sha = \"{commit}\"") as &str, "ref_protected = true"] {
+            assert_eq!(with(&format!("job_workflow_ref = \"{path}@refs/tags/v1\", {guard}")), "");
+        }
     }
 
     #[test]
