@@ -23,6 +23,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use dayfly_domain::Span;
 use tokio::sync::mpsc;
 
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
@@ -67,6 +68,7 @@ pub struct Shared {
     policy: ArcSwap<Policy>,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
+    review_grace: Span,
     /// Loads of the bundle take turns.
     loading: Arc<tokio::sync::Mutex<()>>,
     queue: mpsc::Sender<group::Group>,

@@ -18,6 +18,7 @@ use dayfly_domain::{
 };
 
 use super::{
+    lapse::Lapsed,
     mention::Mentioned,
     names::{RUN, Type},
     row, schema,
@@ -37,6 +38,7 @@ pub struct Policy {
     /// Slices for row-level rights, by built-in action.
     pub(super) rights: BTreeMap<&'static str, Slice>,
     pub(super) authorizer: Authorizer,
+    pub(super) lapsed: Lapsed,
 }
 
 /// The policies that can match one kind of question, and the entities they may look at.
@@ -71,9 +73,16 @@ impl Policy {
         let rights = BROKER_ACTIONS.into_iter().map(|action| Ok((action, rights_slice(&bundle, action, &written)?)));
         let rights = rights.collect::<Result<_, Box<dyn std::error::Error>>>();
         match (run, rights) {
-            (Ok(run), Ok(rights)) => {
-                Ok(Self { bundle, schema, rows, written, run, rights, authorizer: Authorizer::new() })
-            }
+            (Ok(run), Ok(rights)) => Ok(Self {
+                bundle,
+                schema,
+                rows,
+                written,
+                run,
+                rights,
+                authorizer: Authorizer::new(),
+                lapsed: Lapsed::default(),
+            }),
             (Err(error), _) | (_, Err(error)) => Err(vec![Problem::new("bundle", "policies", error.to_string())]),
         }
     }

@@ -72,7 +72,7 @@ impl Policy {
         let issuer = self.issuer_of(question.workload).ok_or_else(|| Reason::NoMatch.into_denied())?;
         let workload = workload_entity(question.workload, issuer, &slice.mentioned)?;
         let response = self.ask_cedar(slice, policies, workload, question).map_err(failed)?;
-        outcome(slice, &response, question.resolved.ttl_s)
+        self.outcome(slice, &response, question.resolved.ttl_s)
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
@@ -109,6 +109,37 @@ impl Policy {
         let request = Request::new(workload.uid(), Type::Action.uid(RUN), resource, context, None)?;
         let entities = slice.entities.clone().upsert_entities([workload], None)?;
         Ok(self.authorizer.is_authorized(&request, policies, &entities))
+    }
+
+    /// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
+    /// (t_178_a_forbid_that_errs_denies).
+    fn outcome(&self, slice: &Slice, response: &Response, ttl_s: u32) -> Result<Permit, Denied> {
+        let errors: Vec<_> = response.diagnostics().errors().map(ToString::to_string).collect();
+        if !errors.is_empty() {
+            return Err(policy_error(errors.join("; ")));
+        }
+        let ids: Vec<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
+        match response.decision() {
+            CedarDecision::Deny if ids.is_empty() => Err(Reason::NoMatch.into_denied()),
+            CedarDecision::Deny => {
+                let mut policies: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+                policies.sort();
+                Err(Denied { policies, ..Reason::Forbidden.into_denied() })
+            }
+            CedarDecision::Allow => {
+                let given = |id: &str| slice.permits.get(id).map_or(0, |ttl| ttl.as_s().min(ttl_s));
+                let applied = slice.permits.keys().filter(|id| ids.contains(&&***id));
+                let (lapsed, live): (Vec<_>, Vec<_>) = applied.partition(|id| self.is_lapsed(id));
+                if live.is_empty() && !lapsed.is_empty() {
+                    return Err(self.denied_by_lapse(lapsed.into_iter().map(ToString::to_string).collect()));
+                }
+                let best = live.into_iter().max_by(|a, b| {
+                    // Of two that give as much, the one whose id comes first.
+                    given(a).cmp(&given(b)).then_with(|| b.cmp(a))
+                });
+                best.cloned().ok_or_else(|| policy_error("a permit of no template applied".into()))
+            }
+        }
     }
 }
 
@@ -182,32 +213,6 @@ fn expression(value: &ClaimValue) -> RestrictedExpression {
         ClaimValue::Long(value) => RestrictedExpression::new_long(*value),
         ClaimValue::Set(texts) => {
             RestrictedExpression::new_set(texts.iter().cloned().map(RestrictedExpression::new_string))
-        }
-    }
-}
-
-/// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
-/// (t_178_a_forbid_that_errs_denies).
-fn outcome(slice: &Slice, response: &Response, ttl_s: u32) -> Result<Permit, Denied> {
-    let errors: Vec<_> = response.diagnostics().errors().map(ToString::to_string).collect();
-    if !errors.is_empty() {
-        return Err(policy_error(errors.join("; ")));
-    }
-    let ids: Vec<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-    match response.decision() {
-        CedarDecision::Deny if ids.is_empty() => Err(Reason::NoMatch.into_denied()),
-        CedarDecision::Deny => {
-            let mut policies: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-            policies.sort();
-            Err(Denied { policies, ..Reason::Forbidden.into_denied() })
-        }
-        CedarDecision::Allow => {
-            let given = |id: &str| slice.permits.get(id).map_or(0, |ttl| ttl.as_s().min(ttl_s));
-            let best = slice.permits.keys().filter(|id| ids.contains(&&***id)).max_by(|a, b| {
-                // Of two that give as much, the one whose id comes first.
-                given(a).cmp(&given(b)).then_with(|| b.cmp(a))
-            });
-            best.cloned().ok_or_else(|| policy_error("a permit of no template applied".into()))
         }
     }
 }

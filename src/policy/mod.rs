@@ -8,6 +8,7 @@ mod compile;
 mod decide;
 #[cfg(test)]
 mod fixture;
+mod lapse;
 mod mention;
 mod names;
 mod reach;
