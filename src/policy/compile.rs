@@ -18,7 +18,7 @@ use dayfly_domain::{
 };
 
 use super::{
-    mention::Mentioned,
+    mention::{Mentioned, reads_context},
     names::{RUN, Type},
     row, schema,
     written::{self, Role, Written},
@@ -48,6 +48,8 @@ pub(super) struct Slice {
     pub entities: Entities,
     /// What of a workload they can look at.
     pub mentioned: Mentioned,
+    /// A policy looks at what the job holds.
+    pub reads_held: bool,
     /// The longest life that each permit gives, by id.
     pub permits: BTreeMap<Arc<str>, Span>,
 }
@@ -213,7 +215,8 @@ fn slice(bundle: &Bundle, policies: Vec<Cedar>, mut seen: Vec<EntityUid>, permit
     let permitting = policies.iter().filter(|policy| policy.effect() == Effect::Permit).cloned();
     let entitling = PolicySet::from_policies(permitting)?;
     let mentioned = Mentioned::by(policies.iter());
-    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, mentioned, permits })
+    let reads_held = policies.iter().any(|policy| reads_context(policy, &["held", "held_tags"]));
+    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, mentioned, reads_held, permits })
 }
 
 /// Whether the policy's scope leaves room for `run` of this template.

@@ -1,14 +1,17 @@
 //! One question per exchange: may this workload run this template? Default deny; a forbid that
 //! matches denies, and so does any error (law L4).
 
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use cedar_policy::{
     Context, Decision as CedarDecision, Entity, EntityUid, PolicySet, Request, Response, RestrictedExpression,
 };
 use dayfly_domain::{
     BindingKind, ClaimType, ClaimValue, Reason, Workload,
-    bundle::{Issuer, IssuerKind, Template},
+    bundle::{Bundle, Issuer, IssuerKind, Template},
 };
 
 use super::{
@@ -38,7 +41,8 @@ impl Policy {
             Err(failed) => return Err(self.told(workload, template, ask, circumstances, failed)),
         };
         let binding = circumstances.proven;
-        let question = Question { workload, template, ask, circumstances, binding, resolved: &resolved };
+        let question =
+            Question { bundle: &self.bundle, workload, template, ask, circumstances, binding, resolved: &resolved };
         let slice = self.slice(template)?;
         let row = self.permitted(slice, &slice.policies, &question)?;
         let row_ttl = slice.permits.get(&row).copied();
@@ -58,7 +62,7 @@ impl Policy {
     ) -> Denied {
         let Failed { denied, asked, binding } = failed;
         let resolved = &asked.map_or_else(|| whole(template), |asked| *asked);
-        let question = Question { workload, template, ask, circumstances, binding, resolved };
+        let question = Question { bundle: &self.bundle, workload, template, ask, circumstances, binding, resolved };
         let entitled = self.slice(template).and_then(|slice| self.permitted(slice, &slice.entitling, &question));
         entitled.err().unwrap_or(denied)
     }
@@ -90,6 +94,11 @@ impl Policy {
         (i64::from(resolved.ttl_s), pairs.collect())
     }
 
+    /// Whether a policy that decides on this template looks at what the job holds.
+    pub fn reads_held(&self, template: &str) -> bool {
+        self.run.get(template).is_some_and(|slice| slice.reads_held)
+    }
+
     /// The issuer, while it may vouch for workloads.
     pub(super) fn issuer_of(&self, workload: &Workload) -> Option<&Issuer> {
         let issuer = self.bundle.issuers.get(&workload.issuer)?;
@@ -115,6 +124,7 @@ impl Policy {
 type BoxError = Box<dyn std::error::Error>;
 
 struct Question<'a> {
+    bundle: &'a Bundle,
     workload: &'a Workload,
     template: &'a Template,
     ask: &'a Ask,
@@ -128,16 +138,32 @@ impl Question<'_> {
     fn context(&self) -> Result<Context, BoxError> {
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let asked = self.resolved.asked.iter().map(|(target, action)| text(&format!("{target}#{action}")));
+        let held = self.circumstances.held;
         let mut pairs = vec![
             ("ttl".to_owned(), RestrictedExpression::new_long(self.resolved.ttl_s.into())),
             ("kind".to_owned(), text(self.resolved.kind)),
             ("binding".to_owned(), text(self.binding.as_str())),
             ("age_s".to_owned(), RestrictedExpression::new_long(self.circumstances.evidence_age_s)),
             ("ask".to_owned(), RestrictedExpression::new_set(asked)),
+            ("ask_tags".to_owned(), self.tags(self.resolved.asked.iter().map(|(target, _)| target.as_str()))),
+            ("held".to_owned(), RestrictedExpression::new_set(held.iter().map(|held| text(held)))),
+            ("held_tags".to_owned(), self.tags(held.iter().map(|held| target_of(held)))),
         ];
         pairs.extend(self.ask.ticket.as_deref().map(|ticket| ("ticket".to_owned(), text(ticket))));
         Ok(Context::from_pairs(pairs)?)
     }
+
+    /// The tags of targets, by name.
+    fn tags<'a>(&self, targets: impl Iterator<Item = &'a str>) -> RestrictedExpression {
+        let tags: BTreeSet<_> =
+            targets.filter_map(|name| self.bundle.targets.get(name)).flat_map(|at| &at.tags).collect();
+        RestrictedExpression::new_set(tags.into_iter().map(|tag| RestrictedExpression::new_string(tag.to_string())))
+    }
+}
+
+/// Of `target#action`: neither has a `#` in it.
+fn target_of(held: &str) -> &str {
+    held.split_once('#').map_or(held, |(target, _)| target)
 }
 
 /// The workload as a slice's policies see it: of its claims those that they name. A claim that its issuer no longer declares is not seen; one of
@@ -225,6 +251,7 @@ fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_tt
         row_ttl,
         deadline: template.deadline,
         per_job: template.per_job,
+        keys_per_job: template.keys_per_job,
         ticket: ask.ticket.clone(),
     }
 }

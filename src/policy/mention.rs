@@ -82,6 +82,30 @@ impl Mentioned {
     }
 }
 
+/// Whether a policy looks at one of these members of the context; also where it uses the context
+/// as a whole, or cannot be looked through.
+pub(super) fn reads_context(policy: &Cedar, members: &[&str]) -> bool {
+    let json = policy.to_json().ok();
+    json.as_ref().and_then(|json| json.get("conditions")).is_none_or(|conditions| looks_at(conditions, members))
+}
+
+fn looks_at(node: &Value, members: &[&str]) -> bool {
+    match node {
+        Value::Object(parts) => parts.iter().any(|(name, value)| match access(name, value) {
+            Some((left, attribute)) if is_context(left) => members.contains(&attribute),
+            Some((left, _)) => looks_at(left, members),
+            None if name == "Value" => false,
+            None => name == "Var" && value == "context" || looks_at(value, members),
+        }),
+        Value::Array(nodes) => nodes.iter().any(|node| looks_at(node, members)),
+        _ => false,
+    }
+}
+
+fn is_context(node: &Value) -> bool {
+    node.get("Var").is_some_and(|var| var == "context")
+}
+
 /// The two expressions that name an attribute, in Cedar's JSON.
 fn access<'a>(operator: &str, operands: &'a Value) -> Option<(&'a Value, &'a str)> {
     let operands: &Map<String, Value> = operands.as_object().filter(|_| matches!(operator, "." | "has"))?;
