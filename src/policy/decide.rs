@@ -10,16 +10,16 @@ use cedar_policy::{
     Context, Decision as CedarDecision, Entity, EntityUid, PolicySet, Request, Response, RestrictedExpression,
 };
 use dayfly_domain::{
-    BindingKind, ClaimType, ClaimValue, Reason, Workload,
+    BindingKind, ClaimType, ClaimValue, Reason, Span, Workload,
     bundle::{Bundle, Issuer, IssuerKind, Template},
 };
 
 use super::{
     Ask, Circumstances, Decision, Denied, Grant, Policy,
-    compile::Slice,
     mention::Mentioned,
     names::{RUN, Type},
     resolve::{Failed, Resolved, resolve, whole},
+    slice::RunSlice,
 };
 
 /// The id of the permit that decides.
@@ -44,7 +44,7 @@ impl Policy {
         let question =
             Question { bundle: &self.bundle, workload, template, ask, circumstances, binding, resolved: &resolved };
         let slice = self.slice(template)?;
-        let row = self.permitted(slice, &slice.policies, &question)?;
+        let row = self.permitted(slice, &slice.written, &question)?;
         let row_ttl = slice.permits.get(&row).copied();
         Ok(grant(template, ask, resolved, row, row_ttl.unwrap_or(template.ttl)))
     }
@@ -67,16 +67,26 @@ impl Policy {
         entitled.err().unwrap_or(denied)
     }
 
-    fn slice(&self, template: &Template) -> Result<&Slice, Denied> {
+    fn slice(&self, template: &Template) -> Result<&RunSlice, Denied> {
         self.run.get(&template.name).ok_or_else(|| Reason::NoMatch.into_denied())
     }
 
-    /// The deciding permit out of `policies`, or why there is none.
-    fn permitted(&self, slice: &Slice, policies: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
+    /// The deciding permit out of the rows that can match and `written`, or why there is none. They
+    /// are asked apart: a permit applies, or a forbid does, whatever stands beside it.
+    fn permitted(&self, slice: &RunSlice, written: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
         let issuer = self.issuer_of(question.workload).ok_or_else(|| Reason::NoMatch.into_denied())?;
         let workload = workload_entity(question.workload, issuer, &slice.mentioned)?;
-        let response = self.ask_cedar(slice, policies, workload, question).map_err(failed)?;
-        outcome(slice, &response, question.resolved.ttl_s)
+        let uid = workload.uid();
+        let entities =
+            slice.entities.clone().upsert_entities([workload], None).map_err(|error| failed(error.into()))?;
+        let request = question.request(uid).map_err(failed)?;
+        let mut outcome = Outcome::default();
+        for rows in slice.rows.candidates(question.workload) {
+            let rows = rows.as_ref().map_err(|error| policy_error(error.to_string()))?;
+            outcome.add(&self.authorizer.is_authorized(&request, rows, &entities));
+        }
+        outcome.add(&self.authorizer.is_authorized(&request, written, &entities));
+        outcome.permit(&slice.permits, question.resolved.ttl_s)
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
@@ -105,20 +115,6 @@ impl Policy {
         let vouches = !issuer.disabled && issuer.kind == IssuerKind::Workload && issuer.profile == workload.profile;
         vouches.then_some(issuer)
     }
-
-    fn ask_cedar(
-        &self,
-        slice: &Slice,
-        policies: &PolicySet,
-        workload: Entity,
-        question: &Question<'_>,
-    ) -> Result<Response, BoxError> {
-        let resource = Type::Template.uid(&question.template.name);
-        let context = question.context()?;
-        let request = Request::new(workload.uid(), Type::Action.uid(RUN), resource, context, None)?;
-        let entities = slice.entities.clone().upsert_entities([workload], None)?;
-        Ok(self.authorizer.is_authorized(&request, policies, &entities))
-    }
 }
 
 type BoxError = Box<dyn std::error::Error>;
@@ -134,6 +130,11 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
+    fn request(&self, workload: EntityUid) -> Result<Request, BoxError> {
+        let resource = Type::Template.uid(&self.template.name);
+        Ok(Request::new(workload, Type::Action.uid(RUN), resource, self.context()?, None)?)
+    }
+
     /// The context of `run`: policies.md section 4.
     fn context(&self) -> Result<Context, BoxError> {
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
@@ -212,33 +213,50 @@ fn expression(value: &ClaimValue) -> RestrictedExpression {
     }
 }
 
-/// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
-/// (t_178_a_forbid_that_errs_denies).
-fn outcome(slice: &Slice, response: &Response, ttl_s: u32) -> Result<Permit, Denied> {
-    let errors: Vec<_> = response.diagnostics().errors().map(ToString::to_string).collect();
-    if !errors.is_empty() {
-        return Err(policy_error(errors.join("; ")));
-    }
-    let ids: Vec<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-    match response.decision() {
-        CedarDecision::Deny if ids.is_empty() => Err(Reason::NoMatch.into_denied()),
-        CedarDecision::Deny => {
-            let mut policies: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-            policies.sort();
-            Err(Denied { policies, ..Reason::Forbidden.into_denied() })
+/// What all policies that were asked say together.
+#[derive(Debug, Default)]
+struct Outcome {
+    permits: Vec<String>,
+    forbids: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, response: &Response) {
+        let diagnostics = response.diagnostics();
+        self.errors.extend(diagnostics.errors().map(ToString::to_string));
+        let ids = diagnostics.reason().map(ToString::to_string);
+        match response.decision() {
+            CedarDecision::Allow => self.permits.extend(ids),
+            CedarDecision::Deny => self.forbids.extend(ids),
         }
-        CedarDecision::Allow => {
-            let given = |id: &str| slice.permits.get(id).map_or(0, |ttl| ttl.as_s().min(ttl_s));
-            let best = slice.permits.keys().filter(|id| ids.contains(&&***id)).max_by(|a, b| {
-                // Of two that give as much, the one whose id comes first.
-                given(a).cmp(&given(b)).then_with(|| b.cmp(a))
-            });
-            best.cloned().ok_or_else(|| policy_error("a permit of no template applied".into()))
+    }
+
+    /// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
+    /// (t_178_a_forbid_that_errs_denies).
+    fn permit(mut self, given: &HashMap<Permit, Span>, ttl_s: u32) -> Result<Permit, Denied> {
+        if !self.errors.is_empty() {
+            return Err(policy_error(self.errors.join("; ")));
+        }
+        if !self.forbids.is_empty() {
+            self.forbids.sort();
+            return Err(Denied { policies: self.forbids, ..Reason::Forbidden.into_denied() });
+        }
+        let applying = self.permits.iter().filter_map(|id| given.get_key_value(id.as_str()));
+        let best = applying.max_by(|(a, longest_a), (b, longest_b)| {
+            let given = |longest: &Span| longest.as_s().min(ttl_s);
+            // Of two that give as much, the one whose id comes first.
+            given(longest_a).cmp(&given(longest_b)).then_with(|| b.cmp(a))
+        });
+        match best {
+            Some((id, _)) => Ok(id.clone()),
+            None if self.permits.is_empty() => Err(Reason::NoMatch.into_denied()),
+            None => Err(policy_error("a permit of no template applied".into())),
         }
     }
 }
 
-fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_ttl: dayfly_domain::Span) -> Grant {
+fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_ttl: Span) -> Grant {
     Grant {
         template: template.name.clone(),
         purpose: template.purpose.as_str().into(),

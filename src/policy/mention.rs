@@ -29,6 +29,12 @@ impl Mentioned {
         mentioned
     }
 
+    /// And these claims, which rows name.
+    pub fn and(mut self, claims: impl Iterator<Item = String>) -> Self {
+        self.names.extend(claims);
+        self
+    }
+
     /// All there is, whatever policies name.
     #[cfg(test)]
     pub fn everything() -> Self {
