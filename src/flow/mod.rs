@@ -3,11 +3,13 @@
 
 mod bundle;
 mod commit;
+mod conflict;
 mod end;
 mod group;
 mod introspect;
 mod issue;
 mod load;
+mod moment;
 mod possession;
 mod read;
 mod refuse;
