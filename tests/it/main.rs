@@ -41,6 +41,7 @@ mod secrets;
 mod served;
 mod servers;
 mod startable;
+mod starter;
 mod swaps;
 mod tampering;
 mod thin_path;
