@@ -9,6 +9,8 @@ mod decide;
 #[cfg(test)]
 mod fixture;
 mod lapse;
+#[cfg(test)]
+mod lint_tests;
 mod mention;
 mod names;
 mod reach;
