@@ -5,6 +5,7 @@ mod archive;
 mod bundle;
 mod commit;
 mod end;
+mod follow;
 mod group;
 mod introspect;
 mod issue;
@@ -70,6 +71,8 @@ pub struct Shared {
     /// Bundles of earlier that were asked for.
     held: archive::Held,
     source: Arc<dyn BundleSource>,
+    /// Where the source lay when it was last read.
+    followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
     /// Loads of the bundle take turns.
     loading: Arc<tokio::sync::Mutex<()>>,

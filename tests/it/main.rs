@@ -23,6 +23,7 @@ mod durable;
 mod ends;
 mod evidence;
 mod folders;
+mod follow;
 mod foreign;
 mod foreign_client;
 mod grants;
