@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::{
     ClaimType, ClaimValue, Claims, Reason, Workload,
     bundle::{ClaimMatch, ClaimRule, Issuer, Profile, Segment},
+    spiffe::SpiffeId,
 };
 use ring::digest;
 use serde_json::{Map, Value};
@@ -133,14 +134,15 @@ fn principal(issuer: &Issuer, profile: &Profile, claims: &Claims) -> Result<Arc<
         let seen = claims.get(claim).ok_or_else(|| refused(claim, "is missing"))?;
         let how = issuer.claims.get(claim).and_then(|rule| rule.segment);
         name.push('/');
-        name.push_str(&segment(claim, &seen.to_string(), how)?);
+        name.push_str(&segment(claim, &seen.to_string(), how, issuer.trust_domain())?);
     }
     Ok(name.into())
 }
 
 /// A segment outside `[A-Za-z0-9._-]` refuses the token: it is never escaped (T-125).
-fn segment(claim: &str, text: &str, how: Option<Segment>) -> Result<String, ClaimRefusal> {
+fn segment(claim: &str, text: &str, how: Option<Segment>, domain: Option<&str>) -> Result<String, ClaimRefusal> {
     let text = match how {
+        Some(Segment::SpiffePath) => return spiffe_path(claim, text, domain),
         Some(Segment::Hash128) => return Ok(hash128(text)),
         Some(Segment::StripBraces) => text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text),
         None => text,
@@ -150,6 +152,16 @@ fn segment(claim: &str, text: &str, how: Option<Segment>) -> Result<String, Clai
         return Err(refused(claim, "cannot stand in a principal"));
     }
     Ok(text.to_owned())
+}
+
+/// The path of an ID in the issuer's own trust domain, whose letters are those of a principal.
+// SECURITY: `a_path_that_says_untrusted_is_refused`: it would be the name of another workload.
+fn spiffe_path(claim: &str, text: &str, domain: Option<&str>) -> Result<String, ClaimRefusal> {
+    let id = SpiffeId::parse(text).filter(|id| Some(id.trust_domain()) == domain);
+    match id.map(|id| id.path()) {
+        Some(path) if path.rsplit('/').next() != Some("untrusted") => Ok(path.to_owned()),
+        _ => Err(refused(claim, "cannot stand in a principal")),
+    }
 }
 
 fn hash128(text: &str) -> String {
@@ -242,11 +254,11 @@ mod tests {
     #[test]
     fn t_125_a_segment_is_refused_never_escaped() {
         for bad in ["../admin", "a/b", "*", "a,b", "%2f", "a\0b", "a\nb", ".", "..", "é", ""] {
-            assert!(segment("it", bad, None).is_err(), "{bad:?}");
+            assert!(segment("it", bad, None, None).is_err(), "{bad:?}");
         }
-        assert_eq!(segment("it", "{ab-1}", Some(Segment::StripBraces)).unwrap(), "ab-1");
-        assert!(segment("it", "{a/b}", Some(Segment::StripBraces)).is_err());
-        assert_eq!(segment("it", "any/thing at all", Some(Segment::Hash128)).unwrap().len(), 32);
+        assert_eq!(segment("it", "{ab-1}", Some(Segment::StripBraces), None).unwrap(), "ab-1");
+        assert!(segment("it", "{a/b}", Some(Segment::StripBraces), None).is_err());
+        assert_eq!(segment("it", "any/thing at all", Some(Segment::Hash128), None).unwrap().len(), 32);
     }
 
     #[test]

@@ -29,9 +29,10 @@ pub struct BundleEnv {
 pub const EXTRAS_MAX_BYTES: usize = 64 << 20;
 
 /// Profiles that come with the program, by the path they have in the fingerprint.
-const BUILTIN: [(&str, &str); 2] = [
+const BUILTIN: [(&str, &str); 3] = [
     ("builtin/profiles/github.toml", include_str!("../../policies/profiles/github.toml")),
     ("builtin/profiles/oidc.toml", include_str!("../../policies/profiles/oidc.toml")),
+    ("builtin/profiles/spiffe.toml", include_str!("../../policies/profiles/spiffe.toml")),
 ];
 
 /// Reads and checks a bundle: its `*.toml` and `*.cedar`, sorted or not. `read_extra` reads the

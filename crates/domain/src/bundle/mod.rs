@@ -26,7 +26,7 @@ use std::{
 use serde::Deserialize;
 use time::Date;
 
-use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
+use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies, spiffe};
 
 /// Longest life of what cannot be revoked, unless the target accepts more and says why.
 pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
@@ -111,6 +111,10 @@ pub enum KeySource {
     Discovery { ca_pem: Option<Arc<[u8]>>, allow_private: bool },
     /// A pinned JWK Set.
     Pinned { jwks: Arc<[u8]> },
+    /// A pinned SPIFFE trust bundle: its keys for JWT-SVIDs.
+    TrustBundle { bundle: Arc<[u8]> },
+    /// The same from a bundle endpoint of profile `https_web`.
+    BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
 }
 
 #[derive(Debug, Clone)]
@@ -243,6 +247,8 @@ pub enum Segment {
     /// First 16 bytes of SHA-256, hex.
     Hash128,
     StripBraces,
+    /// The path of a SPIFFE ID, segment by segment.
+    SpiffePath,
 }
 
 #[derive(Debug, Clone)]
@@ -269,6 +275,16 @@ pub enum Expect {
 pub struct CedarFile {
     pub path: String,
     pub text: String,
+}
+
+impl Issuer {
+    /// The SPIFFE trust domain whose JWT-SVIDs these are. Absent: tokens say by `iss` whose they are.
+    pub fn trust_domain(&self) -> Option<&str> {
+        match self.keys {
+            KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => self.url.strip_prefix(spiffe::SCHEME),
+            KeySource::Discovery { .. } | KeySource::Pinned { .. } => None,
+        }
+    }
 }
 
 impl Target {

@@ -74,6 +74,10 @@ pub struct IssuerTable {
 pub struct KeysTable {
     pub discovery: Option<bool>,
     pub jwks_file: Option<String>,
+    /// A SPIFFE trust bundle, in a file.
+    pub spiffe_bundle: Option<String>,
+    /// The same, at an `https_web` endpoint.
+    pub spiffe_bundle_url: Option<String>,
     pub ca_file: Option<String>,
     #[serde(default)]
     pub allow_private: bool,
@@ -282,9 +286,9 @@ impl Tables {
         let mut files = Vec::new();
         for (name, Placed { path, table }) in &self.issuers {
             let Some(keys) = &table.keys else { continue };
-            let one =
-                |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key == "jwks_file" };
+            let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key != "ca_file" };
             files.extend(keys.jwks_file.iter().map(|file| one("jwks_file", file)));
+            files.extend(keys.spiffe_bundle.iter().map(|file| one("spiffe_bundle", file)));
             files.extend(keys.ca_file.iter().map(|file| one("ca_file", file)));
         }
         files
@@ -299,7 +303,7 @@ pub struct Extra<'a> {
     pub at: String,
     /// As written.
     pub file: &'a str,
-    /// A JWK Set, otherwise PEM.
+    /// A JWK Set (a SPIFFE trust bundle is one), otherwise PEM.
     pub jwks: bool,
 }
 
