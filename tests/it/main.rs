@@ -40,6 +40,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod spiffe;
 mod startable;
 mod swaps;
 mod tampering;
