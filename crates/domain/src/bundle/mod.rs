@@ -4,6 +4,7 @@
 mod bundle_tests;
 mod check;
 mod claim;
+mod forms;
 mod issuers;
 mod lint;
 mod problem;
@@ -14,6 +15,7 @@ mod tasks;
 mod uri;
 
 pub use check::{Surroundings, check};
+pub use forms::UrlForm;
 pub use lint::{example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
@@ -189,6 +191,10 @@ pub struct Profile {
     pub name: Name,
     pub builtin: bool,
     pub url: Option<String>,
+    /// Other forms that the issuer's URL may have.
+    pub urls: Vec<UrlForm>,
+    /// Forms that only a server of one customer's own has: never shared.
+    pub own_urls: Vec<UrlForm>,
     pub algs: Vec<String>,
     pub typ: Vec<String>,
     /// Many customers behind one issuer URL: an issuer must pin one of `pin`.
@@ -196,10 +202,17 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
+    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    pub float_iat: bool,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
     pub refuse: Vec<Refusal>,
+    /// What must be so: evidence without it is refused.
+    pub require: Vec<Refusal>,
+    /// Claims that must be there and equal; otherwise `E-EVENT`.
+    pub same: Vec<Vec<String>>,
+    pub lint: Roles,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 
@@ -215,12 +228,57 @@ pub struct Refusal {
 
 #[derive(Debug, Clone)]
 pub struct ClaimRule {
-    /// RFC 6901 JSON pointer into the payload.
+    /// RFC 6901 JSON pointer into the payload. A `*` stands for every member of an object, and the
+    /// claim for what they have in common.
     pub at: String,
+    /// Where the same claim stood in older tokens. It is in one of these places, never in two.
+    pub formerly: Vec<String>,
+    /// All that the claim can be, each with the number that also stands for it; empty: anything.
+    pub words: BTreeMap<String, i64>,
     pub kind: ClaimType,
     pub required: bool,
     pub revocable: bool,
     pub segment: Option<Segment>,
+    /// Compared without regard to ASCII case: lower-cased here, in rows and in pins.
+    pub fold: bool,
+    /// A name or free text: it can be changed, or taken by someone else.
+    pub mutable: bool,
+    /// This is a name; the claim named here is the id that stays.
+    pub id: Option<String>,
+}
+
+impl ClaimRule {
+    /// A claim of this type and nothing else that is said of it.
+    pub fn of(kind: ClaimType) -> Self {
+        Self {
+            at: String::new(),
+            formerly: Vec::new(),
+            words: BTreeMap::new(),
+            kind,
+            required: false,
+            revocable: false,
+            segment: None,
+            fold: false,
+            mutable: false,
+            id: None,
+        }
+    }
+
+    /// All places where it may stand.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
+    }
+}
+
+/// Which claims say what a lint asks about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Which environment the job deploys to, where the platform guards who may say so.
+    pub environment: Vec<String>,
+    /// Booleans: `true` where the platform lets only some people change what runs.
+    pub protected: Vec<String>,
+    /// Which phase of a run this is; the phase that only plans is `untrusted`.
+    pub phase: Vec<String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.
@@ -278,6 +336,24 @@ impl Target {
             (Verifies::ExpOnly, None) => self.max_ttl.min(UNREVOCABLE_MAX_TTL),
             _ => self.max_ttl,
         }
+    }
+}
+
+impl Profile {
+    /// Whether an issuer of this profile may have that URL. A profile without a URL takes any.
+    pub fn is_at(&self, url: &str) -> bool {
+        let anywhere = self.url.is_none() && self.forms().next().is_none();
+        anywhere || self.url.as_deref() == Some(url) || self.forms().any(|form| form.fits(url))
+    }
+
+    /// Whether many customers share the issuer with that URL.
+    pub fn is_shared_at(&self, url: &str) -> bool {
+        let common = self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url));
+        self.shared && (common || !self.own_urls.iter().any(|form| form.fits(url)))
+    }
+
+    fn forms(&self) -> impl Iterator<Item = &UrlForm> {
+        self.urls.iter().chain(&self.own_urls)
     }
 }
 
