@@ -6,6 +6,7 @@
 
 mod claims;
 mod keys;
+mod place;
 mod proof;
 mod verifier;
 
@@ -153,6 +154,7 @@ impl<'a> Origin<'a> {
             algs: issuer.algs.clone(),
             typ: issuer.typ.clone(),
             max_age_s: Some(self.profile.max_age.as_s()),
+            float_iat: self.profile.float_iat,
             leeway_s: LEEWAY_S,
             max_ahead_s: MAX_AHEAD_S,
         };

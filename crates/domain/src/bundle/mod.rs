@@ -219,6 +219,8 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
+    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    pub float_iat: bool,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
@@ -243,8 +245,13 @@ pub struct Refusal {
 
 #[derive(Debug, Clone)]
 pub struct ClaimRule {
-    /// RFC 6901 JSON pointer into the payload.
+    /// RFC 6901 JSON pointer into the payload. A `*` stands for every member of an object, and the
+    /// claim for what they have in common.
     pub at: String,
+    /// Where the same claim stood in older tokens. It is in one of these places, never in two.
+    pub formerly: Vec<String>,
+    /// All that the claim can be, each with the number that also stands for it; empty: anything.
+    pub words: BTreeMap<String, i64>,
     pub kind: ClaimType,
     pub required: bool,
     pub revocable: bool,
@@ -255,6 +262,29 @@ pub struct ClaimRule {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+}
+
+impl ClaimRule {
+    /// A claim of this type and nothing else that is said of it.
+    pub fn of(kind: ClaimType) -> Self {
+        Self {
+            at: String::new(),
+            formerly: Vec::new(),
+            words: BTreeMap::new(),
+            kind,
+            required: false,
+            revocable: false,
+            segment: None,
+            fold: false,
+            mutable: false,
+            id: None,
+        }
+    }
+
+    /// All places where it may stand.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
+    }
 }
 
 /// Which claims say what a lint asks about.

@@ -170,6 +170,8 @@ pub struct ProfileTable {
     #[serde(default)]
     pub pin: Vec<String>,
     pub max_age: Option<Span>,
+    #[serde(default)]
+    pub float_iat: bool,
     pub principal: Vec<String>,
     #[serde(default)]
     pub job: Vec<String>,
@@ -193,6 +195,12 @@ pub struct ProfileTable {
 #[serde(deny_unknown_fields)]
 pub struct ClaimTable {
     pub at: String,
+    /// Where it stood in older tokens.
+    #[serde(default)]
+    pub formerly: Vec<String>,
+    /// All that it can be, each with the number that also stands for it.
+    #[serde(default)]
+    pub words: BTreeMap<String, i64>,
     #[serde(rename = "type")]
     pub kind: ClaimType,
     #[serde(default)]
