@@ -49,6 +49,7 @@ mod thin_path;
 mod threats;
 mod threats_doc;
 mod tidy;
+mod usage;
 mod verifiers;
 mod visibility;
 mod wire;
