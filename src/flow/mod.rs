@@ -16,6 +16,7 @@ mod refuse;
 mod start;
 mod swap;
 mod upkeep;
+mod usage;
 mod verifier;
 mod words;
 
@@ -45,6 +46,7 @@ pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back};
 pub use upkeep::Upkeep;
+pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
     Possession, Presented, Refused, Shown, Subject, TaskView,

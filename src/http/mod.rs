@@ -86,6 +86,7 @@ async fn serve(
         Route::EndLease => v1::end_lease(flow, request).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
+        Route::Entitlements => v1::entitlements(flow, &request.into_parts().0).await,
         Route::LoadBundle => operate::load(flow, context, request).await,
         Route::Keys => operate::keys(flow, &request.into_parts().0).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {

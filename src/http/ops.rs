@@ -43,6 +43,7 @@ fn over(
             | Route::Jwks
             | Route::Token
             | Route::Introspect
+            | Route::Entitlements
             | Route::Revoke
             | Route::Tasks
             | Route::Task

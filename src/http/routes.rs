@@ -20,6 +20,7 @@ pub enum Route {
     EndLease,
     Events,
     Event,
+    Entitlements,
     LoadBundle,
     Keys,
     Healthz,
@@ -168,6 +169,12 @@ pub const ROUTES: &[RouteRow] = &[
     ),
     get(Route::Events, "/v1/ledger", Who::Action("ledger:read"), "events, newest first"),
     get(Route::Event, "/v1/ledger/{id}", Who::Action("ledger:read"), "one event; a decision's id is its event's"),
+    get(
+        Route::Entitlements,
+        "/v1/entitlements",
+        Who::Action("ledger:read"),
+        "what each row of the bundle in force gives, and how often it was used; a token sees the templates of its own task's owner",
+    ),
     post(
         Route::LoadBundle,
         "/v1/bundle/load",

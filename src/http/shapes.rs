@@ -333,6 +333,24 @@ pub struct Event {
     pub details: Option<Details>,
 }
 
+/// An action on a target that a row of the bundle in force gives, and its use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entitlement {
+    pub template: String,
+    /// The row, or a permit written by hand.
+    pub row: String,
+    /// Who answers for the row.
+    pub owner: String,
+    pub target: String,
+    pub action: String,
+    /// Credentials issued with it since `counted_since`.
+    pub count: u64,
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<UnixMs>,
+    pub counted_since: UnixMs,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List<T> {
     pub items: Vec<T>,

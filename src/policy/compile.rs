@@ -106,6 +106,11 @@ impl Policy {
         self.rows.get(&row.id).cloned().unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
     }
 
+    /// Ids of what may let a workload run a template: its rows, and permits written by hand.
+    pub fn permits(&self, template: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys())
+    }
+
     /// Whether what was opened by these is still in the bundle and not disabled.
     pub fn survives(&self, issuer: &str, template: &str, row: &str, owner: &str) -> bool {
         let issuer_lives = self.bundle.issuers.get(issuer).is_some_and(|issuer| !issuer.disabled);

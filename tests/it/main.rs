@@ -50,6 +50,7 @@ mod thin_path;
 mod threats;
 mod threats_doc;
 mod tidy;
+mod usage;
 mod verifiers;
 mod visibility;
 mod wire;
