@@ -4,12 +4,14 @@
 mod archive;
 mod bundle;
 mod commit;
+mod conflict;
 mod end;
 mod follow;
 mod group;
 mod introspect;
 mod issue;
 mod load;
+mod moment;
 mod possession;
 mod read;
 mod refuse;

@@ -58,6 +58,11 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_denied_total", &["reason"], "refusals of known workloads, by reason code"),
     histogram("dayfly_end_propagation_seconds", &["channel"], "from an end to the moment a channel knows"),
     counter("dayfly_ended_total", &["cause"], "ends on the record, by cause"),
+    counter(
+        "dayfly_evidence_conflict_total",
+        &[],
+        "evidence or jobs that showed a second key: an alarm, whatever the number",
+    ),
     counter("dayfly_evidence_refused_total", &["reason"], "garbage and strangers, by reason code; they leave no event"),
     counter("dayfly_forged_or_lost_total", &[], "well-signed tokens without a lease: an alarm, whatever the number"),
     counter("dayfly_http_requests_total", &["route", "status"], "answers; a path that is no route is `none`"),

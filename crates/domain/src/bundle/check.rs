@@ -258,6 +258,20 @@ mod tests {
     }
 
     #[test]
+    fn tags_and_keys_per_job_are_checked() {
+        let with = |tags: &str, keys: &str| {
+            let text = SHOP.replacen("verifies    =", &format!("tags = {tags}\nverifies    ="), 1);
+            checked(&[&text.replacen("purpose   =", &format!("keys_per_job = {keys}\npurpose   ="), 1)])
+        };
+        let bundle = with("[\"pci\", \"data:eu\"]", "2").unwrap();
+        assert!(bundle.targets["shop-production"].tags.contains("pci") && bundle.targets["broker"].tags.is_empty());
+        assert_eq!(bundle.templates["deploy-prod"].keys_per_job, Some(2));
+        for (tags, keys) in [("[\"PCI\"]", "1"), ("[\"\"]", "1"), ("[\"a\", \"a\"]", "1"), ("[]", "0")] {
+            assert!(with(tags, keys).is_err(), "{tags} {keys}");
+        }
+    }
+
+    #[test]
     fn a_name_twice_names_both_files() {
         let said = said(&[SHOP, "format = 1\n[owner.team-shop]\n"]);
         assert!(

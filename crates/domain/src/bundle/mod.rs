@@ -155,6 +155,8 @@ pub struct Target {
     pub cache: Span,
     pub leeway: Span,
     pub accept_unrevocable: Option<String>,
+    /// Words that policies may speak of it by, spelt like actions.
+    pub tags: BTreeSet<Arc<str>>,
     pub verifiers: Vec<VerifierRow>,
     pub disabled: bool,
     /// The broker itself.
@@ -183,6 +185,8 @@ pub struct Template {
     pub review_by: Date,
     /// Live tasks of this template in one job.
     pub per_job: u32,
+    /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
+    pub keys_per_job: Option<u32>,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }

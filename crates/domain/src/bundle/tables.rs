@@ -1,7 +1,7 @@
 //! A bundle's text as it is written: the tables of many files, merged by name.
 //!
-//! Unknown keys are errors everywhere. Keys of later parts (`tags`, `explain`, `keys_per_job`,
-//! `grace`, `serves`) are read and typed, and nothing uses them yet.
+//! Unknown keys are errors everywhere. Keys of later parts (`explain`, `grace`, `serves`) are
+//! read and typed, and nothing uses them yet.
 
 use std::collections::BTreeMap;
 
@@ -96,7 +96,8 @@ pub struct TargetTable {
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
     pub accept_unrevocable: Option<String>,
-    pub tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub tags: Vec<String>,
     #[serde(default)]
     pub verifier: Vec<VerifierTable>,
     #[serde(default)]

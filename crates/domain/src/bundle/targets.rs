@@ -60,6 +60,7 @@ fn target(
     bad.for_each(|action| {
         found.add(place, "actions", format!("`{action}` is not an action: `[a-z0-9][a-z0-9:._-]{{0,63}}`"))
     });
+    check_tags(table, place, found);
     Target {
         name: name.clone(),
         uri: table.uri.as_str().into(),
@@ -72,10 +73,19 @@ fn target(
         cache: table.cache.unwrap_or(CACHE),
         leeway: table.leeway.unwrap_or(LEEWAY),
         accept_unrevocable: table.accept_unrevocable.clone(),
+        tags: table.tags.iter().map(|tag| tag.as_str().into()).collect(),
         verifiers,
         disabled,
         builtin: false,
     }
+}
+
+fn check_tags(table: &TargetTable, place: &Place<'_>, found: &mut Found) {
+    for tag in table.tags.iter().filter(|tag| !is_action(tag)) {
+        found.add(place, "tags", format!("`{tag}` is not a tag: `[a-z0-9][a-z0-9:._-]{{0,63}}`"));
+    }
+    let different: BTreeSet<_> = table.tags.iter().collect();
+    found.require(different.len() == table.tags.len(), place, "tags", "names a tag twice");
 }
 
 fn is_action(text: &str) -> bool {
@@ -157,6 +167,7 @@ fn broker(given: &Surroundings<'_>) -> Target {
         cache: Span::seconds(0),
         leeway: Span::seconds(0),
         accept_unrevocable: None,
+        tags: BTreeSet::new(),
         verifiers: Vec::new(),
         disabled: false,
         builtin: true,
