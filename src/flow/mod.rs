@@ -7,6 +7,7 @@ mod end;
 mod group;
 mod introspect;
 mod issue;
+mod issuers;
 mod load;
 mod possession;
 mod read;
@@ -25,6 +26,8 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+/// What the doors show of an issuer's keys.
+pub use crate::intake::{KeysHealth, KeysState};
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -38,6 +41,7 @@ use crate::{
 };
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back};
@@ -140,6 +144,8 @@ impl std::fmt::Debug for Flow {
 
 /// How much room the verbs take, for the reference.
 pub mod bounds {
+    pub use crate::intake::FETCHES_AHEAD_MAX;
+
     pub use super::{
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
