@@ -77,8 +77,24 @@ mod tests {
         let script = Script::default().ok(ANSWER);
         let issuers = script.api(Some("eyJ")).issuers().await.unwrap();
         assert_eq!(script.seen(), ["GET /v1/issuers Bearer eyJ"]);
-        insta::assert_snapshot!(print::list(&issuers, Output::Table), @"");
-        insta::assert_snapshot!(print::one(&issuers[1], Output::Table), @"");
+        insta::assert_snapshot!(print::list(&issuers, Output::Table), @r"
+        NAME     PROFILE  KIND      STATE   KEYS  CONFIRMED             FAILURES  WHY                                     URL
+        github   github   workload  fresh   4     2026-11-22T05:00:00Z  0         -                                       https://token.actions.githubusercontent.com
+        company  oidc     workload  down    0     -                     3         discovery: its certificate has expired  https://id.example.org
+        server   oidc     verifier  pinned  1     -                     0         -                                       server
+        ");
+        insta::assert_snapshot!(print::one(&issuers[1], Output::Table), @r"
+        name       company
+        profile    oidc
+        kind       workload
+        state      down
+        keys       0
+        failures   3
+        why        discovery: its certificate has expired
+        url        https://id.example.org
+        source     discovery
+        tried      2026-11-22T05:00:09Z
+        ");
         assert_eq!(print::list(&issuers, Output::Name), "github\ncompany\nserver\n");
         let json: serde_json::Value = serde_json::from_str(&print::list(&issuers, Output::Json)).unwrap();
         assert_eq!((&json["schema_version"], &json["items"][1]["state"]), (&1.into(), &"down".into()));
