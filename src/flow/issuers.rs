@@ -34,6 +34,8 @@ pub struct IssuerView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IssuerSource {
     Discovery,
+    /// Of a SPIFFE trust bundle.
+    Endpoint,
     File,
 }
 
@@ -93,7 +95,8 @@ impl Flow {
             url: issuer.url.clone(),
             source: match issuer.keys {
                 KeySource::Discovery { .. } => IssuerSource::Discovery,
-                KeySource::Pinned { .. } => IssuerSource::File,
+                KeySource::BundleEndpoint { .. } => IssuerSource::Endpoint,
+                KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => IssuerSource::File,
             },
             health: self.keys.health(issuer, self.time.now().at),
         }

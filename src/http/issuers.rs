@@ -38,6 +38,7 @@ pub(super) fn issuer(view: IssuerView) -> Issuer {
     };
     let source = match source {
         IssuerSource::Discovery => "discovery",
+        IssuerSource::Endpoint => "endpoint",
         IssuerSource::File => "file",
     };
     let state = match state {

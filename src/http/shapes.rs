@@ -195,7 +195,7 @@ pub struct Issuer {
     /// `workload` or `verifier`.
     pub kind: String,
     pub url: String,
-    /// Where its keys come from: `discovery` or `file`.
+    /// Where its keys come from: `discovery`, `endpoint` (of a SPIFFE trust bundle) or `file`.
     pub source: String,
     pub state: IssuerState,
     /// That can verify.

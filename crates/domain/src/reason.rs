@@ -46,6 +46,8 @@ reasons! {
     Event = "E-EVENT", 400, "invalid_request", 77, "the profile refuses this kind of run; start the job by an event that runs reviewed code";
     Own = "E-OWN", 400, "invalid_request", 4, "nothing that Dayfly issued is evidence; present the platform's token";
     Replayed = "E-REPLAYED", 400, "invalid_request", 77, "this evidence has already opened a task; use that task's handle, or fetch a fresh token";
+    /// The platform was asked (Kubernetes: TokenReview), and knows the workload no more.
+    NotAlive = "E-NOT-ALIVE", 400, "invalid_request", 77, "the platform says that this workload no longer exists; its token opens nothing any more";
     /// Handle unknown, cut, of the wrong type or without its proof.
     Handle = "E-HANDLE", 400, "invalid_request", 4, "the handle is not one of a live task";
     HandleUsed = "E-HANDLE-USED", 400, "invalid_request", 2, "this task_control_s256 belongs to another task; make a new handle for each task";

@@ -93,7 +93,7 @@ impl IssuerKeys {
         now: UnixMs,
     ) -> Result<Arc<KeySet>, KeysError> {
         let known = self.known(issuer)?;
-        if let KeySource::Pinned { .. } = known.source {
+        if !known.is_fetched() {
             return known.read().keys.ok_or_else(|| KeysError::Pinned(issuer.name.clone()));
         }
         let state = known.read();
@@ -174,9 +174,13 @@ impl IssuerKeys {
             return Ok(known);
         }
         let mut state = State::default();
-        if let KeySource::Pinned { jwks } = &issuer.keys {
-            let keys = KeySet::parse(jwks).map_err(|_| KeysError::Pinned(issuer.name.clone()))?;
-            state.keys = Some(Arc::new(keys));
+        let pinned = match &issuer.keys {
+            KeySource::Pinned { jwks } => Some(KeySet::parse(jwks)),
+            KeySource::TrustBundle { bundle } => Some(KeySet::of_trust_bundle(bundle)),
+            KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => None,
+        };
+        if let Some(keys) = pinned {
+            state.keys = Some(Arc::new(keys.map_err(|_| KeysError::Pinned(issuer.name.clone()))?));
         }
         let known = Arc::new(Known {
             name: issuer.name.clone(),
@@ -212,7 +216,10 @@ impl IssuerKeys {
 
 impl Known {
     fn is_fetched(&self) -> bool {
-        !matches!(self.source, KeySource::Pinned { .. })
+        match self.source {
+            KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => true,
+            KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => false,
+        }
     }
 
     fn learn(&self, fetched: Result<source::Fetched, Arc<str>>, now: UnixMs) {
