@@ -20,7 +20,7 @@ use ring::digest;
 use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
-pub use keys::{IssuerKeys, KeysError};
+pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
 pub use proof::{ProofDesk, ProofError};
 pub use verifier::{ProvenVerifier, prove_verifier};
 

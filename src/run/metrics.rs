@@ -69,6 +69,12 @@ pub const METRICS: &[Metric] = &[
     histogram("dayfly_issue_duration_seconds", &[], "an exchange, from its headers to its answer"),
     counter("dayfly_issued_total", &["issuer", "kind", "result"], "exchanges that were decided"),
     counter("dayfly_jwks_fetch_failures_total", &["issuer"], "fetches of an issuer's keys that failed"),
+    gauge("dayfly_issuer_keys", &["issuer"], "keys of an issuer that can verify"),
+    gauge(
+        "dayfly_issuer_keys_age_seconds",
+        &["issuer"],
+        "since an issuer's keys were confirmed; from 21600 on its tokens are refused",
+    ),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),

@@ -119,6 +119,17 @@ pub enum KeySource {
     BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
 }
 
+/// Where the platform is asked whether a token's workload still exists: an API server's TokenReview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// `https`, without path.
+    pub url: Arc<str>,
+    /// The broker's own token for that API, read anew for each review.
+    pub token_file: Arc<str>,
+    pub ca_pem: Option<Arc<[u8]>>,
+    pub allow_private: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub name: Name,
@@ -128,6 +139,7 @@ pub struct Issuer {
     /// Byte-equal to the token's `iss`.
     pub url: Arc<str>,
     pub keys: KeySource,
+    pub review: Option<Review>,
     /// Byte-equal to the token's one `aud`.
     pub audience: Arc<str>,
     /// Claims that make a shared issuer's token ours.
@@ -234,6 +246,9 @@ pub struct Profile {
     /// Claims that must be there and equal; otherwise `E-EVENT`.
     pub same: Vec<Vec<String>>,
     pub lint: Roles,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    /// Empty: no issuer of this profile has a review.
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 

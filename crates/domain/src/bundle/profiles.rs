@@ -51,6 +51,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
     let require = table.require.iter().map(|entry| refusal(entry, &claims, &place.below("require"), found)).collect();
     check_same(&table.same, &claims, place, found);
+    check_review(&table.review, &claims, &place.below("review"), found);
     let lint = roles(&table.lint, &claims, &place.below("lint"), found);
     let urls = forms(&table.urls, place, "urls", found);
     let own_urls = forms(&table.own_urls, place, "own_urls", found);
@@ -76,7 +77,21 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         require,
         same: table.same.clone(),
         lint,
+        review: table.review.clone(),
         claims,
+    }
+}
+
+/// What a review says of a workload is held against claims that the token says it with.
+fn check_review(
+    review: &BTreeMap<String, String>,
+    claims: &BTreeMap<String, ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) {
+    for (pointer, name) in review {
+        found.require(pointer.starts_with('/'), place, pointer, "is not a JSON pointer (RFC 6901)");
+        claim::require_declared(std::slice::from_ref(name), claims, place, pointer, found);
     }
 }
 

@@ -58,6 +58,7 @@ pub struct IssuerTable {
     pub kind: KindWord,
     pub url: Option<String>,
     pub keys: Option<KeysTable>,
+    pub review: Option<ReviewTable>,
     pub audience: Option<String>,
     #[serde(default)]
     pub pin: BTreeMap<String, Scalar>,
@@ -78,6 +79,17 @@ pub struct KeysTable {
     pub spiffe_bundle: Option<String>,
     /// The same, at an `https_web` endpoint.
     pub spiffe_bundle_url: Option<String>,
+    pub ca_file: Option<String>,
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
+/// Where the platform is asked whether a token's workload still exists.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewTable {
+    pub url: String,
+    pub token_file: String,
     pub ca_file: Option<String>,
     #[serde(default)]
     pub allow_private: bool,
@@ -189,6 +201,9 @@ pub struct ProfileTable {
     pub same: Vec<Vec<String>>,
     #[serde(default)]
     pub lint: LintTable,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    #[serde(default)]
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimTable>,
 }
 
@@ -328,6 +343,13 @@ impl Tables {
     pub fn extra_files(&self) -> Vec<Extra<'_>> {
         let mut files = Vec::new();
         for (name, Placed { path, table }) in &self.issuers {
+            let review = table.review.iter().filter_map(|review| review.ca_file.as_ref());
+            files.extend(review.map(|file| Extra {
+                path,
+                at: format!("issuer.{name}.review.ca_file"),
+                file,
+                jwks: false,
+            }));
             let Some(keys) = &table.keys else { continue };
             let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key != "ca_file" };
             files.extend(keys.jwks_file.iter().map(|file| one("jwks_file", file)));
