@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod door;
 mod ended;
+mod identity;
 mod issuer;
 mod key;
 mod lease;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers,
+    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers, lint,
     problem::{Found, Place},
     profiles,
     tables::{Placed, Tables},
@@ -31,7 +31,7 @@ pub struct Surroundings<'a> {
 /// The one format there is.
 const FORMAT: u32 = 1;
 
-/// Everything named exists, everything typed is of its type; otherwise all problems, in order.
+/// Everything named exists, everything typed is of its type, and no lint refuses; otherwise all problems, in order.
 pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Problem>> {
     let mut found = Found(tables.problems.clone());
     check_format(tables, &mut found);
@@ -51,7 +51,12 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
     let files = Vec::new();
-    Ok(Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files })
+    let bundle =
+        Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files };
+    match lint::refusals(&bundle, tables) {
+        refusals if refusals.is_empty() => Ok(bundle),
+        refusals => Err(refusals),
+    }
 }
 
 fn check_format(tables: &Tables, found: &mut Found) {

@@ -16,7 +16,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -163,6 +163,8 @@ pub struct Target {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: BTreeSet<Action>,
+    /// Those that change nothing; every other writes.
+    pub reads: BTreeSet<Action>,
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
@@ -281,6 +283,8 @@ pub struct ClaimRule {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    pub one_of: Vec<String>,
 }
 
 impl ClaimRule {
@@ -297,6 +301,7 @@ impl ClaimRule {
             fold: false,
             mutable: false,
             id: None,
+            one_of: Vec::new(),
         }
     }
 
@@ -315,6 +320,8 @@ pub struct Roles {
     pub protected: Vec<String>,
     /// Which phase of a run this is; the phase that only plans is `untrusted`.
     pub phase: Vec<String>,
+    /// Claims that name code by a ref, with the claim that says its commit.
+    pub moving: BTreeMap<String, String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.

@@ -104,6 +104,9 @@ pub struct TargetTable {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: Vec<String>,
+    /// Of `actions`, those that change nothing.
+    #[serde(default)]
+    pub reads: Vec<String>,
     pub max_ttl: Option<Span>,
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
@@ -232,6 +235,9 @@ pub struct ClaimTable {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    #[serde(default)]
+    pub one_of: Vec<String>,
 }
 
 /// Which claims say what a lint asks about.
@@ -244,6 +250,8 @@ pub struct LintTable {
     pub protected: Vec<String>,
     #[serde(default)]
     pub phase: Vec<String>,
+    #[serde(default)]
+    pub moving: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
