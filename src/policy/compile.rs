@@ -31,7 +31,7 @@ pub struct Policy {
     schema: String,
     /// The text of each compiled row, by id.
     rows: BTreeMap<Name, String>,
-    written: Vec<Written>,
+    pub(super) written: Vec<Written>,
     /// Slices for `run`, by template.
     pub(super) run: BTreeMap<Name, Slice>,
     /// Slices for row-level rights, by built-in action.

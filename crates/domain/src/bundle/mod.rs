@@ -160,6 +160,8 @@ pub struct Template {
     pub review_by: Date,
     /// Live tasks of this template in one job.
     pub per_job: u32,
+    /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
+    pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }
