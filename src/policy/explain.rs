@@ -96,7 +96,7 @@ impl Policy {
 
     /// The nearest row for the caller's own eyes, where its template allows that.
     // SECURITY: only rows of this template and of the caller's own issuer, and only the claims that the
-    // row names; `t_111_a_comparison_tells_of_no_other_template`, `a_comparison_needs_the_owners_leave`.
+    // row names; `t_118_a_comparison_tells_of_no_other_template`, `a_comparison_needs_the_owners_leave`.
     pub fn comparison(&self, workload: &Workload, template: &str) -> Option<Comparison> {
         let template = self.bundle.templates.get(template).filter(|template| !template.disabled)?;
         self.issuer_of(workload).filter(|_| template.explains_to_caller)?;

@@ -180,9 +180,9 @@ fn a_comparison_needs_the_owners_leave() {
     assert_eq!(policy(&[("shop.toml", &word)]).unwrap().comparison(&job, "deploy-prod"), None);
 }
 
-/// T-111: what is not the caller's looks as if it were not there.
+/// T-118: what is not the caller's looks as if it were not there.
 #[test]
-fn t_111_a_comparison_tells_of_no_other_template() {
+fn t_118_a_comparison_tells_of_no_other_template() {
     let policy = told_to_callers(SHOP);
     let job = main_job("nowhere");
     assert_eq!(policy.comparison(&job, "deploy-staging"), policy.comparison(&job, "no-such-template"));
