@@ -1,6 +1,7 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod archive;
 mod bundle;
 mod commit;
 mod end;
@@ -36,6 +37,7 @@ use crate::{
     policy::Policy,
     store::Reader,
 };
+pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use load::{NotLoaded, NotSwapped};
@@ -65,6 +67,8 @@ pub struct Shared {
     keys: IssuerKeys,
     proofs: ProofDesk,
     policy: ArcSwap<Policy>,
+    /// Bundles of earlier that were asked for.
+    held: archive::Held,
     source: Arc<dyn BundleSource>,
     strict_rollback: bool,
     /// Loads of the bundle take turns.
@@ -141,6 +145,7 @@ impl std::fmt::Debug for Flow {
 /// How much room the verbs take, for the reference.
 pub mod bounds {
     pub use super::{
+        archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},

@@ -12,7 +12,7 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::{
-    Flow, Shared, Upkeep,
+    Flow, Shared, Upkeep, archive,
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
@@ -83,6 +83,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         keys: IssuerKeys::new(Fetcher::new()),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
+        held: archive::Held::default(),
         source,
         strict_rollback,
         loading: Arc::default(),

@@ -26,4 +26,4 @@ pub use explain::{ByHand, Comparison, Explanation, NEAREST_MAX, Outcome, Permitt
 pub use nearest::{ClaimSeen, RowObstacle, RowSeen, Seen};
 pub use reach::{Reach, RowFacts, RowKind};
 pub use resolve::{ACTIONS_MAX, TICKET_MAX_CHARS};
-pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse};
+pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse, parse_kept};

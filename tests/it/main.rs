@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod archive;
 mod bench;
 mod bound_job;
 mod claims;

@@ -50,7 +50,8 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     }
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
-    Ok(Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar })
+    let files = Vec::new();
+    Ok(Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files })
 }
 
 fn check_format(tables: &Tables, found: &mut Found) {

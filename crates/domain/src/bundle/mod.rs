@@ -26,7 +26,7 @@ use std::{
 use serde::Deserialize;
 use time::Date;
 
-use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
+use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
 
 /// Longest life of what cannot be revoked, unless the target accepts more and says why.
 pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
@@ -71,6 +71,23 @@ pub struct Bundle {
     pub templates: BTreeMap<Name, Template>,
     pub tests: Vec<BundleTest>,
     pub cedar: Vec<CedarFile>,
+    /// All of it as it was read, what the fingerprint is of; whoever read it puts it here.
+    pub files: Vec<BundleFile>,
+}
+
+/// One file of a bundle as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    pub part: BundlePart,
+    /// As it stands in the fingerprint.
+    pub path: String,
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for BundleFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`, {} bytes", self.part, self.path, self.bytes.len())
+    }
 }
 
 #[derive(Debug, Clone)]
