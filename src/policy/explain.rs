@@ -9,6 +9,7 @@ use std::sync::Arc;
 use dayfly_domain::{
     BindingKind, Name, Reason, Workload,
     bundle::{Row, Template},
+    told,
 };
 
 use super::{
@@ -20,8 +21,6 @@ use super::{
 
 /// Rows that are taken apart.
 pub const NEAREST_MAX: usize = 3;
-/// Of a claim's value, wherever it is told.
-pub const SHOWN_MAX_CHARS: usize = 200;
 /// Values that a row wants of one claim, as told.
 pub const WANTED_MAX: usize = 8;
 
@@ -166,7 +165,7 @@ impl Policy {
             found.push(format!("the issuer `{}` {what}", workload.issuer));
         }
         match template {
-            None => found.push(format!("there is no template `{}`", shown(&ask.template))),
+            None => found.push(format!("there is no template `{}`", told(&ask.template))),
             Some(template) if template.disabled => {
                 found.push(format!("the template `{}`, or its owner, is disabled", template.name));
             }
@@ -176,7 +175,7 @@ impl Policy {
                 );
             }
         }
-        found.extend(denied.inside.as_ref().map(|inside| format!("policy could not be evaluated: {}", shown(inside))));
+        found.extend(denied.inside.as_ref().map(|inside| format!("policy could not be evaluated: {}", told(inside))));
         found
     }
 
@@ -188,7 +187,7 @@ impl Policy {
     fn by_hand(&self, id: &str) -> ByHand {
         let written = self.written.iter().find(|written| written.id() == id);
         let purpose = written.and_then(|written| written.policy.annotation("purpose")).unwrap_or_default();
-        ByHand { id: id.to_owned(), purpose: shown(purpose) }
+        ByHand { id: id.to_owned(), purpose: told(purpose) }
     }
 }
 
@@ -213,24 +212,6 @@ fn wrong_ask(failed: &Failed, proven: BindingKind) -> String {
         }
         _ => format!("the ask is not one of this template: {}", hint.as_deref().unwrap_or(reason.row().help)),
     }
-}
-
-/// Text from elsewhere as it may be told: printable, cut, and nothing that may hold a secret (law L8).
-// SECURITY: `a_secret_in_a_claim_is_never_explained`.
-pub(super) fn shown(text: &str) -> String {
-    if dayfly_domain::may_hold_secret(text) {
-        return "(withheld)".to_owned();
-    }
-    let plain = |letter: char| match letter {
-        '"' | '\'' | '\\' => letter,
-        _ if letter.escape_debug().len() > 1 => char::REPLACEMENT_CHARACTER,
-        _ => letter,
-    };
-    let mut out: String = text.chars().take(SHOWN_MAX_CHARS).map(plain).collect();
-    if text.chars().nth(SHOWN_MAX_CHARS).is_some() {
-        out.push_str("...");
-    }
-    out
 }
 
 #[cfg(test)]

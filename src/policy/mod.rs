@@ -22,7 +22,7 @@ mod written;
 
 pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};
 pub use compile::Policy;
-pub use explain::{ByHand, Comparison, Explanation, NEAREST_MAX, Outcome, Permitted, SHOWN_MAX_CHARS, WANTED_MAX};
+pub use explain::{ByHand, Comparison, Explanation, NEAREST_MAX, Outcome, Permitted, WANTED_MAX};
 pub use nearest::{ClaimSeen, RowObstacle, RowSeen, Seen};
 pub use reach::{Reach, RowFacts, RowKind};
 pub use resolve::{ACTIONS_MAX, TICKET_MAX_CHARS};

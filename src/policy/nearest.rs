@@ -4,12 +4,10 @@
 use dayfly_domain::{
     ClaimType, ClaimValue, Name, Workload,
     bundle::{Bundle, Row},
+    told,
 };
 
-use super::{
-    decide::is_of,
-    explain::{WANTED_MAX, shown},
-};
+use super::{decide::is_of, explain::WANTED_MAX};
 
 /// One row beside one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +121,7 @@ impl<'a> Beside<'a> {
         let claim = |(name, wanted): (&String, &Vec<ClaimValue>)| ClaimSeen {
             claim: name.clone(),
             seen: self.value(name),
-            wanted: told(wanted),
+            wanted: values(wanted),
             ok: self.fits(name, wanted),
         };
         RowSeen {
@@ -161,7 +159,7 @@ impl<'a> Beside<'a> {
     fn value(&self, name: &str) -> Seen {
         match self.claim(name) {
             None => Seen::Missing,
-            Some((value, kind)) if is_of(value, kind) => Seen::Value(shown(&value.to_string())),
+            Some((value, kind)) if is_of(value, kind) => Seen::Value(told(&value.to_string())),
             Some(_) => Seen::OtherType,
         }
     }
@@ -174,10 +172,10 @@ impl<'a> Beside<'a> {
     }
 }
 
-fn told(wanted: &[ClaimValue]) -> Vec<String> {
-    let mut told: Vec<_> = wanted.iter().take(WANTED_MAX).map(|value| shown(&value.to_string())).collect();
+fn values(wanted: &[ClaimValue]) -> Vec<String> {
+    let mut values: Vec<_> = wanted.iter().take(WANTED_MAX).map(|value| told(&value.to_string())).collect();
     if wanted.len() > WANTED_MAX {
-        told.push(format!("(and {} more)", wanted.len() - WANTED_MAX));
+        values.push(format!("(and {} more)", wanted.len() - WANTED_MAX));
     }
-    told
+    values
 }

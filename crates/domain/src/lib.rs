@@ -11,6 +11,7 @@ mod reason;
 mod secret;
 mod span;
 mod time;
+mod told;
 mod words;
 
 pub use claims::{ClaimType, ClaimValue, Claims, Workload};
@@ -20,4 +21,5 @@ pub use reason::{REASONS, Reason, ReasonRow};
 pub use secret::{HANDLE_PREFIX, Secret, may_hold_secret};
 pub use span::{Span, SpanError};
 pub use time::UnixMs;
+pub use told::{TOLD_MAX_CHARS, told};
 pub use words::{BindingKind, Bound, BundlePart, Cause, Channel, Kind, State, Verifies};
