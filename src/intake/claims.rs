@@ -68,7 +68,11 @@ fn typed(issuer: &Issuer, payload: &Map<String, Value>) -> Result<Claims, ClaimR
 
 /// One claim. Absent is `None`; null, empty, blank or of another type is a refusal (law L4).
 // SECURITY: `t_039_blank_claims_are_refused`, `t_040_types_are_not_coerced`.
-pub(super) fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<Option<ClaimValue>, ClaimRefusal> {
+pub(super) fn value(
+    name: &str,
+    rule: &ClaimRule,
+    payload: &Map<String, Value>,
+) -> Result<Option<ClaimValue>, ClaimRefusal> {
     let Some(raw) = at(payload, &rule.at) else { return Ok(None) };
     let wrong = || refused(name, "is of another type than its profile declares");
     let typed = match (rule.kind, raw) {

@@ -195,10 +195,8 @@ mod tests {
             disabled = true
         "#;
         let file = crate::sys::files::SourceFile { path: "a.toml".into(), bytes: text.into() };
-        let env = crate::policy::BundleEnv {
-            issuer_url: OWN.into(),
-            broker_binding: dayfly_domain::BindingKind::Bearer,
-        };
+        let env =
+            crate::policy::BundleEnv { issuer_url: OWN.into(), broker_binding: dayfly_domain::BindingKind::Bearer };
         let none = |path: &str| Err(std::io::Error::other(path.to_owned()));
         crate::policy::parse(&[file], &env, &mut { none }).unwrap().0
     }
@@ -234,8 +232,20 @@ mod tests {
     #[test]
     fn what_is_wrong_is_shown_beside_what_is_wanted() {
         for (claims, what, seen, wanted, note) in [
-            (with("iss", json!("https://evil.example")), "iss", "https://evil.example", "githubusercontent", "byte for byte"),
-            (with("iss", json!("https://off.example")), "iss", "https://off.example", "githubusercontent", "is disabled"),
+            (
+                with("iss", json!("https://evil.example")),
+                "iss",
+                "https://evil.example",
+                "githubusercontent",
+                "byte for byte",
+            ),
+            (
+                with("iss", json!("https://off.example")),
+                "iss",
+                "https://off.example",
+                "githubusercontent",
+                "is disabled",
+            ),
             (with("iss", json!(OWN)), "iss", OWN, "githubusercontent", "issued this itself"),
             (with("aud", json!("https://other.example")), "aud", "https://other.example", OWN, "exactly"),
             (with("aud", json!([OWN, "x"])), "aud", &format!("{OWN}, x"), OWN, "exactly"),
