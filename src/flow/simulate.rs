@@ -42,6 +42,11 @@ pub enum Under {
 }
 
 impl Flow {
+    /// Said before a body is looked at.
+    pub async fn may_simulate(&self, caller: &Caller) -> Result<(), Refused> {
+        self.operator(caller).await.map(drop)
+    }
+
     /// Whoever may operate the broker asks; an event or a lease must be visible to them as well.
     // SECURITY: `t_110_simulating_an_event_needs_the_right_to_read_it`, `a_dry_run_leaves_nothing_behind`.
     pub async fn simulate(&self, caller: &Caller, what: Simulate, under: Under) -> Result<Explained, Refused> {

@@ -53,7 +53,8 @@ fn over(
             | Route::Events
             | Route::Event
             | Route::LoadBundle
-            | Route::Keys => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::Keys
+            | Route::Simulate => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })

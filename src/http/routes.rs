@@ -22,6 +22,7 @@ pub enum Route {
     Event,
     LoadBundle,
     Keys,
+    Simulate,
     Healthz,
     Readyz,
     Metrics,
@@ -181,6 +182,13 @@ pub const ROUTES: &[RouteRow] = &[
         Who::Action("broker:operate"),
         "the keys that sign task tokens, and their state; a token needs the same permit",
     ),
+    post(
+        Route::Simulate,
+        "/v1/simulate",
+        Who::Action("broker:operate"),
+        &[],
+        "a dry run: what would be answered to an ask, or why a decision on the record came out as it did; changes nothing; a token needs the same permit",
+    ),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
@@ -207,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/v1/simulate", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }
