@@ -13,6 +13,7 @@ mod demo;
 mod dev;
 mod door;
 mod ended;
+mod identity;
 mod key;
 mod lease;
 mod ledger;

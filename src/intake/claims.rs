@@ -35,13 +35,25 @@ pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) ->
         job: job(profile, &claims),
         claims,
     };
-    match profile.refuse.iter().find(|refusal| matches(&refusal.when, &workload.claims)) {
-        Some(refusal) => {
-            let reason = Reason::from_code(&refusal.code).unwrap_or(Reason::Event);
-            Err(ClaimRefusal::Refused { reason, workload: Box::new(workload) })
-        }
+    match refused_as(profile, &workload.claims) {
+        Some(reason) => Err(ClaimRefusal::Refused { reason, workload: Box::new(workload) }),
         None => Ok(workload),
     }
+}
+
+/// What the profile refuses, what it requires and the evidence lacks, and claims that disagree.
+/// A claim that is missing satisfies nothing.
+fn refused_as(profile: &Profile, claims: &Claims) -> Option<Reason> {
+    let refused = profile.refuse.iter().find(|refusal| matches(&refusal.when, claims));
+    let lacking = || profile.require.iter().find(|required| !matches(&required.when, claims));
+    if let Some(refusal) = refused.or_else(lacking) {
+        return Some(Reason::from_code(&refusal.code).unwrap_or(Reason::Event));
+    }
+    let agree = |names: &Vec<String>| {
+        let mut seen = names.iter().map(|name| claims.get(name));
+        seen.next().flatten().is_some_and(|first| seen.all(|other| other == Some(first)))
+    };
+    if profile.same.iter().all(agree) { None } else { Some(Reason::Event) }
 }
 
 fn pins(issuer: &Issuer, payload: &Map<String, Value>) -> Result<(), ClaimRefusal> {
@@ -76,7 +88,10 @@ pub(super) fn value(
     let Some(raw) = at(payload, &rule.at) else { return Ok(None) };
     let wrong = || refused(name, "is of another type than its profile declares");
     let typed = match (rule.kind, raw) {
-        (ClaimType::String, Value::String(text)) => ClaimValue::String(filled(name, text)?.to_owned()),
+        (ClaimType::String, Value::String(text)) => {
+            let text = filled(name, text)?;
+            ClaimValue::String(if rule.fold { folded(name, text)? } else { text.to_owned() })
+        }
         (ClaimType::Long, Value::Number(number)) => ClaimValue::Long(number.as_i64().ok_or_else(wrong)?),
         (ClaimType::Bool, Value::Bool(value)) => ClaimValue::Bool(*value),
         (ClaimType::Set, Value::Array(members)) => ClaimValue::Set(set(name, members)?),
@@ -121,6 +136,11 @@ fn set(name: &str, members: &[Value]) -> Result<Vec<String>, ClaimRefusal> {
 fn filled<'a>(name: &str, text: &'a str) -> Result<&'a str, ClaimRefusal> {
     let blank = text.chars().all(|letter| letter.is_whitespace() || letter.is_control());
     if blank { Err(refused(name, "is empty or blank")) } else { Ok(text) }
+}
+
+// SECURITY: `t_041_a_folded_claim_is_ascii`: what Unicode folds into ASCII is another's name.
+fn folded(name: &str, text: &str) -> Result<String, ClaimRefusal> {
+    if text.is_ascii() { Ok(text.to_ascii_lowercase()) } else { Err(refused(name, "is not plain ASCII")) }
 }
 
 fn refused(name: &str, what: &str) -> ClaimRefusal {
@@ -174,12 +194,16 @@ fn job(profile: &Profile, claims: &Claims) -> Option<Arc<str>> {
 
 #[cfg(test)]
 mod tests {
-    use dayfly_domain::{ClaimType, bundle::Refusal};
+    use dayfly_domain::{
+        ClaimType,
+        bundle::{Refusal, Roles},
+    };
 
     use super::*;
 
     fn rule(at: &str, kind: ClaimType) -> ClaimRule {
-        ClaimRule { at: at.to_owned(), kind, required: false, revocable: false, segment: None }
+        let at = at.to_owned();
+        ClaimRule { at, kind, required: false, revocable: false, segment: None, fold: false, mutable: false, id: None }
     }
 
     fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
@@ -259,6 +283,8 @@ mod tests {
             name: "ci".parse().unwrap(),
             builtin: false,
             url: None,
+            urls: vec![],
+            own_urls: vec![],
             algs: vec![],
             typ: vec![],
             shared: false,
@@ -268,6 +294,9 @@ mod tests {
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],
             refuse: Vec::<Refusal>::new(),
+            require: vec![],
+            same: vec![],
+            lint: Roles::default(),
             claims: std::collections::BTreeMap::new(),
         };
         let label = |one: &str, two: &str| {

@@ -5,6 +5,7 @@ mod address;
 mod client;
 mod exchange;
 mod fetch;
+mod metadata;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
@@ -12,4 +13,5 @@ mod tls;
 pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError};
 pub use fetch::{FETCH_MAX_BYTES, Fetch, FetchError, Fetcher};
+pub use metadata::{METADATA_WITHIN, metadata};
 pub use tls::{Certified, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};

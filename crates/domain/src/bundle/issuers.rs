@@ -63,8 +63,12 @@ fn issuer(
         found.add(place, "url", format!("profile `{}` has no URL, so the issuer gives one", profile.name));
         return None;
     };
-    check_url(url, kind, matches!(keys, KeySource::Discovery { .. }), place, found);
-    let pin = pins(table, profile, &claims, place, found);
+    let discovery = matches!(keys, KeySource::Discovery { .. });
+    check_url(url, kind, discovery, place, found);
+    if kind == IssuerKind::Workload || discovery {
+        check_form(url, profile, place, found);
+    }
+    let pin = pins(table, profile, url, &claims, place, found);
     let algs = table.algs.as_ref().unwrap_or(&profile.algs);
     check_algs(algs, place, found);
     let typ = table.typ.as_ref().unwrap_or(&profile.typ);
@@ -93,7 +97,9 @@ fn claims(table: &IssuerTable, profile: &Profile, place: &Place<'_>, found: &mut
     for name in own.keys().filter(|name| profile.claims.contains_key(*name)) {
         found.add(&place, name, format!("profile `{}` declares this claim already", profile.name));
     }
-    own.into_iter().chain(profile.claims.clone()).collect()
+    let all = own.into_iter().chain(profile.claims.clone()).collect();
+    claim::check_ids(&all, &place, found);
+    all
 }
 
 fn check_url(url: &str, kind: IssuerKind, discovery: bool, place: &Place<'_>, found: &mut Found) {
@@ -107,6 +113,17 @@ fn check_url(url: &str, kind: IssuerKind, discovery: bool, place: &Place<'_>, fo
             let plain = uri.scheme == "https" && !uri.rest.contains('?');
             found.require(plain, place, "url", "keys by discovery need an `https` URL without a query");
         }
+    }
+}
+
+/// SECURITY: a profile that knows its platform's URLs takes no other: neither a host that only
+/// looks like it nor a mistyped one (t_046_an_issuer_of_another_form).
+fn check_form(url: &str, profile: &Profile, place: &Place<'_>, found: &mut Found) {
+    if !profile.is_at(url) && uri::parse(url).is_ok() {
+        let own = profile.url.iter().cloned();
+        let forms: Vec<String> = own.chain(profile.forms().map(ToString::to_string)).collect();
+        let help = format!("it is `{}`", forms.join("` or `"));
+        found.add_with(place, "url", format!("is not where profile `{}` has its issuers", profile.name), help);
     }
 }
 
@@ -136,11 +153,12 @@ fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, 
 fn pins(
     table: &IssuerTable,
     profile: &Profile,
+    url: &str,
     claims: &BTreeMap<String, ClaimRule>,
     place: &Place<'_>,
     found: &mut Found,
 ) -> BTreeMap<String, ClaimValue> {
-    if profile.shared && !profile.pin.iter().any(|name| table.pin.contains_key(name)) {
+    if profile.is_shared_at(url) && !profile.pin.iter().any(|name| table.pin.contains_key(name)) {
         let what =
             format!("profile `{}` is shared by many customers, and nothing says which one is ours", profile.name);
         found.add_with(place, "pin", what, format!("pin one of `{}`", profile.pin.join("`, `")));

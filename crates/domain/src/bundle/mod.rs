@@ -4,6 +4,7 @@
 mod bundle_tests;
 mod check;
 mod claim;
+mod forms;
 mod issuers;
 mod lint;
 mod problem;
@@ -14,6 +15,7 @@ mod tasks;
 mod uri;
 
 pub use check::{Surroundings, check};
+pub use forms::UrlForm;
 pub use lint::{example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
@@ -204,6 +206,10 @@ pub struct Profile {
     pub name: Name,
     pub builtin: bool,
     pub url: Option<String>,
+    /// Other forms that the issuer's URL may have.
+    pub urls: Vec<UrlForm>,
+    /// Forms that only a server of one customer's own has: never shared.
+    pub own_urls: Vec<UrlForm>,
     pub algs: Vec<String>,
     pub typ: Vec<String>,
     /// Many customers behind one issuer URL: an issuer must pin one of `pin`.
@@ -215,6 +221,11 @@ pub struct Profile {
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
     pub refuse: Vec<Refusal>,
+    /// What must be so: evidence without it is refused.
+    pub require: Vec<Refusal>,
+    /// Claims that must be there and equal; otherwise `E-EVENT`.
+    pub same: Vec<Vec<String>>,
+    pub lint: Roles,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 
@@ -236,6 +247,23 @@ pub struct ClaimRule {
     pub required: bool,
     pub revocable: bool,
     pub segment: Option<Segment>,
+    /// Compared without regard to ASCII case: lower-cased here, in rows and in pins.
+    pub fold: bool,
+    /// A name or free text: it can be changed, or taken by someone else.
+    pub mutable: bool,
+    /// This is a name; the claim named here is the id that stays.
+    pub id: Option<String>,
+}
+
+/// Which claims say what a lint asks about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Which environment the job deploys to, where the platform guards who may say so.
+    pub environment: Vec<String>,
+    /// Booleans: `true` where the platform lets only some people change what runs.
+    pub protected: Vec<String>,
+    /// Which phase of a run this is; the phase that only plans is `untrusted`.
+    pub phase: Vec<String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.
@@ -281,6 +309,24 @@ impl Target {
             (Verifies::ExpOnly, None) => self.max_ttl.min(UNREVOCABLE_MAX_TTL),
             _ => self.max_ttl,
         }
+    }
+}
+
+impl Profile {
+    /// Whether an issuer of this profile may have that URL. A profile without a URL takes any.
+    pub fn is_at(&self, url: &str) -> bool {
+        let anywhere = self.url.is_none() && self.forms().next().is_none();
+        anywhere || self.url.as_deref() == Some(url) || self.forms().any(|form| form.fits(url))
+    }
+
+    /// Whether many customers share the issuer with that URL.
+    pub fn is_shared_at(&self, url: &str) -> bool {
+        let common = self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url));
+        self.shared && (common || !self.own_urls.iter().any(|form| form.fits(url)))
+    }
+
+    fn forms(&self) -> impl Iterator<Item = &UrlForm> {
+        self.urls.iter().chain(&self.own_urls)
     }
 }
 

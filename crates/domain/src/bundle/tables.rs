@@ -153,6 +153,12 @@ pub struct RowTable {
 #[serde(deny_unknown_fields)]
 pub struct ProfileTable {
     pub url: Option<String>,
+    /// Other forms of the issuer's URL, with placeholders.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Forms that only a server of one customer's own has: never shared.
+    #[serde(default)]
+    pub own_urls: Vec<String>,
     pub algs: Vec<String>,
     pub typ: Option<Vec<String>>,
     #[serde(default)]
@@ -168,6 +174,14 @@ pub struct ProfileTable {
     /// With the reason's code under `code`.
     #[serde(default)]
     pub refuse: Vec<BTreeMap<String, Wanted>>,
+    /// What must be so, with the reason's code under `code`.
+    #[serde(default)]
+    pub require: Vec<BTreeMap<String, Wanted>>,
+    /// Claims that must be there and equal.
+    #[serde(default)]
+    pub same: Vec<Vec<String>>,
+    #[serde(default)]
+    pub lint: LintTable,
     pub claims: BTreeMap<String, ClaimTable>,
 }
 
@@ -182,6 +196,26 @@ pub struct ClaimTable {
     #[serde(default)]
     pub revocable: bool,
     pub segment: Option<Segment>,
+    /// Compared without regard to ASCII case.
+    #[serde(default)]
+    pub fold: bool,
+    /// A name or free text: it can be changed, or taken by someone else.
+    #[serde(default)]
+    pub mutable: bool,
+    /// This is a name; the claim named here is the id that stays.
+    pub id: Option<String>,
+}
+
+/// Which claims say what a lint asks about.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LintTable {
+    #[serde(default)]
+    pub environment: Vec<String>,
+    #[serde(default)]
+    pub protected: Vec<String>,
+    #[serde(default)]
+    pub phase: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
