@@ -4,7 +4,8 @@
 
 use dayfly_domain::{
     BindingKind, EventId, Kind, Reason, UnixMs, Workload,
-    bundle::{Bundle, ClaimMatch, Fingerprint},
+    bundle::{Bundle, ClaimMatch, Fingerprint, Issuer, IssuerKind},
+    told,
 };
 use serde_json::{Map, Value};
 
@@ -104,15 +105,14 @@ pub fn of_workload(policy: &Policy, workload: Workload, trial: &Trial) -> Explai
     }
 }
 
-/// Of a token's claims, as they would stand in evidence of this issuer. What is refused before policy
-/// is explained by its checks.
-pub fn of_claims(policy: &Policy, issuer: &str, claims: &Map<String, Value>, trial: &Trial) -> Explained {
+/// Of a token's claims, as they would stand in evidence of this issuer; without a name, of the one
+/// whose URL is their `iss`. What is refused before policy is explained by its checks.
+pub fn of_claims(policy: &Policy, issuer: Option<&str>, claims: &Map<String, Value>, trial: &Trial) -> Explained {
     let bundle = policy.bundle();
-    let known = bundle.issuers.get(issuer);
+    let known = named(bundle, issuer, claims);
     let Some((issuer, profile)) = known.and_then(|it| Some((it, bundle.profiles.get(&it.profile)?))) else {
-        let names: Vec<_> = bundle.issuers.keys().map(|name| format!("`{name}`")).collect();
-        let what = format!("there is no issuer `{}`; the bundle has {}", dayfly_domain::told(issuer), names.join(", "));
-        return Explained { reason: Some(Reason::Issuer), obstacles: vec![what], ..blank(bundle, trial) };
+        let obstacles = vec![no_issuer(bundle, issuer, claims)];
+        return Explained { reason: Some(Reason::Issuer), obstacles, ..blank(bundle, trial) };
     };
     let checks = intake::look_at_claims(issuer, profile, claims);
     let reason = match intake::read(issuer, profile, claims) {
@@ -124,6 +124,51 @@ pub fn of_claims(policy: &Policy, issuer: &str, claims: &Map<String, Value>, tri
         Err(ClaimRefusal::Claim(_)) => Reason::Claim,
     };
     refused_before_policy(policy, reason, checks, trial)
+}
+
+/// Of a token whose signature nobody has checked: only for who explains away from a broker.
+pub fn of_unverified(policy: &Policy, token: &str, own_issuer: &str, now: UnixMs, trial: &Trial) -> Explained {
+    let checks = intake::look(token, policy.bundle(), own_issuer, now);
+    let failed = checks.iter().find(|check| !check.ok).map(reason_of_check);
+    let Some((issuer, claims)) = intake::unverified(token, policy.bundle(), own_issuer) else {
+        return refused_before_policy(policy, failed.unwrap_or(Reason::Signature), checks, trial);
+    };
+    let issued_s = claims.get("iat").and_then(Value::as_i64).unwrap_or_else(|| now.as_s());
+    let trial = Trial { age_s: now.as_s() - issued_s, ..trial.clone() };
+    let explained = of_claims(policy, Some(&issuer), &claims, &trial);
+    Explained { reason: failed.or(explained.reason), checks, ..explained }
+}
+
+fn reason_of_check(check: &Check) -> Reason {
+    match check.what.as_str() {
+        "form" | "alg" | "typ" => Reason::Signature,
+        "iss" => Reason::Issuer,
+        "aud" => Reason::Audience,
+        "exp" | "iat" | "nbf" => Reason::Expired,
+        pin if pin.starts_with("pin ") => Reason::Stranger,
+        _ => Reason::Claim,
+    }
+}
+
+fn named<'a>(bundle: &'a Bundle, issuer: Option<&str>, claims: &Map<String, Value>) -> Option<&'a Issuer> {
+    let url = claims.get("iss").and_then(Value::as_str);
+    match issuer {
+        Some(name) => bundle.issuers.get(name),
+        None => bundle
+            .issuers
+            .values()
+            .find(|issuer| issuer.kind == IssuerKind::Workload && !issuer.disabled && url == Some(&*issuer.url)),
+    }
+}
+
+fn no_issuer(bundle: &Bundle, issuer: Option<&str>, claims: &Map<String, Value>) -> String {
+    let names: Vec<_> = bundle.issuers.keys().map(|name| format!("`{name}`")).collect();
+    let known = names.join(", ");
+    match (issuer, claims.get("iss").and_then(Value::as_str)) {
+        (Some(name), _) => format!("there is no issuer `{}`; the bundle has {known}", told(name)),
+        (None, Some(url)) => format!("no issuer has the URL `{}`; the bundle has {known}", told(url)),
+        (None, None) => format!("whose claims these are is not said: name the issuer, one of {known}, or add `iss`"),
+    }
 }
 
 /// Evidence that never reached policy.
@@ -167,8 +212,7 @@ fn refused_by_profile(bundle: &Bundle, workload: &Workload) -> Option<(Reason, S
     };
     let refusal = profile.refuse.iter().find(|refusal| fits(&refusal.when))?;
     let seen = refusal.when.keys().filter_map(|name| Some((name, workload.claims.get(name)?)));
-    let seen: Vec<_> =
-        seen.map(|(name, value)| format!("`{name}` `{}`", dayfly_domain::told(&value.to_string()))).collect();
+    let seen: Vec<_> = seen.map(|(name, value)| format!("`{name}` `{}`", told(&value.to_string()))).collect();
     let why = format!("the profile `{}` refuses every run with {}", profile.name, seen.join(" and "));
     Some((Reason::from_code(&refusal.code).unwrap_or(Reason::Event), why))
 }

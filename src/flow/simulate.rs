@@ -26,8 +26,8 @@ pub enum Simulate {
     Event(EventId),
     /// The decision that a lease came of.
     Lease(LeaseId),
-    /// A token's claims, as if this issuer had signed them.
-    Claims { issuer: String, claims: Map<String, Value>, trial: Trial },
+    /// A token's claims, as if this issuer had signed them, or the one of their `iss`.
+    Claims { issuer: Option<String>, claims: Map<String, Value>, trial: Trial },
     /// A token, proven as in earnest.
     Evidence { token: Presented, trial: Trial },
 }
@@ -57,7 +57,7 @@ impl Flow {
             Simulate::Lease(id) => self.explain_lease(authority, id, under).await,
             Simulate::Claims { issuer, claims, trial } => {
                 let policy = self.policy_under(under, None).await?;
-                Ok(explain::of_claims(&policy, &issuer, &claims, &trial))
+                Ok(explain::of_claims(&policy, issuer.as_deref(), &claims, &trial))
             }
             Simulate::Evidence { token, trial } => self.explain_evidence(&token, &trial, under).await,
         }?;

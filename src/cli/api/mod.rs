@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Explanation, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 use error::Shown;
@@ -115,6 +115,11 @@ impl Api {
     /// The keys that sign; there are never more than a page of them.
     pub async fn keys(&self) -> Result<Vec<Key>, ApiError> {
         self.get("/v1/keys").await.map(|list: List<Key>| list.items)
+    }
+
+    /// A dry run: changes nothing. The body may hold evidence.
+    pub async fn simulate(&self, body: Map<String, Value>) -> Result<Explanation, ApiError> {
+        self.post("/v1/simulate", body).await
     }
 
     /// Waits before another try.

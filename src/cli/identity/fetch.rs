@@ -168,7 +168,8 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             String::from_utf8(seen).unwrap()
         };
-        tokio::join!(Source::Metadata(server).fetch("https://b.example/x", &Vars::given(&[])), serve)
+        let vars = Vars::given(&[]);
+        tokio::join!(Source::Metadata(server).fetch("https://b.example/x", &vars), serve)
     }
 
     #[tokio::test]
