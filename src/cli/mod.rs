@@ -9,10 +9,12 @@ pub mod settings;
 pub mod table;
 
 mod api;
+mod compared;
 mod demo;
 mod dev;
 mod door;
 mod ended;
+mod explain;
 mod identity;
 mod issuer;
 mod key;
@@ -101,6 +103,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
             Verb::Revoke(args) => revoke::run(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
+            Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
