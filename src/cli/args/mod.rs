@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -14,6 +15,7 @@ pub use client::{
     DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
     ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
+pub use trust::{TrustAddArgs, TrustVerb};
 
 /// Short-lived credentials, each tied to one task, each ended with it
 #[derive(Debug, Parser)]
@@ -99,6 +101,9 @@ pub enum Verb {
     /// Check and show the trust bundle
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Add to the trust bundle
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
@@ -153,6 +158,8 @@ mod tests {
             "dayfly policy check --policies p",
             "dayfly policy show deploy-prod --policies p",
             "dayfly policy show --schema",
+            "dayfly trust add github acme/shop --task t --owner-id 1 --repository-id 2 --ref refs/heads/main --dry-run",
+            "dayfly trust add --from evt_0000000000g000000000000000 --state d --yes",
             "dayfly ledger show evt_0000000000g000000000000000",
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
@@ -180,6 +187,11 @@ mod tests {
             "dayfly policy show",
             "dayfly policy show --schema deploy",
             "dayfly ledger show evt_0000000000g000000000000000 --since 1h",
+            "dayfly trust add github acme/shop",
+            "dayfly trust add --task t",
+            "dayfly trust add jenkins acme/shop --task t",
+            "dayfly trust add github acme/shop --task t --untrusted",
+            "dayfly trust add github acme/shop --task t --yes --dry-run",
             "dayfly ledger show --since yesterday",
             "dayfly exec -- make",
         ] {
