@@ -11,6 +11,7 @@ pub mod table;
 mod api;
 mod demo;
 mod dev;
+mod doctor;
 mod door;
 mod ended;
 mod key;
@@ -101,6 +102,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Revoke(args) => revoke::run(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
             Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Whose bundle it is when no settings say so. Nothing can be issued under this name.
-const NOBODY: &str = "https://broker.invalid";
+pub const NOBODY: &str = "https://broker.invalid";
 
 /// Loads the bundle, runs its lints and its tests.
 pub fn check(args: &PolicyCheckArgs, session: &Session) -> Result<(), Failure> {

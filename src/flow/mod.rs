@@ -40,7 +40,7 @@ pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use load::{NotLoaded, NotSwapped};
 pub use start::{StartError, Startup, start};
-pub use swap::{Carries, Swapped, goes_back};
+pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,

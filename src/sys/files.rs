@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dayfly_domain::UnixMs;
+
 /// One file of a tree, by its path below the top, with `/` between the parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -169,6 +171,60 @@ pub fn require_private(path: &Path) -> io::Result<()> {
     }
     let text = format!("`{}` has mode {mode:04o}, but holds secrets: chmod 0600 it", path.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// What is left on the file system of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// For others than root.
+    pub free_bytes: u64,
+    pub bytes: u64,
+    pub free_inodes: u64,
+    /// 0: this file system has no such limit.
+    pub inodes: u64,
+    pub is_read_only: bool,
+}
+
+pub fn space(path: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(Space {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        free_inodes: found.f_favail,
+        inodes: found.f_files,
+        is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
+}
+
+/// Who may do what with a file, and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The twelve bits of `chmod`.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub is_dir: bool,
+    pub written: UnixMs,
+}
+
+/// `None` where there is nothing.
+pub fn held(path: &Path) -> io::Result<Option<Held>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(Held {
+            mode: found.permissions().mode() & 0o7777,
+            uid: found.uid(),
+            gid: found.gid(),
+            is_dir: found.is_dir(),
+            written: UnixMs::new(found.mtime().saturating_mul(1000)),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of a small file of the kernel's (`/proc`), which has no size.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path)
 }
 
 /// How many files this process may have open: its soft limit, raised towards `wanted` as far as

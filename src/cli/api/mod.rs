@@ -117,6 +117,11 @@ impl Api {
         self.get("/v1/keys").await.map(|list: List<Key>| list.items)
     }
 
+    /// What is known of the issuers' keys, as a broker of any version tells it.
+    pub async fn issuers(&self) -> Result<Value, ApiError> {
+        self.get("/v1/issuers").await
+    }
+
     /// Waits before another try.
     pub async fn pause(&self, wait: Duration) {
         self.transport.pause(wait).await;

@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+mod doctor;
 mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,6 +16,7 @@ pub use client::{
     DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
     ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
+pub use doctor::DoctorArgs;
 pub use trust::{TrustAddArgs, TrustVerb};
 
 /// Short-lived credentials, each tied to one task, each ended with it
@@ -110,6 +112,8 @@ pub enum Verb {
     /// Look at the keys that sign
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
+    Doctor(DoctorArgs),
 }
 
 const TOKEN_ABOUT: &str = "\
@@ -164,6 +168,7 @@ mod tests {
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
+            "dayfly doctor --config f --state d --policies p --offline --output json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

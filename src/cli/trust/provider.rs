@@ -114,9 +114,8 @@ pub const PROVIDERS: &[Provider] = &[Provider {
         case("another environment", &[("environment", Some(OTHER))]).needs("environment"),
         case("a pull request", &[("event_name", Some("pull_request"))]).unreviewed(),
         case("no environment", &[("environment", None)]).needs("environment"),
-        case("a pull request's own code with our rights", &[("event_name", Some("pull_request_target"))])
-            .because(Reason::Event),
-        case("a run after another", &[("event_name", Some("workflow_run"))]).because(Reason::Event),
+        case("a pull_request_target", &[("event_name", Some("pull_request_target"))]).because(Reason::Event),
+        case("a workflow_run", &[("event_name", Some("workflow_run"))]).because(Reason::Event),
     ],
 }];
 

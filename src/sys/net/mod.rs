@@ -10,6 +10,6 @@ pub(crate) mod testing;
 mod tls;
 
 pub use address::is_public;
-pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError};
+pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError, peer_process};
 pub use fetch::{FETCH_MAX_BYTES, Fetch, FetchError, Fetcher};
-pub use tls::{Certified, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};
+pub use tls::{Certified, Chain, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};
