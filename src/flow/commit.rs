@@ -445,7 +445,7 @@ fn move_back(change: &mut Change, by: u64) {
         Change::AddLease(row) => row.seq -= by,
         Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
         Change::AddBlock(row) => row.seq -= by,
-        Change::OpenTask(_) | Change::Meta(..) => {}
+        Change::OpenTask(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
     }
 }
 

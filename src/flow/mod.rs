@@ -1,9 +1,11 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod archive;
 mod bundle;
 mod commit;
 mod end;
+mod follow;
 mod group;
 mod introspect;
 mod issue;
@@ -36,6 +38,7 @@ use crate::{
     policy::Policy,
     store::Reader,
 };
+pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use load::{NotLoaded, NotSwapped};
@@ -65,7 +68,11 @@ pub struct Shared {
     keys: IssuerKeys,
     proofs: ProofDesk,
     policy: ArcSwap<Policy>,
+    /// Bundles of earlier that were asked for.
+    held: archive::Held,
     source: Arc<dyn BundleSource>,
+    /// Where the source lay when it was last read.
+    followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
     /// Loads of the bundle take turns.
     loading: Arc<tokio::sync::Mutex<()>>,
@@ -141,6 +148,7 @@ impl std::fmt::Debug for Flow {
 /// How much room the verbs take, for the reference.
 pub mod bounds {
     pub use super::{
+        archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},

@@ -12,7 +12,7 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::{
-    Flow, Shared, Upkeep,
+    Flow, Shared, Upkeep, archive,
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
@@ -63,6 +63,7 @@ pub struct Startup {
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let Startup { issuer, clock, store, keys_dir, source, strict_rollback } = startup;
+    let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
     let policy = Arc::new(policy);
@@ -83,7 +84,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         keys: IssuerKeys::new(Fetcher::new()),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
+        held: archive::Held::default(),
         source,
+        followed: ArcSwap::from_pointee(place),
         strict_rollback,
         loading: Arc::default(),
         queue,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::{
     ClaimType, ClaimValue, Claims, Reason, Workload,
     bundle::{ClaimMatch, ClaimRule, Issuer, Profile, Segment},
+    spiffe::SpiffeId,
 };
 use ring::digest;
 use serde_json::{Map, Value};
@@ -35,13 +36,25 @@ pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) ->
         job: job(profile, &claims),
         claims,
     };
-    match profile.refuse.iter().find(|refusal| matches(&refusal.when, &workload.claims)) {
-        Some(refusal) => {
-            let reason = Reason::from_code(&refusal.code).unwrap_or(Reason::Event);
-            Err(ClaimRefusal::Refused { reason, workload: Box::new(workload) })
-        }
+    match refused_as(profile, &workload.claims) {
+        Some(reason) => Err(ClaimRefusal::Refused { reason, workload: Box::new(workload) }),
         None => Ok(workload),
     }
+}
+
+/// What the profile refuses, what it requires and the evidence lacks, and claims that disagree.
+/// A claim that is missing satisfies nothing.
+fn refused_as(profile: &Profile, claims: &Claims) -> Option<Reason> {
+    let refused = profile.refuse.iter().find(|refusal| matches(&refusal.when, claims));
+    let lacking = || profile.require.iter().find(|required| !matches(&required.when, claims));
+    if let Some(refusal) = refused.or_else(lacking) {
+        return Some(Reason::from_code(&refusal.code).unwrap_or(Reason::Event));
+    }
+    let agree = |names: &Vec<String>| {
+        let mut seen = names.iter().map(|name| claims.get(name));
+        seen.next().flatten().is_some_and(|first| seen.all(|other| other == Some(first)))
+    };
+    if profile.same.iter().all(agree) { None } else { Some(Reason::Event) }
 }
 
 fn pins(issuer: &Issuer, payload: &Map<String, Value>) -> Result<(), ClaimRefusal> {
@@ -72,7 +85,10 @@ fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<O
     let Some(raw) = at(payload, &rule.at) else { return Ok(None) };
     let wrong = || refused(name, "is of another type than its profile declares");
     let typed = match (rule.kind, raw) {
-        (ClaimType::String, Value::String(text)) => ClaimValue::String(filled(name, text)?.to_owned()),
+        (ClaimType::String, Value::String(text)) => {
+            let text = filled(name, text)?;
+            ClaimValue::String(if rule.fold { folded(name, text)? } else { text.to_owned() })
+        }
         (ClaimType::Long, Value::Number(number)) => ClaimValue::Long(number.as_i64().ok_or_else(wrong)?),
         (ClaimType::Bool, Value::Bool(value)) => ClaimValue::Bool(*value),
         (ClaimType::Set, Value::Array(members)) => ClaimValue::Set(set(name, members)?),
@@ -119,6 +135,11 @@ fn filled<'a>(name: &str, text: &'a str) -> Result<&'a str, ClaimRefusal> {
     if blank { Err(refused(name, "is empty or blank")) } else { Ok(text) }
 }
 
+// SECURITY: `t_041_a_folded_claim_is_ascii`: what Unicode folds into ASCII is another's name.
+fn folded(name: &str, text: &str) -> Result<String, ClaimRefusal> {
+    if text.is_ascii() { Ok(text.to_ascii_lowercase()) } else { Err(refused(name, "is not plain ASCII")) }
+}
+
 fn refused(name: &str, what: &str) -> ClaimRefusal {
     ClaimRefusal::Claim(format!("`{name}` {what}"))
 }
@@ -133,14 +154,15 @@ fn principal(issuer: &Issuer, profile: &Profile, claims: &Claims) -> Result<Arc<
         let seen = claims.get(claim).ok_or_else(|| refused(claim, "is missing"))?;
         let how = issuer.claims.get(claim).and_then(|rule| rule.segment);
         name.push('/');
-        name.push_str(&segment(claim, &seen.to_string(), how)?);
+        name.push_str(&segment(claim, &seen.to_string(), how, issuer.trust_domain())?);
     }
     Ok(name.into())
 }
 
 /// A segment outside `[A-Za-z0-9._-]` refuses the token: it is never escaped (T-125).
-fn segment(claim: &str, text: &str, how: Option<Segment>) -> Result<String, ClaimRefusal> {
+fn segment(claim: &str, text: &str, how: Option<Segment>, domain: Option<&str>) -> Result<String, ClaimRefusal> {
     let text = match how {
+        Some(Segment::SpiffePath) => return spiffe_path(claim, text, domain),
         Some(Segment::Hash128) => return Ok(hash128(text)),
         Some(Segment::StripBraces) => text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text),
         None => text,
@@ -150,6 +172,16 @@ fn segment(claim: &str, text: &str, how: Option<Segment>) -> Result<String, Clai
         return Err(refused(claim, "cannot stand in a principal"));
     }
     Ok(text.to_owned())
+}
+
+/// The path of an ID in the issuer's own trust domain, whose letters are those of a principal.
+// SECURITY: `a_path_that_says_untrusted_is_refused`: it would be the name of another workload.
+fn spiffe_path(claim: &str, text: &str, domain: Option<&str>) -> Result<String, ClaimRefusal> {
+    let id = SpiffeId::parse(text).filter(|id| Some(id.trust_domain()) == domain);
+    match id.map(|id| id.path()) {
+        Some(path) if path.rsplit('/').next() != Some("untrusted") => Ok(path.to_owned()),
+        _ => Err(refused(claim, "cannot stand in a principal")),
+    }
 }
 
 fn hash128(text: &str) -> String {
@@ -170,12 +202,16 @@ fn job(profile: &Profile, claims: &Claims) -> Option<Arc<str>> {
 
 #[cfg(test)]
 mod tests {
-    use dayfly_domain::{ClaimType, bundle::Refusal};
+    use dayfly_domain::{
+        ClaimType,
+        bundle::{Refusal, Roles},
+    };
 
     use super::*;
 
     fn rule(at: &str, kind: ClaimType) -> ClaimRule {
-        ClaimRule { at: at.to_owned(), kind, required: false, revocable: false, segment: None }
+        let at = at.to_owned();
+        ClaimRule { at, kind, required: false, revocable: false, segment: None, fold: false, mutable: false, id: None }
     }
 
     fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
@@ -242,11 +278,11 @@ mod tests {
     #[test]
     fn t_125_a_segment_is_refused_never_escaped() {
         for bad in ["../admin", "a/b", "*", "a,b", "%2f", "a\0b", "a\nb", ".", "..", "é", ""] {
-            assert!(segment("it", bad, None).is_err(), "{bad:?}");
+            assert!(segment("it", bad, None, None).is_err(), "{bad:?}");
         }
-        assert_eq!(segment("it", "{ab-1}", Some(Segment::StripBraces)).unwrap(), "ab-1");
-        assert!(segment("it", "{a/b}", Some(Segment::StripBraces)).is_err());
-        assert_eq!(segment("it", "any/thing at all", Some(Segment::Hash128)).unwrap().len(), 32);
+        assert_eq!(segment("it", "{ab-1}", Some(Segment::StripBraces), None).unwrap(), "ab-1");
+        assert!(segment("it", "{a/b}", Some(Segment::StripBraces), None).is_err());
+        assert_eq!(segment("it", "any/thing at all", Some(Segment::Hash128), None).unwrap().len(), 32);
     }
 
     #[test]
@@ -255,6 +291,8 @@ mod tests {
             name: "ci".parse().unwrap(),
             builtin: false,
             url: None,
+            urls: vec![],
+            own_urls: vec![],
             algs: vec![],
             typ: vec![],
             shared: false,
@@ -264,6 +302,9 @@ mod tests {
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],
             refuse: Vec::<Refusal>::new(),
+            require: vec![],
+            same: vec![],
+            lint: Roles::default(),
             claims: std::collections::BTreeMap::new(),
         };
         let label = |one: &str, two: &str| {

@@ -12,7 +12,7 @@ use dayfly_domain::{
     Name, UnixMs,
     bundle::{Issuer, KeySource},
 };
-use dayfly_verifier::KeySet;
+use dayfly_verifier::{KeySet, KeySetError};
 use serde::Deserialize;
 
 use crate::sys::net::{Fetch, FetchError, Fetcher};
@@ -71,7 +71,7 @@ impl IssuerKeys {
         now: UnixMs,
     ) -> Result<Arc<KeySet>, KeysError> {
         let known = self.known(issuer)?;
-        if let KeySource::Pinned { .. } = known.source {
+        if let KeySource::Pinned { .. } | KeySource::TrustBundle { .. } = known.source {
             return known.read().keys.ok_or_else(|| KeysError::Pinned(issuer.name.clone()));
         }
         if let Some(keys) = known.read().good(kid, alg, now) {
@@ -96,9 +96,13 @@ impl IssuerKeys {
             return Ok(known);
         }
         let mut state = State::default();
-        if let KeySource::Pinned { jwks } = &issuer.keys {
-            let keys = KeySet::parse(jwks).map_err(|_| KeysError::Pinned(issuer.name.clone()))?;
-            state.keys = Some(Arc::new(keys));
+        let pinned = match &issuer.keys {
+            KeySource::Pinned { jwks } => Some(KeySet::parse(jwks)),
+            KeySource::TrustBundle { bundle } => Some(KeySet::of_trust_bundle(bundle)),
+            KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => None,
+        };
+        if let Some(keys) = pinned {
+            state.keys = Some(Arc::new(keys.map_err(|_| KeysError::Pinned(issuer.name.clone()))?));
         }
         let known = Arc::new(Known {
             url: issuer.url.clone(),
@@ -148,21 +152,30 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self, issuer: &Issuer) -> Result<KeySet, String> {
-        let KeySource::Discovery { ca_pem, allow_private } = &issuer.keys else {
-            return Err("its keys are pinned".to_owned());
+        let (ca_pem, allow_private, bundle) = match &issuer.keys {
+            KeySource::Discovery { ca_pem, allow_private } => (ca_pem, allow_private, None),
+            KeySource::BundleEndpoint { url, ca_pem, allow_private } => (ca_pem, allow_private, Some(url)),
+            KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => return Err("its keys are pinned".to_owned()),
         };
         let get = async |url: String| {
             let fetch = Fetch { url, ca_pem: ca_pem.clone(), allow_private: *allow_private };
             self.fetcher.get(&fetch).await.map_err(|error: FetchError| error.to_string())
         };
+        if let Some(url) = bundle {
+            return some_keys(KeySet::of_trust_bundle(&get(url.to_string()).await?));
+        }
         let document = get(format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'))).await?;
         let document: Discovery = serde_json::from_slice(&document).map_err(|_| "no discovery document")?;
         if document.issuer != *issuer.url {
             return Err("its discovery document names another issuer".to_owned());
         }
-        let keys = KeySet::parse(&get(document.jwks_uri).await?).map_err(|error| error.to_string())?;
-        if keys.is_empty() { Err("its key set has no usable key".to_owned()) } else { Ok(keys) }
+        some_keys(KeySet::parse(&get(document.jwks_uri).await?))
     }
+}
+
+fn some_keys(keys: Result<KeySet, KeySetError>) -> Result<KeySet, String> {
+    let keys = keys.map_err(|error| error.to_string())?;
+    if keys.is_empty() { Err("its key set has no usable key".to_owned()) } else { Ok(keys) }
 }
 
 #[derive(Deserialize)]

@@ -281,7 +281,7 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
-            Change::Event(_) | Change::Meta(..) => {}
+            Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
 

@@ -22,4 +22,4 @@ pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};
 pub use compile::Policy;
 pub use reach::{Reach, RowFacts, RowKind};
 pub use resolve::{ACTIONS_MAX, TICKET_MAX_CHARS};
-pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse};
+pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse, parse_kept};

@@ -238,6 +238,10 @@ impl BundleSource for Production {
         lints.extend(overdue_lints(policy.bundle(), Clock::Machine.wall()));
         Ok(Loaded { policy, lints })
     }
+
+    fn place(&self) -> Option<String> {
+        self.0.place()
+    }
 }
 
 /// The state folder, private and ours alone.

@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod archive;
 mod bench;
 mod bound_job;
 mod claims;
@@ -22,6 +23,7 @@ mod durable;
 mod ends;
 mod evidence;
 mod folders;
+mod follow;
 mod foreign;
 mod foreign_client;
 mod grants;

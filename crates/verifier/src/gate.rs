@@ -7,18 +7,28 @@
 
 use std::{fmt, sync::Arc};
 
-use dayfly_domain::UnixMs;
+use dayfly_domain::{UnixMs, spiffe::SpiffeId};
 use jsonwebtoken::{Validation, errors::ErrorKind};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::{Jws, KeySet, Refusal, crypto};
 
+/// Who signs a kind of token, and which claim says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// `iss`, byte for byte.
+    Issuer(Arc<str>),
+    /// A SPIFFE trust domain (JWT-SVID, section 3): `sub` is a SPIFFE ID in it. `iss` may be absent;
+    /// whatever text it is, it says nothing.
+    TrustDomain(Arc<str>),
+}
+
 /// What one issuer's tokens must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// `iss`, byte for byte.
-    pub issuer: Arc<str>,
+    /// Whose it must be, and how it says so.
+    pub signer: Signer,
     /// `aud`, byte for byte: a string, or an array with this one member.
     pub audience: Arc<str>,
     /// Names of RFC 7518; what we do not verify never matches, whatever is listed.
@@ -38,7 +48,7 @@ impl Rules {
     /// ES256 and RS256, `typ` absent or `JWT`, 30 s of leeway, `exp` at most 24 h ahead.
     pub fn new(issuer: impl Into<Arc<str>>, audience: impl Into<Arc<str>>) -> Self {
         Self {
-            issuer: issuer.into(),
+            signer: Signer::Issuer(issuer.into()),
             audience: audience.into(),
             algs: vec!["RS256".to_owned(), "ES256".to_owned()],
             typ: vec![String::new(), "JWT".to_owned()],
@@ -146,8 +156,13 @@ pub fn signed_by(jws: &Jws, keys: &KeySet) -> bool {
 /// The times are left out: they are compared with the caller's clock, in [`check_times`].
 fn validation(jws: &Jws, rules: &Rules) -> Validation {
     let mut validation = Validation::new(jws.algorithm());
-    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-    validation.set_issuer(&[&rules.issuer]);
+    match &rules.signer {
+        Signer::Issuer(issuer) => {
+            validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+            validation.set_issuer(&[issuer]);
+        }
+        Signer::TrustDomain(_) => validation.set_required_spec_claims(&["exp", "sub", "aud"]),
+    }
     validation.set_audience(&[&rules.audience]);
     validation.validate_exp = false;
     validation.validate_nbf = false;
@@ -171,10 +186,7 @@ fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
 }
 
 fn check_claims(claims: &Map<String, Value>, rules: &Rules, now: UnixMs) -> Result<(i64, i64), Refusal> {
-    // SECURITY: t_034_an_issuer_is_equal_byte_for_byte
-    if claims.get("iss").and_then(Value::as_str) != Some(&*rules.issuer) {
-        return Err(Refusal::Issuer);
-    }
+    check_signer(claims, &rules.signer)?;
     if only_audience(claims) != Some(&*rules.audience) {
         return Err(Refusal::Audience);
     }
@@ -184,6 +196,20 @@ fn check_claims(claims: &Map<String, Value>, rules: &Rules, now: UnixMs) -> Resu
         }
     }
     check_times(claims, rules, now.as_s())
+}
+
+// SECURITY: t_034_an_issuer_is_equal_byte_for_byte, a_trust_domain_is_equal_byte_for_byte
+fn check_signer(claims: &Map<String, Value>, signer: &Signer) -> Result<(), Refusal> {
+    let (iss, sub) = (claims.get("iss"), claims.get("sub").and_then(Value::as_str));
+    match signer {
+        Signer::Issuer(issuer) if iss.and_then(Value::as_str) == Some(&**issuer) => Ok(()),
+        Signer::Issuer(_) => Err(Refusal::Issuer),
+        Signer::TrustDomain(_) if iss.is_some_and(|iss| !is_text(iss)) => Err(Refusal::Issuer),
+        Signer::TrustDomain(domain) => match sub.and_then(SpiffeId::parse) {
+            Some(id) if id.trust_domain() == &**domain => Ok(()),
+            _ => Err(Refusal::Claim("sub")),
+        },
+    }
 }
 
 // SECURITY: t_033_an_audience_of_another_shape_is_refused

@@ -21,10 +21,27 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, kind, required, revocable, segment } = table.clone();
-        (name.clone(), ClaimRule { at, kind, required, revocable, segment })
+        let ClaimTable { at, kind, required, revocable, segment, fold, mutable, id } = table.clone();
+        let mutable = mutable || id.is_some();
+        (name.clone(), ClaimRule { at, kind, required, revocable, segment, fold, mutable, id })
     };
     claims.iter().map(rule).collect()
+}
+
+/// A name says which declared claim is its id, and that one is no name itself.
+pub(super) fn check_ids(rules: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) {
+    for (name, rule) in rules {
+        let Some(id) = &rule.id else { continue };
+        match rules.get(id) {
+            None => {
+                found.add_with(&place.below(name), "id", format!("`{id}` is not a declared claim"), declared(rules))
+            }
+            Some(other) if id == name || other.mutable || other.id.is_some() => {
+                found.add(&place.below(name), "id", format!("`{id}` is a name itself"));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
@@ -45,6 +62,9 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
     }
     if table.segment.is_some() && table.kind != ClaimType::String {
         found.add(place, "segment", "only a claim of type `string` is rewritten");
+    }
+    if table.fold && table.kind != ClaimType::String {
+        found.add(place, "fold", "only a claim of type `string` has a case to fold");
     }
 }
 
@@ -104,7 +124,7 @@ pub(super) fn typed(
 ) -> Option<ClaimValue> {
     let wants = match (rule.kind, value) {
         (ClaimType::String | ClaimType::Set, Scalar::String(text)) => {
-            return some_text(text, place, name, found);
+            return some_text(text, rule.fold, place, name, found);
         }
         (ClaimType::Bool | ClaimType::StringBool, Scalar::Bool(value)) => return Some(ClaimValue::Bool(*value)),
         (ClaimType::Long | ClaimType::StringLong, Scalar::Long(value)) => return Some(ClaimValue::Long(*value)),
@@ -117,12 +137,18 @@ pub(super) fn typed(
     None
 }
 
-fn some_text(text: &str, place: &Place<'_>, name: &str, found: &mut Found) -> Option<ClaimValue> {
+fn some_text(text: &str, fold: bool, place: &Place<'_>, name: &str, found: &mut Found) -> Option<ClaimValue> {
     if text.trim().is_empty() {
         found.add(place, name, "is empty, and an empty claim is refused, so this would never match");
         return None;
     }
-    Some(ClaimValue::String(text.to_owned()))
+    // SECURITY: ASCII only: letters that Unicode folds into ASCII would be another's name
+    // (t_041_a_folded_claim_is_ascii).
+    if fold && !text.is_ascii() {
+        found.add(place, name, "is compared without regard to case, so it is plain ASCII");
+        return None;
+    }
+    Some(ClaimValue::String(if fold { text.to_ascii_lowercase() } else { text.to_owned() }))
 }
 
 fn declared(rules: &BTreeMap<String, ClaimRule>) -> String {

@@ -74,6 +74,10 @@ pub struct IssuerTable {
 pub struct KeysTable {
     pub discovery: Option<bool>,
     pub jwks_file: Option<String>,
+    /// A SPIFFE trust bundle, in a file.
+    pub spiffe_bundle: Option<String>,
+    /// The same, at an `https_web` endpoint.
+    pub spiffe_bundle_url: Option<String>,
     pub ca_file: Option<String>,
     #[serde(default)]
     pub allow_private: bool,
@@ -153,6 +157,12 @@ pub struct RowTable {
 #[serde(deny_unknown_fields)]
 pub struct ProfileTable {
     pub url: Option<String>,
+    /// Other forms of the issuer's URL, with placeholders.
+    #[serde(default)]
+    pub urls: Vec<String>,
+    /// Forms that only a server of one customer's own has: never shared.
+    #[serde(default)]
+    pub own_urls: Vec<String>,
     pub algs: Vec<String>,
     pub typ: Option<Vec<String>>,
     #[serde(default)]
@@ -168,6 +178,14 @@ pub struct ProfileTable {
     /// With the reason's code under `code`.
     #[serde(default)]
     pub refuse: Vec<BTreeMap<String, Wanted>>,
+    /// What must be so, with the reason's code under `code`.
+    #[serde(default)]
+    pub require: Vec<BTreeMap<String, Wanted>>,
+    /// Claims that must be there and equal.
+    #[serde(default)]
+    pub same: Vec<Vec<String>>,
+    #[serde(default)]
+    pub lint: LintTable,
     pub claims: BTreeMap<String, ClaimTable>,
 }
 
@@ -182,6 +200,26 @@ pub struct ClaimTable {
     #[serde(default)]
     pub revocable: bool,
     pub segment: Option<Segment>,
+    /// Compared without regard to ASCII case.
+    #[serde(default)]
+    pub fold: bool,
+    /// A name or free text: it can be changed, or taken by someone else.
+    #[serde(default)]
+    pub mutable: bool,
+    /// This is a name; the claim named here is the id that stays.
+    pub id: Option<String>,
+}
+
+/// Which claims say what a lint asks about.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LintTable {
+    #[serde(default)]
+    pub environment: Vec<String>,
+    #[serde(default)]
+    pub protected: Vec<String>,
+    #[serde(default)]
+    pub phase: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -282,9 +320,9 @@ impl Tables {
         let mut files = Vec::new();
         for (name, Placed { path, table }) in &self.issuers {
             let Some(keys) = &table.keys else { continue };
-            let one =
-                |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key == "jwks_file" };
+            let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key != "ca_file" };
             files.extend(keys.jwks_file.iter().map(|file| one("jwks_file", file)));
+            files.extend(keys.spiffe_bundle.iter().map(|file| one("spiffe_bundle", file)));
             files.extend(keys.ca_file.iter().map(|file| one("ca_file", file)));
         }
         files
@@ -299,7 +337,7 @@ pub struct Extra<'a> {
     pub at: String,
     /// As written.
     pub file: &'a str,
-    /// A JWK Set, otherwise PEM.
+    /// A JWK Set (a SPIFFE trust bundle is one), otherwise PEM.
     pub jwks: bool,
 }
 
