@@ -44,6 +44,9 @@ pub struct TrustAddArgs {
     /// Only from this ref: refs/heads/main
     #[arg(long = "ref", value_name = "REF")]
     pub reference: Option<String>,
+    /// Also while the platform does not protect the ref, or the environment
+    #[arg(long)]
+    pub unprotected: bool,
     /// The refusal to take ids, ref and environment from; what is given beside it counts more
     #[arg(long, value_name = "EVT", conflicts_with = "lookup")]
     pub from: Option<EventId>,

@@ -87,6 +87,7 @@ impl Cases<'_> {
             }
         };
         self.claims.iter().chain(&self.source.pins).for_each(|(name, value)| put(name, value.clone()));
+        self.facts.parts.iter().for_each(|(name, value)| put(name, value.clone()));
         let filled = |text: &str| {
             let own = self.claims.iter().chain(&self.source.pins);
             own.fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))

@@ -31,6 +31,8 @@ pub struct Facts {
     pub parts: BTreeMap<&'static str, String>,
     pub reference: Option<String>,
     pub environment: Option<String>,
+    /// A claim that must be `true`: the platform guards what narrows the row.
+    pub guard: Option<&'static str>,
     pub untrusted: bool,
     /// The issuer's table that was named, or that the refusal names.
     pub issuer: Option<Name>,
@@ -50,7 +52,7 @@ pub async fn gather(args: &TrustAddArgs, bundle: &Bundle, session: &Session) -> 
     };
     let mut facts = from(args, seen)?;
     if args.lookup && missing(&facts).is_some() {
-        look_up(&mut facts).await?;
+        look_up(&mut facts, args.issuer_url.as_deref()).await?;
     }
     match missing(&facts) {
         None => Ok(facts),
@@ -116,6 +118,10 @@ impl Seen {
         }
     }
 
+    fn holds(&self, claim: &str) -> bool {
+        matches!(self.claims.get(claim), Some(Value::Bool(true)))
+    }
+
     /// The name that the claims tell, if it can be shown.
     fn name(&self, provider: &Provider) -> Option<String> {
         let whole = provider.whole.and_then(|claim| self.text(claim));
@@ -144,6 +150,19 @@ fn from(args: &TrustAddArgs, seen: Option<Seen>) -> Result<Facts, Failure> {
         }
     }
     let name = args.name.clone().or_else(|| seen.as_ref()?.name(provider));
+    let reference =
+        checked_ref(args.reference.clone().or_else(|| told(provider.reference.as_ref().map(|narrow| narrow.claim))))?;
+    let environment = checked_text(
+        "--environment",
+        args.environment.clone().or_else(|| told(provider.environment.as_ref().map(|narrow| narrow.claim))),
+    )?;
+    let narrowed = match (&environment, &reference) {
+        (Some(_), _) => provider.environment.as_ref(),
+        (None, Some(_)) => provider.reference.as_ref(),
+        (None, None) => None,
+    };
+    // What was refused without a guard would be refused again with one.
+    let unguarded = |claim: &&str| args.unprotected || seen.as_ref().is_some_and(|seen| !seen.holds(claim));
     let split = |name: &String| provider.parts.iter().copied().zip(name.split('/').map(str::to_owned)).collect();
     Ok(Facts {
         provider: provider.name,
@@ -151,8 +170,9 @@ fn from(args: &TrustAddArgs, seen: Option<Seen>) -> Result<Facts, Failure> {
         parts: name.as_ref().map(split).unwrap_or_default(),
         name,
         ids,
-        reference: checked_ref(args.reference.clone().or_else(|| told(provider.reference)))?,
-        environment: checked_text("--environment", args.environment.clone().or_else(|| told(provider.environment)))?,
+        guard: narrowed.and_then(|narrow| narrow.guard).filter(|claim| !unguarded(claim)),
+        reference,
+        environment,
         untrusted: seen.as_ref().is_some_and(|seen| seen.untrusted),
         issuer: args.issuer.clone().or_else(|| Some(seen.as_ref()?.issuer.clone())),
     })
@@ -234,12 +254,13 @@ fn missing(facts: &Facts) -> Option<&'static Id> {
 }
 
 /// Asks the platform's public API; a renamed repository answers with a redirect, which is not followed.
-async fn look_up(facts: &mut Facts) -> Result<(), Failure> {
+async fn look_up(facts: &mut Facts, home: Option<&str>) -> Result<(), Failure> {
     let provider = facts.provider();
     let (Some(lookup), Some(name)) = (&provider.lookup, facts.name.clone()) else {
-        return Err(Failure::usage(format!("{} has no public API to look ids up", provider.name)).help(by_hand(facts)));
+        return Err(Failure::usage(format!("{} has no public API that tells ids", provider.name)).help(by_hand(facts)));
     };
-    let url = lookup.url.replace("{name}", &name).replace("{escaped}", &name.replace('/', "%2F"));
+    let home = home.unwrap_or(provider.home).trim_end_matches('/');
+    let url = format!("{home}{}", filled(lookup.path, &name));
     let fetch = Fetch { url: url.clone(), ca_pem: None, allow_private: false };
     let failed = |why: String| {
         Failure::new(Exit::Unavailable, format!("the ids of `{name}` cannot be looked up at `{url}`"))
@@ -270,14 +291,13 @@ fn looked_up(provider: &Provider, name: &str, body: &[u8]) -> Result<Vec<(&'stat
 }
 
 fn by_hand(facts: &Facts) -> String {
-    let name = facts.name.as_deref().unwrap_or("NAME");
+    filled(facts.provider().print_ids, facts.name.as_deref().unwrap_or("NAME"))
+}
+
+fn filled(text: &str, name: &str) -> String {
     let (first, last) = name.split_once('/').unwrap_or((name, name));
-    let print = facts.provider().print_ids;
-    print
-        .replace("{name}", name)
-        .replace("{escaped}", &name.replace('/', "%2F"))
-        .replace("{first}", first)
-        .replace("{last}", last)
+    let places = [("{name}", name), ("{escaped}", &name.replace('/', "%2F")), ("{first}", first), ("{last}", last)];
+    places.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
 }
 
 // SECURITY: `nothing_is_bound_to_a_name`

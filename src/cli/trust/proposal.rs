@@ -11,6 +11,7 @@ use super::{
     cases::{Cases, DENIALS, Test},
     edit::{self, EditError},
     facts::Facts,
+    provider::Narrow,
     row::{self, Claim, Rules},
 };
 use crate::{
@@ -119,8 +120,9 @@ pub fn propose(old: &Bundled, facts: &Facts, args: &TrustAddArgs) -> Result<Prop
 }
 
 fn is_wide(facts: &Facts, claims: &[Claim]) -> bool {
-    let narrows = [facts.provider().reference, facts.provider().environment];
-    narrows.iter().flatten().next().is_some() && !claims.iter().any(|(name, _)| narrows.contains(&Some(name.as_str())))
+    let narrows: Vec<_> = [&facts.provider().reference, &facts.provider().environment].into_iter().flatten().collect();
+    let narrowed = |narrow: &&Narrow| claims.iter().any(|(name, _)| name == narrow.claim);
+    !narrows.is_empty() && !narrows.iter().any(narrowed)
 }
 
 fn with_row(text: &str, cases: &Cases<'_>, args: &TrustAddArgs) -> Result<String, EditError> {

@@ -53,7 +53,7 @@ pub fn source<'a>(bundle: &'a Bundle, facts: &Facts, args: &TrustAddArgs) -> Res
     let name = name.unwrap_or_else(|| facts.provider.parse().expect("names of platforms are names"));
     let source = match bundle.issuers.get(&name) {
         Some(known) => taken(known, facts, args)?,
-        None => new(name, facts, args)?,
+        None => new(name, bundle, facts, args)?,
     };
     foreign_pin(&source, facts)?;
     Ok(source)
@@ -102,13 +102,21 @@ fn taken<'a>(known: &'a Issuer, facts: &Facts, args: &TrustAddArgs) -> Result<So
     Ok(Source { name: known.name.clone(), known: Some(known), pins: pins(known) })
 }
 
-fn new(name: Name, facts: &Facts, args: &TrustAddArgs) -> Result<Source<'static>, Failure> {
+fn new(name: Name, bundle: &Bundle, facts: &Facts, args: &TrustAddArgs) -> Result<Source<'static>, Failure> {
     if facts.provider().needs_url && args.issuer_url.is_none() {
         let what = format!("the bundle has no issuer of {} yet, and its URL is not given", facts.provider);
         return Err(Failure::usage(what).help("--issuer-url https://…, the `iss` of its tokens, byte for byte"));
     }
-    let pins = facts.provider().pin.map(|claim| (claim.to_owned(), facts.ids[claim].clone()));
-    Ok(Source { name, known: None, pins: pins.into_iter().collect() })
+    // Behind a server of one's own there is nobody else to keep out.
+    let profile = bundle.profiles.get(facts.provider);
+    let url = args.issuer_url.as_deref().or(profile.and_then(|profile| profile.url.as_deref())).unwrap_or_default();
+    let pin = facts.provider().pin.filter(|_| profile.is_none_or(|profile| profile.is_shared_at(url)));
+    let pins = pins_of(pin, facts);
+    Ok(Source { name, known: None, pins })
+}
+
+fn pins_of(pin: Option<&str>, facts: &Facts) -> Vec<Claim> {
+    pin.iter().filter_map(|claim| Some(((*claim).to_owned(), facts.ids.get(*claim)?.clone()))).collect()
 }
 
 fn pins(issuer: &Issuer) -> Vec<Claim> {
@@ -130,17 +138,17 @@ fn foreign_pin(source: &Source<'_>, facts: &Facts) -> Result<(), Failure> {
     .help(format!("pin what both have in common in `[issuer.{name}]`, or check the id")))
 }
 
-/// What the row wants: ids that no pin says already, parts of the name where they identify, then what
-/// narrows it.
+/// What the row wants: ids that no pin says already, what narrows it, and that this is guarded.
 pub fn claims(source: &Source<'_>, facts: &Facts) -> Vec<Claim> {
     let provider = facts.provider();
     let pinned = |claim: &str| source.pins.iter().any(|(name, _)| name == claim);
     let own = |claim: &&str, value: &String| ((*claim).to_owned(), value.clone());
     let ids = facts.ids.iter().filter(|(claim, _)| !pinned(claim)).map(|(claim, value)| own(claim, value));
-    let parts = facts.parts.iter().filter(|_| provider.bound).map(|(claim, value)| own(claim, value));
-    let narrowed = [(provider.reference, &facts.reference), (provider.environment, &facts.environment)];
-    let narrowed = narrowed.into_iter().filter_map(|(claim, value)| Some((claim?.to_owned(), value.clone()?)));
-    ids.chain(parts).chain(narrowed).collect()
+    let narrowed = [(&provider.reference, &facts.reference), (&provider.environment, &facts.environment)];
+    let narrowed =
+        narrowed.into_iter().filter_map(|(narrow, value)| Some((narrow.as_ref()?.claim.to_owned(), value.clone()?)));
+    let guard = facts.guard.map(|claim| (claim.to_owned(), "true".to_owned()));
+    ids.chain(narrowed).chain(guard).collect()
 }
 
 /// A row of the template that says the same already.

@@ -178,7 +178,12 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
-            found.require(named, place, "url", "is no trust domain: write `spiffe://` and its name, and nothing after it");
+            found.require(
+                named,
+                place,
+                "url",
+                "is no trust domain: write `spiffe://` and its name, and nothing after it",
+            );
             let what = format!("profile `{}` does not read the SPIFFE ID as the principal", profile.name);
             found.require(reads_ids, place, "profile", &what);
             let workload = issuer.kind == IssuerKind::Workload;

@@ -122,8 +122,14 @@ fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {
     }
     // A path has as many segments as it likes: before another claim, two names could be one.
     let before_last = table.principal.split_last().map_or(&[][..], |(_, before)| before);
-    let is_path = |name: &String| table.claims.get(name).is_some_and(|claim| claim.segment == Some(Segment::SpiffePath));
-    found.require(!before_last.iter().any(is_path), place, "principal", "has a `spiffe_path` that is not its last claim");
+    let is_path =
+        |name: &String| table.claims.get(name).is_some_and(|claim| claim.segment == Some(Segment::SpiffePath));
+    found.require(
+        !before_last.iter().any(is_path),
+        place,
+        "principal",
+        "has a `spiffe_path` that is not its last claim",
+    );
 }
 
 pub(super) fn check_algs(algs: &[String], place: &Place<'_>, found: &mut Found) {
