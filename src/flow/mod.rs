@@ -54,7 +54,7 @@ pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use simulate::{Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
-pub use swap::{Carries, Swapped, goes_back};
+pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
