@@ -26,9 +26,18 @@ DAYFLY_REGENERATE=1 cargo test --test it reference::
 
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
-    for section in
-        [routes(), reasons(), super::cli::section(), exits(), settings(), lints(), variables(), metrics(), events(), bounds()]
-    {
+    for section in [
+        routes(),
+        reasons(),
+        super::cli::section(),
+        exits(),
+        settings(),
+        lints(),
+        variables(),
+        metrics(),
+        events(),
+        bounds(),
+    ] {
         page.push('\n');
         page.push_str(&section);
     }

@@ -50,7 +50,9 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     }
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
-    let bundle = Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar };
+    let files = Vec::new();
+    let bundle =
+        Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files };
     match lint::refusals(&bundle, tables) {
         refusals if refusals.is_empty() => Ok(bundle),
         refusals => Err(refusals),

@@ -76,7 +76,11 @@ fn is_example(name: &str, value: &ClaimValue) -> bool {
 }
 
 fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
-    if matches!(issuer.keys, KeySource::Discovery { ca_pem: None, allow_private: true }) {
+    if matches!(
+        issuer.keys,
+        KeySource::Discovery { ca_pem: None, allow_private: true }
+            | KeySource::BundleEndpoint { ca_pem: None, allow_private: true, .. }
+    ) {
         let help = "give `ca_file` too, unless a public CA vouches for the internal host";
         lints.push(lint(
             Rule::PrivateKeys,
