@@ -62,7 +62,7 @@ fn as_output(name: &str, text: &str, output: Output) -> String {
     }
 }
 
-fn folder(policies: Option<&PathBuf>, session: &Session) -> Result<Folder, Failure> {
+pub fn folder(policies: Option<&PathBuf>, session: &Session) -> Result<Folder, Failure> {
     let known = match policies {
         Some(_) => settings::load(None, &session.vars).ok().flatten(),
         None => Some(settings::require(None, &session.vars)?),

@@ -7,8 +7,8 @@ mod client;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use broker::{
-    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyShowArgs,
-    PolicyVerb, ServeArgs,
+    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyReplayArgs,
+    PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
     DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
@@ -153,6 +153,8 @@ mod tests {
             "dayfly policy check --policies p",
             "dayfly policy show deploy-prod --policies p",
             "dayfly policy show --schema",
+            "dayfly policy replay --since 7d --policies p --strict",
+            "dayfly policy usage --unused-for 30d --template deploy-prod --addr https://b.example",
             "dayfly ledger show evt_0000000000g000000000000000",
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
