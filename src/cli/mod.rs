@@ -13,6 +13,8 @@ mod demo;
 mod dev;
 mod door;
 mod ended;
+mod identity;
+mod issuer;
 mod key;
 mod lease;
 mod ledger;
@@ -33,7 +35,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::{Cli, Colour, DevVerb, ErrorFormat, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+use args::{Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
 pub use failure::EXITS;
 use failure::Failure;
 use session::{Screen, Session, Vars};
@@ -104,6 +106,8 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Policy(PolicyVerb::Replay(args)) => replay::run(&args, session).await,
             Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
+            Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Demo(_)
             | Verb::Dev(_)
             | Verb::Serve(_)

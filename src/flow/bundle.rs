@@ -130,10 +130,14 @@ impl Loaded {
 /// Pinned keys are read when the bundle is: keys under which no token could ever be accepted are
 /// a mistake of the bundle, not of whoever presents a token.
 fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) {
-    let KeySource::Pinned { jwks } = &issuer.keys else { return };
-    let at = format!("issuer.{}.keys.jwks_file", issuer.name);
+    let (keys, key) = match &issuer.keys {
+        KeySource::Pinned { jwks } => (KeySet::parse(jwks), "jwks_file"),
+        KeySource::TrustBundle { bundle } => (KeySet::of_trust_bundle(bundle), "spiffe_bundle"),
+        KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => return,
+    };
+    let at = format!("issuer.{}.keys.{key}", issuer.name);
     let help = "public signing keys, each with its own `kid`: RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519";
-    match KeySet::parse(jwks) {
+    match keys {
         Ok(keys) if keys.is_empty() => {
             problems.push(Problem::new("bundle", at, "it has no usable key").help(help));
         }

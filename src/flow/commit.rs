@@ -182,7 +182,7 @@ impl Writer {
             batch.push(first, numbered(records, &mut seq), Reply::Nothing);
         }
         for group in groups {
-            if self.crowded(&group, &mut touched) {
+            if self.crowded(&group, &mut touched) || follows(&group, &fence) {
                 self.carried.push_back(group);
                 continue;
             }
@@ -229,12 +229,14 @@ impl Writer {
     }
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
-        let IssueGroup { decided_under, task, mut lease, events, supersede_s, ack } = group;
+        let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
+        } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
+            Err(NotCommitted::OtherJob)
         } else {
             match &task {
-                Subject::Open { row, per_job } => fence.open(row, *per_job).map_err(NotCommitted::from),
+                Subject::Open { row, limits } => fence.open(row, *limits).map_err(NotCommitted::from),
                 Subject::Feed(id) => fence.feed(*id).map_err(NotCommitted::from),
             }
         };
@@ -512,6 +514,16 @@ fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     for ack in group.acks.drain(..) {
         // A caller that has gone away needs no answer.
         let _ = ack.send(answer);
+    }
+}
+
+/// Whether the group would be judged by a task that this batch opens: it is when that one is there.
+fn follows(group: &Group, fence: &Fence<'_>) -> bool {
+    let Group::Issue(issue) = group else { return false };
+    let held = issue.seen.as_ref().is_some_and(|seen| fence.opens_in(&seen.job));
+    match &issue.task {
+        Subject::Open { row, limits } => held || fence.follows(row, limits.keys_per_job.is_some()),
+        Subject::Feed(_) => held,
     }
 }
 

@@ -4,12 +4,15 @@
 mod archive;
 mod bundle;
 mod commit;
+mod conflict;
 mod end;
 mod follow;
 mod group;
 mod introspect;
 mod issue;
+mod issuers;
 mod load;
+mod moment;
 mod possession;
 mod read;
 mod refuse;
@@ -29,6 +32,8 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+/// What the doors show of an issuer's keys.
+pub use crate::intake::{KeysHealth, KeysState};
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -43,6 +48,7 @@ use crate::{
 pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use replay::{Recorded, Unjudged, Verdict, Wanted, replay, was_judged};
 pub use start::{StartError, Startup, start};
@@ -151,6 +157,8 @@ impl std::fmt::Debug for Flow {
 
 /// How much room the verbs take, for the reference.
 pub mod bounds {
+    pub use crate::intake::FETCHES_AHEAD_MAX;
+
     pub use super::{
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,

@@ -81,7 +81,7 @@ pub fn was_judged(bundle: &Bundle, reason: Reason) -> bool {
         Reason::Dpop,
         Reason::Event,
     ];
-    let by_profile = || bundle.profiles.values().flat_map(|profile| &profile.refuse);
+    let by_profile = || bundle.profiles.values().flat_map(|profile| profile.refuse.iter().chain(&profile.require));
     BY_POLICY.contains(&reason) || by_profile().any(|refusal| refusal.code == reason.code())
 }
 

@@ -14,6 +14,7 @@ mod reach;
 mod resolve;
 mod row;
 mod schema;
+mod slice;
 mod source;
 mod verifiers;
 mod written;

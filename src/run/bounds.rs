@@ -120,6 +120,12 @@ pub const BOUNDS: &[Bound] = &[
     bound("keys of an issuer", KEYS_MAX, "keys", "as above"),
     bound("answer of an issuer to a fetch", sys::net::FETCH_MAX_BYTES, "bytes", "as above"),
     bound(
+        "fetches of issuers' keys ahead of need, under way at once",
+        flow::FETCHES_AHEAD_MAX,
+        "fetches",
+        "begins a second later; what a request needs is fetched beside them",
+    ),
+    bound(
         "one file of the bundle, of settings, keys or certificates",
         sys::files::FILE_MAX_BYTES as usize,
         "bytes",

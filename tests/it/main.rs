@@ -42,6 +42,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod spiffe;
 mod startable;
 mod swaps;
 mod tampering;

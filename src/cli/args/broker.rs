@@ -81,7 +81,7 @@ pub enum PolicyVerb {
     /// Make recorded decisions again under another bundle: who would newly be allowed or denied
     #[command(long_about = REPLAY_ABOUT)]
     Replay(PolicyReplayArgs),
-    /// List what each row gives and how often it was used, never used first
+    /// List what each row gives and how often it was used, never used first; the last ten seconds may be missing
     Usage(PolicyUsageArgs),
 }
 

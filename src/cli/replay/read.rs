@@ -57,6 +57,9 @@ pub struct Reading {
     waiting: HashMap<TaskId, Vec<Event>>,
 }
 
+/// What is refused once a proof was looked at.
+const AFTER_PROOF: [&str; 6] = ["E-NOMATCH", "E-FORBIDDEN", "E-POLICY", "E-DETAILS", "E-TARGET", "E-DPOP"];
+
 impl Reading {
     pub fn take(&mut self, event: Event) -> Vec<Found> {
         match event.kind.as_str() {
@@ -159,7 +162,7 @@ fn refused(event: &Event, details: &Map<String, Value>) -> Option<Recorded> {
         Err(_) => Wanted::Task,
     };
     // A profile refuses before a proof is looked at.
-    let early = event.reason.as_deref() == Some("E-EVENT");
+    let early = event.reason.as_deref().is_none_or(|code| !AFTER_PROOF.contains(&code));
     let common = common(event, context, details)?;
     Some(Recorded {
         wanted,

@@ -15,7 +15,7 @@ fn policy(text: &str) -> Policy {
 }
 
 fn event(number: u8, kind: &str, more: Value) -> Value {
-    let id = dayfly_domain::EventId::from_parts(1, [number; 10]);
+    let id = EventId::from_parts(1, [number; 10]);
     let mut event = json!({ "id": id, "seq": number, "at": "2026-11-22T05:00:00Z", "type": kind, "issuer": "github" });
     more.as_object().unwrap().iter().for_each(|(name, value)| event[name] = value.clone());
     event
@@ -102,7 +102,8 @@ async fn who_would_newly_be_denied_or_allowed_is_told_once_for_many() {
     let tally = told(&script(), &SHOP.replace("ref = \"refs/heads/main\"", "ref = \"refs/heads/topic\"")).await;
     assert_eq!(tally.newly(), (2, 40));
     let table = tally.print("f", Output::Table);
-    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        table.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
     let cells = |line: usize| lines[line].iter().map(|cell| cell.trim()).take(6).collect::<Vec<_>>().join(" | ");
     assert_eq!(
         (cells(1).as_str(), cells(2).as_str()),
