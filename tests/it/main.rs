@@ -10,6 +10,7 @@
 mod archive;
 mod bench;
 mod bound_job;
+mod bundle_life;
 mod claims;
 mod clocks;
 mod corpus;
