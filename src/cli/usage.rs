@@ -16,7 +16,7 @@ pub async fn run(args: &PolicyUsageArgs, session: &Session) -> Result<(), Failur
     let filter: Vec<_> = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let listed = api.entitlements(&filter).await;
     let mut listed = listed.map_err(|error| error.failure("the uses cannot be listed"))?;
-    listed.sort_by(|a, b| a.last_used_at.cmp(&b.last_used_at));
+    listed.sort_by_key(|one| one.last_used_at);
     if let (Some(first), Output::Table) = (listed.first(), session.output) {
         let never = listed.iter().filter(|one| one.count == 0).count();
         let since = first.counted_since;
