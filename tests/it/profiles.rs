@@ -6,7 +6,7 @@ mod page;
 mod story;
 mod threats;
 
-pub use story::{Change, Provider, providers};
+pub use story::{Change, Provider, load, providers};
 
 use std::{collections::BTreeSet, fs, path::Path};
 

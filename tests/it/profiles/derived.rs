@@ -33,16 +33,26 @@ pub async fn refusals(provider: &mut Provider) {
 
 /// One claim, taken out and put wrong.
 async fn claim(provider: &mut Provider, file: &str, issuer: &Issuer, name: &str, rule: &ClaimRule) {
-    let reason = if issuer.pin.contains_key(name) { "E-STRANGER" } else { "E-CLAIM" };
+    // What any JWT must be is looked at first, and `sub` is text in all of them.
+    let registered = rule.at == "/sub";
+    let reason = |wrong: Option<&Value>| match issuer.pin.contains_key(name) {
+        true if !(registered && wrong.is_some_and(|wrong| !is_some_text(wrong))) => "E-STRANGER",
+        _ => "E-CLAIM",
+    };
     let held = Value::Object(provider.claims(file).clone()).pointer(&rule.at).is_some();
     if rule.required {
         assert!(held, "`{name}` is required, and {file} lacks it");
-        provider.refused(file, &Change::without(&rule.at), reason, &format!("no `{name}`")).await;
+        provider.refused(file, &Change::without(&rule.at), reason(None), &format!("no `{name}`")).await;
     }
     for wrong in wrong(rule.kind) {
         let what = format!("`{name}` is {wrong}");
+        let reason = reason(Some(&wrong));
         provider.refused(file, &Change::set(&rule.at, wrong), reason, &what).await;
     }
+}
+
+fn is_some_text(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.trim().is_empty())
 }
 
 /// Values that no claim of that type has.

@@ -22,8 +22,8 @@ fn page() -> String {
 
 /// All blocks of a language, in order.
 fn blocks(language: &str) -> Vec<String> {
-    let page = page();
-    let parts = page.split(&format!("\n```{language}\n")).skip(1);
+    let (page, start) = (page(), format!("\n```{language}\n"));
+    let parts = page.split(&start).skip(1);
     parts.map(|part| part.split_once("\n```\n").expect("the block ends").0.to_owned() + "\n").collect()
 }
 

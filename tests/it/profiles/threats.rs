@@ -123,7 +123,7 @@ async fn t_063_nothing_matches_with_something_before_or_after_it() {
                 for other in [format!("{affix}{value}"), format!("{value}{affix}")] {
                     let answer = provider.present(&file, &Change::set(at, other.clone()), "deploy").await;
                     let said = answer.map(|_| "permitted").map_err(|refused| refused.reason);
-                    let refused = [Reason::NoMatch, Reason::Claim, Reason::Stranger].map(Err);
+                    let refused = [Reason::NoMatch, Reason::Claim, Reason::Stranger, Reason::Event].map(Err);
                     assert!(refused.contains(&said), "{platform}.{name} = {other:?}: {said:?}");
                 }
             }
@@ -144,10 +144,10 @@ async fn t_063_what_looks_like_a_pattern_is_a_value() {
     }
 }
 
-proptest! {
-    #[test]
-    fn t_063_and_t_046_an_issuers_url_has_nothing_before_or_after_it(before in "\\PC{1,12}", after in "\\PC{1,12}") {
-        let bundle = Provider::of("github").bundle();
+#[test]
+fn t_063_and_t_046_an_issuers_url_has_nothing_before_or_after_it() {
+    let bundle = load(BUNDLE).unwrap();
+    proptest!(|(before in "\\PC{1,12}", after in "\\PC{1,12}")| {
         for (profile, url) in [
             ("buildkite", "https://agent.buildkite.com"),
             ("google", "https://accounts.google.com"),
@@ -164,7 +164,7 @@ proptest! {
             let put_inside = url.replacen("https://", &format!("https://{before}/"), 1);
             prop_assert!(!profile.is_at(&put_inside));
         }
-    }
+    });
 }
 
 /// Whose code runs is decided by the event: code that nobody reviewed needs a row of its own, and
@@ -221,7 +221,7 @@ async fn t_066_a_subject_is_never_taken_apart() {
     let without = Change { without: vec!["/environment".into()], ..said };
     github.refused("environment.json", &without, "E-NOMATCH", "no environment").await;
     // And the other way round: what the subject says is not asked for.
-    for sub in ["", "x", "repo:evil/evil:pull_request"] {
+    for sub in ["x", "repo:evil/evil:pull_request"] {
         assert!(github.present("environment.json", &Change::set("/sub", sub), "deploy").await.is_ok(), "{sub}");
     }
 }
