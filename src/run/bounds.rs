@@ -120,6 +120,12 @@ pub const BOUNDS: &[Bound] = &[
     bound("keys of an issuer", KEYS_MAX, "keys", "as above"),
     bound("answer of an issuer to a fetch", sys::net::FETCH_MAX_BYTES, "bytes", "as above"),
     bound(
+        "fetches of issuers' keys ahead of need, under way at once",
+        flow::FETCHES_AHEAD_MAX,
+        "fetches",
+        "begins a second later; what a request needs is fetched beside them",
+    ),
+    bound(
         "one file of the bundle, of settings, keys or certificates",
         sys::files::FILE_MAX_BYTES as usize,
         "bytes",
@@ -128,9 +134,17 @@ pub const BOUNDS: &[Bound] = &[
     bound("files of a bundle", sys::files::TREE_MAX_FILES, "files", BUNDLE),
     bound("files of a bundle together", sys::files::TREE_MAX_BYTES, "bytes", BUNDLE),
     bound("folders within folders of a bundle", sys::files::TREE_MAX_DEPTH, "levels", BUNDLE),
+    bound("folders of a bundle", sys::files::TREE_MAX_FOLDERS, "folders", BUNDLE),
     bound("key sets and certificates that a bundle names, together", policy::EXTRAS_MAX_BYTES, "bytes", BUNDLE),
     bound("wait of a load for the one before it", flow::TURN_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503)"),
     bound("reading a bundle", flow::LOAD_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503); the old bundle stays"),
+    bound(
+        "files of a bundle that are kept for replaying decisions, together",
+        flow::KEPT_MAX_BYTES,
+        "bytes",
+        "the bundle is put in force and not kept; the log says so",
+    ),
+    bound("bundles of earlier held compiled", flow::HELD_MAX, "bundles", "the one asked for longest ago is read again"),
     bound("errors and lints told of a bundle", flow::PROBLEMS_MAX, "errors", "the rest is counted (`errors_omitted`)"),
     bound("each text of an error of a bundle", http::BUNDLE_TEXT_MAX_CHARS, "characters", CUT),
     bound("a refused load in readiness and in its event", flow::FAULT_MAX_CHARS, "characters", "cut"),
@@ -168,8 +182,8 @@ pub const PROPORTIONAL: &[(&str, &str)] = &[
         "none is kept: a cursor is authenticated text in the caller's hand, a line is written at once",
     ),
     (
-        "fingerprints of bundles that were in force",
-        "one for each bundle that was ever loaded; only who operates the broker loads one",
+        "bundles that were in force, with their fingerprints",
+        "each file once, for as long as events name a bundle that has it; only who operates the broker loads one",
     ),
     ("the ledger on disk", "every event is kept; rows of tasks and leases are pruned a day after they are over"),
 ];

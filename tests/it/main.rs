@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod archive;
 mod bench;
 mod bound_job;
 mod claims;
@@ -22,6 +23,7 @@ mod durable;
 mod ends;
 mod evidence;
 mod folders;
+mod follow;
 mod foreign;
 mod foreign_client;
 mod grants;
@@ -41,6 +43,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod spiffe;
 mod startable;
 mod swaps;
 mod tampering;
@@ -48,6 +51,7 @@ mod thin_path;
 mod threats;
 mod threats_doc;
 mod tidy;
+mod usage;
 mod verifiers;
 mod visibility;
 mod wire;

@@ -10,6 +10,7 @@ mod name;
 mod reason;
 mod secret;
 mod span;
+pub mod spiffe;
 mod time;
 mod words;
 
@@ -20,4 +21,4 @@ pub use reason::{REASONS, Reason, ReasonRow};
 pub use secret::{HANDLE_PREFIX, Secret, may_hold_secret};
 pub use span::{Span, SpanError};
 pub use time::UnixMs;
-pub use words::{BindingKind, Bound, Cause, Channel, Kind, State, Verifies};
+pub use words::{BindingKind, Bound, BundlePart, Cause, Channel, Kind, State, Verifies};

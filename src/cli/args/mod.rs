@@ -11,8 +11,9 @@ pub use broker::{
     PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
-    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
+    LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs,
+    TaskVerb, TokenArgs, When,
 };
 
 /// Short-lived credentials, each tied to one task, each ended with it
@@ -105,6 +106,9 @@ pub enum Verb {
     /// Look at the keys that sign
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Look at the issuers whose tokens are evidence, and fetch their keys anew
+    #[command(subcommand)]
+    Issuer(IssuerVerb),
 }
 
 const TOKEN_ABOUT: &str = "\

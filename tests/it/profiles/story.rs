@@ -235,7 +235,7 @@ fn bundle_of(story: &Story) -> String {
     let mut text =
         "format = 1\ntrust_domain = \"example.org\"\n\n[owner.team-shop]\ncontact = \"shop@example.org\"\n\n\
          [target.shop]\nuri = \"https://shop.example.org\"\nenvironment = \"staging\"\nowner = \"team-shop\"\n\
-         binding = \"bearer\"\nverifies = \"introspect\"\nactions = [\"deploy:create\", \"deploy:status\"]\n"
+         binding = \"bearer\"\nverifies = \"introspect\"\nactions = [\"deploy:create\", \"deploy:status\"]\nreads = [\"deploy:status\"]\n"
             .to_owned();
     for (name, issuer) in &story.issuer {
         let url = issuer.url.as_ref().map(|url| format!("url = \"{url}\"\n")).unwrap_or_default();

@@ -276,9 +276,7 @@ async fn t_068_a_project_is_its_id_and_a_fork_is_not_the_project() {
 /// A plan runs the code of whoever proposes a change.
 #[tokio::test]
 async fn t_069_a_plan_does_not_get_what_an_apply_gets() {
-    let both = "workspace_id = \"ws-mbsd5E3Ktt5Rg2Xm\"\nrun_phase = [\"plan\", \"apply\"]\n\n[untrusted_row]";
-    let mut terraform =
-        Provider::edited("terraform", "workspace_id = \"ws-mbsd5E3Ktt5Rg2Xm\"\n\n[untrusted_row]", both);
+    let mut terraform = Provider::edited("terraform", "= \"apply\"", "= [\"plan\", \"apply\"]");
     assert!(terraform.present("apply.json", &Change::default(), "deploy").await.is_ok());
     terraform.refused("plan.json", &Change::default(), "E-NOMATCH", "named by the row, and still a plan").await;
     let dressed = Change::set("/sub", "organization:my-org:project:p:workspace:w:run_phase:apply");
@@ -371,7 +369,7 @@ fn t_036_a_host_has_one_spelling() {
 async fn t_041_an_address_is_compared_and_never_parsed() {
     let ours = "837509470220-compute@developer.gserviceaccount.com";
     let from = "[row]\nsub = \"100368210816668891989\"";
-    let mut google = Provider::edited("google", from, &format!("[row]\nemail = \"{ours}\""));
+    let mut google = Provider::edited("google", from, &format!("{from}\nemail = \"{ours}\""));
     assert!(google.present("account.json", &Change::default(), "deploy").await.is_ok());
     for other in [
         format!("{ours}@evil.example"),
