@@ -10,7 +10,8 @@ use crate::{profiles::load, world::BUNDLE};
 pub fn section() -> String {
     let mut text = "## Profiles\n\nBuilt in: `profile = \"NAME\"` in an issuer's table. Who it is, is \
         `<issuer>/` and the principal's claims; a job whose label lacks a claim has none. `untrusted` evidence needs a row \
-        with `untrusted = true`; what is refused is refused whatever the rows say. How to add one: \
+        with `untrusted = true`; what is refused is refused whatever the rows say. Where several tenants of \
+        one platform are ours, each has an issuer table with its pin and an `audience` of its own. How to add one: \
         [add-a-provider](how-to/add-a-provider.md).\n"
         .to_owned();
     let bundle = load(BUNDLE).expect("the bundle of the tests loads");
@@ -37,10 +38,17 @@ fn rules(profile: &Profile) -> String {
         ("untrusted", profile.untrusted.iter().map(matches).collect::<Vec<_>>().join("; or ")),
         ("refused", refusals(&profile.refuse)),
         ("required", refusals(&profile.require)),
+        ("asked of the platform", reviews(profile)),
         ("must agree", profile.same.iter().map(|same| names(same)).collect::<Vec<_>>().join("; ")),
     ];
     let rows = rows.into_iter().filter(|(_, what)| !what.is_empty());
     table(["", ""], rows.map(|(key, what)| [key.to_owned(), what]))
+}
+
+/// What a review's answer is held against.
+fn reviews(profile: &Profile) -> String {
+    let one = |(pointer, name): (&String, &String)| format!("{} is {}", code(pointer), code(name));
+    profile.review.iter().map(one).collect::<Vec<_>>().join(" and ")
 }
 
 fn refusals(refusals: &[Refusal]) -> String {
@@ -90,12 +98,19 @@ fn remarks(rule: &ClaimRule) -> String {
         None if rule.mutable => remarks.push("a name or free text".to_owned()),
         None => {}
     }
+    if !rule.words.is_empty() {
+        remarks.push(format!("one of {}", names(&rule.words.keys().cloned().collect::<Vec<_>>())));
+    }
+    if !rule.formerly.is_empty() {
+        remarks.push(format!("formerly {}", names(&rule.formerly)));
+    }
     if rule.fold {
         remarks.push("without regard to case".to_owned());
     }
     match rule.segment {
         Some(Segment::Hash128) => remarks.push("hashed in names".to_owned()),
         Some(Segment::StripBraces) => remarks.push("without braces in names".to_owned()),
+        Some(Segment::SpiffePath) => remarks.push("its path in names".to_owned()),
         None => {}
     }
     remarks.join(", ")
