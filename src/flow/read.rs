@@ -158,7 +158,7 @@ impl Flow {
         if authority.holds("ledger:read") { Ok(authority) } else { Err(Reason::Scope.into()) }
     }
 
-    async fn on_reader<T: Send + 'static>(
+    pub(super) async fn on_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Flow, Now) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, Refused> {
@@ -179,7 +179,7 @@ impl Flow {
         }
     }
 
-    fn sees_lease(&self, authority: &Authority, row: &LeaseRow, task: &TaskRow) -> bool {
+    pub(super) fn sees_lease(&self, authority: &Authority, row: &LeaseRow, task: &TaskRow) -> bool {
         if let Authority::Handle { task } = authority {
             return row.task == *task;
         }
@@ -189,7 +189,7 @@ impl Flow {
     }
 
     /// An event is judged as its task; one without a task needs `broker:operate`.
-    fn sees_event(&self, authority: &Authority, row: &EventRow) -> Result<bool, Failed> {
+    pub(super) fn sees_event(&self, authority: &Authority, row: &EventRow) -> Result<bool, Failed> {
         let Some(task) = row.task else {
             return Ok(authority.holds("broker:operate") && self.may(authority, "broker:operate", &RowFacts::BROKER));
         };
@@ -336,7 +336,7 @@ impl<T> Listing<T> {
 
 /// Why a read gave nothing.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub(super) enum Failed {
     #[error("there is no such row, or it is not visible")]
     NotFound,
     #[error(transparent)]

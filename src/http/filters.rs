@@ -27,7 +27,7 @@ pub(super) struct Query<F> {
 
 /// The well-formed member or parameter `name` has a wrong value.
 pub(super) fn wrong(name: &str) -> Refused {
-    Refused { reason: Reason::Invalid, hint: Some(format!("`{name}` has a wrong value")), decision: None }
+    Refused { hint: Some(format!("`{name}` has a wrong value")), ..Reason::Invalid.into() }
 }
 
 pub(super) fn tasks(query: Option<&str>) -> Result<Query<TaskFilter>, Refused> {

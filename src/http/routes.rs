@@ -25,6 +25,7 @@ pub enum Route {
     Keys,
     Issuers,
     RefreshIssuer,
+    Simulate,
     Healthz,
     Readyz,
     Metrics,
@@ -203,6 +204,13 @@ pub const ROUTES: &[RouteRow] = &[
         &["operator"],
         "fetches an issuer's keys at once: from the answer on, a key that was taken out opens nothing; a token needs the same permit",
     ),
+    post(
+        Route::Simulate,
+        "/v1/simulate",
+        Who::Action("broker:operate"),
+        &[],
+        "a dry run: what would be answered to an ask, or why a decision on the record came out as it did; changes nothing; a token needs the same permit",
+    ),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
@@ -229,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/v1/simulate", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }

@@ -162,6 +162,11 @@ impl Table {
         self.leases.get(&id).map(|lease| lease.clone())
     }
 
+    /// Whether this piece of evidence has opened a task that is remembered.
+    pub fn is_used(&self, evidence_key: &[u8; 32]) -> bool {
+        self.evidence.contains_key(evidence_key)
+    }
+
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
         self.handles.get(hash).map(|id| *id)
     }

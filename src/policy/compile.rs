@@ -30,7 +30,7 @@ use super::{
 pub struct Policy {
     pub(super) bundle: Bundle,
     schema: String,
-    written: Vec<Written>,
+    pub(super) written: Vec<Written>,
     /// Slices for `run`, by template.
     pub(super) run: BTreeMap<Name, RunSlice>,
     /// Slices for row-level rights, by built-in action.

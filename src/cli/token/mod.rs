@@ -139,7 +139,12 @@ async fn opened(
     })
 }
 
-async fn fetched(source: Source, door: &Door, api: &Api, session: &Session) -> Result<Evidence, Failure> {
+pub(in crate::cli) async fn fetched(
+    source: Source,
+    door: &Door,
+    api: &Api,
+    session: &Session,
+) -> Result<Evidence, Failure> {
     if !source.wants_audience() {
         return source.read();
     }

@@ -202,6 +202,8 @@ pub struct Template {
     pub per_job: u32,
     /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
     pub keys_per_job: Option<u32>,
+    /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
+    pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }
