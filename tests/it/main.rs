@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod attested;
 mod bench;
 mod bound_job;
 mod claims;
@@ -24,6 +25,7 @@ mod evidence;
 mod folders;
 mod foreign;
 mod foreign_client;
+mod fuzzing;
 mod grants;
 mod handles;
 mod hostility;
