@@ -159,17 +159,21 @@ fn json_text(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     structured(dice, &seed)
 }
 
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// A token with one part decoded, changed and encoded again, or taken from another token.
 fn token(dice: &mut Dice, seeds: &[Vec<u8>]) -> Vec<u8> {
     if dice.below(4) == 0 {
         return bytes(dice, seeds);
     }
-    let seed = String::from_utf8_lossy(dice.one(seeds)).into_owned();
+    let seed = text(dice.one::<Vec<u8>>(seeds));
     let mut parts: Vec<String> = seed.split('.').map(str::to_owned).collect();
     let at = dice.below(parts.len());
     match (dice.below(3), URL_SAFE_NO_PAD.decode(&parts[at])) {
         (0, _) => {
-            let other = String::from_utf8_lossy(dice.one(seeds)).into_owned();
+            let other = text(dice.one::<Vec<u8>>(seeds));
             parts[at] = other.split('.').nth(at).unwrap_or_default().to_owned();
         }
         (_, Ok(decoded)) => {
