@@ -83,7 +83,11 @@ fn typed(issuer: &Issuer, payload: &Map<String, Value>) -> Result<Claims, ClaimR
 
 /// One claim. Absent is `None`; null, empty, blank or of another type is a refusal (law L4).
 // SECURITY: `t_039_blank_claims_are_refused`, `t_040_types_are_not_coerced`.
-fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<Option<ClaimValue>, ClaimRefusal> {
+pub(super) fn value(
+    name: &str,
+    rule: &ClaimRule,
+    payload: &Map<String, Value>,
+) -> Result<Option<ClaimValue>, ClaimRefusal> {
     let raw = match find(payload, rule) {
         Seen::Nothing => return Ok(None),
         Seen::One(raw) => raw,
@@ -338,6 +342,7 @@ mod tests {
             require: vec![],
             same: vec![],
             lint: Roles::default(),
+            review: std::collections::BTreeMap::new(),
             claims: std::collections::BTreeMap::new(),
         };
         let label = |one: &str, two: &str| {

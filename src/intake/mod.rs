@@ -6,6 +6,7 @@
 
 mod claims;
 mod keys;
+mod look;
 mod place;
 mod proof;
 mod verifier;
@@ -20,7 +21,8 @@ use ring::digest;
 use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
-pub use keys::{IssuerKeys, KeysError};
+pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
+pub use look::{Check, look, look_at_claims, unverified};
 pub use proof::{ProofDesk, ProofError};
 pub use verifier::{ProvenVerifier, prove_verifier};
 

@@ -6,7 +6,8 @@ use dayfly_domain::{EventId, LeaseId, TaskId, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 
 use super::{
-    BlockRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, Snapshot, StoreError, TaskFilter, TaskRow,
+    BlockRow, BundleRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, Snapshot, StoreError, TaskFilter, TaskRow,
+    UsedRow, archive,
     columns::{self, BLOCK, Columns, EVENT, LEASE, TASK, id_bytes, seq_in},
     filter::{self, LEASE_STATE},
     place::Place,
@@ -112,6 +113,20 @@ impl Reader {
     /// In order, from `from_seq` on, until `each` breaks off.
     pub fn each_event(&self, from_seq: u64, each: impl FnMut(EventRow) -> ControlFlow<()>) -> Result<(), StoreError> {
         self.pool.with(|connection| every_event(connection, from_seq, each))
+    }
+
+    /// A bundle that was kept.
+    pub fn bundle(&self, fingerprint: &[u8; 32]) -> Result<Option<BundleRow>, StoreError> {
+        self.pool.with(|connection| archive::bundle(connection, fingerprint))
+    }
+
+    pub fn keeps_bundle(&self, fingerprint: &[u8; 32]) -> Result<bool, StoreError> {
+        self.pool.with(|connection| archive::keeps(connection, fingerprint))
+    }
+
+    /// All that was counted.
+    pub fn used(&self, each: impl FnMut(UsedRow)) -> Result<(), StoreError> {
+        self.pool.with(|connection| archive::every_used(connection, each))
     }
 
     /// A word that was remembered with `Change::Meta`.

@@ -22,19 +22,29 @@ pub const TREE_MAX_FILES: usize = 10_000;
 pub const TREE_MAX_BYTES: usize = 64 << 20;
 /// Folders in folders.
 pub const TREE_MAX_DEPTH: usize = 16;
+/// Folders of one tree; a link may lead to what was seen before.
+pub const TREE_MAX_FOLDERS: usize = 1_000;
 
 /// Every file below `top` whose name ends in one of `extensions`, sorted by path. Names that
 /// begin with `.` are passed over (editors, `..data` of Kubernetes); links are followed.
 pub fn read_tree(top: &Path, extensions: &[&str]) -> io::Result<Vec<SourceFile>> {
-    let mut found = Vec::new();
-    collect(top, "", extensions, 0, &mut found)?;
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    let mut tree = Tree::default();
+    collect(top, "", extensions, 0, &mut tree)?;
+    tree.found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree.found)
 }
 
-fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
-    if depth > TREE_MAX_DEPTH {
-        return Err(io::Error::other(format!("`{}` is nested too deeply", dir.display())));
+#[derive(Default)]
+struct Tree {
+    folders: usize,
+    found: Vec<SourceFile>,
+}
+
+// SECURITY: `folders_that_link_to_each_other_come_to_an_end`
+fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, tree: &mut Tree) -> io::Result<()> {
+    tree.folders += 1;
+    if depth > TREE_MAX_DEPTH || tree.folders > TREE_MAX_FOLDERS {
+        return Err(io::Error::other(format!("`{}` is nested too deeply, or in too many folders", dir.display())));
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -47,20 +57,30 @@ fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &
         let below = format!("{prefix}{name}");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
         if fs::metadata(&path).map_err(named)?.is_dir() {
-            collect(&path, &format!("{below}/"), extensions, depth + 1, found)?;
+            collect(&path, &format!("{below}/"), extensions, depth + 1, tree)?;
         } else if extensions.iter().any(|extension| name.ends_with(extension)) {
-            if found.len() >= TREE_MAX_FILES {
+            if tree.found.len() >= TREE_MAX_FILES {
                 return Err(io::Error::other("too many files"));
             }
             let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
             let bytes = read_capped(&path).map_err(named)?;
-            if found.iter().map(|file| file.bytes.len()).sum::<usize>() + bytes.len() > TREE_MAX_BYTES {
+            if tree.found.iter().map(|file| file.bytes.len()).sum::<usize>() + bytes.len() > TREE_MAX_BYTES {
                 return Err(io::Error::other("its files are larger than 64 MiB together"));
             }
-            found.push(SourceFile { path: below, bytes });
+            tree.found.push(SourceFile { path: below, bytes });
         }
     }
     Ok(())
+}
+
+/// Where a folder really lies, and where its `..data` leads: the link that Kubernetes swaps for all
+/// files of a mount at once. A checkout that takes the place of another changes this, an edit does not.
+pub fn resolved(top: &Path) -> String {
+    let place = |path: &Path| match fs::canonicalize(path) {
+        Ok(place) => place.display().to_string(),
+        Err(error) => format!("{:?}", error.kind()),
+    };
+    format!("{}\n{}", place(top), place(&top.join("..data")))
 }
 
 /// A whole file of at most 4 MiB. A pipe or a device is no file: reading one could last for ever.
@@ -231,6 +251,15 @@ mod tests {
         assert!(could_be_private_dir(&dir.path().join("file")).is_err());
         could_be_private_dir(&dir.path().join("a/b")).unwrap();
         assert!(!dir.path().join("a").exists());
+    }
+
+    #[test]
+    fn folders_that_link_to_each_other_come_to_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::os::unix::fs::symlink(".", dir.path().join(name)).unwrap();
+        }
+        assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("too many folders"));
     }
 
     #[test]

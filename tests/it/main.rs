@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod archive;
 mod attested;
 mod bench;
 mod bound_job;
@@ -23,6 +24,7 @@ mod durable;
 mod ends;
 mod evidence;
 mod folders;
+mod follow;
 mod foreign;
 mod foreign_client;
 mod fuzzing;
@@ -50,6 +52,7 @@ mod thin_path;
 mod threats;
 mod threats_doc;
 mod tidy;
+mod usage;
 mod verifiers;
 mod visibility;
 mod wire;

@@ -21,9 +21,10 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id } = table.clone();
+        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of } =
+            table.clone();
         let mutable = mutable || id.is_some();
-        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id };
+        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of };
         (name.clone(), rule)
     };
     claims.iter().map(rule).collect()
@@ -67,6 +68,9 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
     }
     if table.segment.is_some() && table.kind != ClaimType::String {
         found.add(place, "segment", "only a claim of type `string` is rewritten");
+    }
+    if !table.one_of.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
+        found.add(place, "one_of", "only claims of type `string` and `set` are listed");
     }
     if table.fold && table.kind != ClaimType::String {
         found.add(place, "fold", "only a claim of type `string` has a case to fold");

@@ -16,7 +16,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
 use serde::Deserialize;
 use time::Date;
 
-use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies, spiffe};
+use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies, spiffe};
 
 /// Longest life of what cannot be revoked, unless the target accepts more and says why.
 pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
@@ -73,6 +73,23 @@ pub struct Bundle {
     pub templates: BTreeMap<Name, Template>,
     pub tests: Vec<BundleTest>,
     pub cedar: Vec<CedarFile>,
+    /// All of it as it was read, what the fingerprint is of; whoever read it puts it here.
+    pub files: Vec<BundleFile>,
+}
+
+/// One file of a bundle as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    pub part: BundlePart,
+    /// As it stands in the fingerprint.
+    pub path: String,
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for BundleFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`, {} bytes", self.part, self.path, self.bytes.len())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -102,6 +119,17 @@ pub enum KeySource {
     BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
 }
 
+/// Where the platform is asked whether a token's workload still exists: an API server's TokenReview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// `https`, without path.
+    pub url: Arc<str>,
+    /// The broker's own token for that API, read anew for each review.
+    pub token_file: Arc<str>,
+    pub ca_pem: Option<Arc<[u8]>>,
+    pub allow_private: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub name: Name,
@@ -111,6 +139,7 @@ pub struct Issuer {
     /// Byte-equal to the token's `iss`.
     pub url: Arc<str>,
     pub keys: KeySource,
+    pub review: Option<Review>,
     /// Byte-equal to the token's one `aud`.
     pub audience: Arc<str>,
     /// Claims that make a shared issuer's token ours.
@@ -134,10 +163,14 @@ pub struct Target {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: BTreeSet<Action>,
+    /// Those that change nothing; every other writes.
+    pub reads: BTreeSet<Action>,
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
     pub accept_unrevocable: Option<String>,
+    /// Words that policies may speak of it by, spelt like actions.
+    pub tags: BTreeSet<Arc<str>>,
     pub verifiers: Vec<VerifierRow>,
     pub disabled: bool,
     /// The broker itself.
@@ -166,6 +199,10 @@ pub struct Template {
     pub review_by: Date,
     /// Live tasks of this template in one job.
     pub per_job: u32,
+    /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
+    pub keys_per_job: Option<u32>,
+    /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
+    pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }
@@ -213,6 +250,9 @@ pub struct Profile {
     /// Claims that must be there and equal; otherwise `E-EVENT`.
     pub same: Vec<Vec<String>>,
     pub lint: Roles,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    /// Empty: no issuer of this profile has a review.
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 
@@ -245,6 +285,8 @@ pub struct ClaimRule {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    pub one_of: Vec<String>,
 }
 
 impl ClaimRule {
@@ -261,6 +303,7 @@ impl ClaimRule {
             fold: false,
             mutable: false,
             id: None,
+            one_of: Vec::new(),
         }
     }
 
@@ -279,6 +322,8 @@ pub struct Roles {
     pub protected: Vec<String>,
     /// Which phase of a run this is; the phase that only plans is `untrusted`.
     pub phase: Vec<String>,
+    /// Claims that name code by a ref, with the claim that says its commit.
+    pub moving: BTreeMap<String, String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.
