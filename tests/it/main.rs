@@ -35,6 +35,7 @@ mod idp;
 mod interop;
 mod operate;
 mod process;
+mod profiles;
 mod races;
 mod reference;
 mod refusals;

@@ -408,7 +408,7 @@ pub fn local(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn new_key() -> SigningKey {
+pub fn new_key() -> SigningKey {
     SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap()
 }
 

@@ -91,13 +91,21 @@ fn claims(issuer: &Issuer, profile: &Profile, row: &Row) -> Option<Map<String, V
     let mut payload = Value::Object(Map::new());
     for (index, name) in names.into_iter().enumerate() {
         let rule = issuer.claims.get(name)?;
-        let wanted = issuer.pin.get(name).or_else(|| row.claims.get(name).and_then(|values| values.first()));
+        let wanted = wanted(name, issuer, profile, row);
         put(&mut payload, rule, wanted.map_or_else(|| made_up(name, rule.kind, index), |value| raw(value, rule.kind)))?;
     }
     match payload {
         Value::Object(payload) => Some(payload),
         _ => None,
     }
+}
+
+/// What pin, row or profile want of a claim, or of one that must equal it.
+fn wanted<'a>(name: &String, issuer: &'a Issuer, profile: &'a Profile, row: &'a Row) -> Option<&'a ClaimValue> {
+    let required = |name: &String| profile.require.iter().find_map(|required| required.when.get(name)?.first());
+    let one = |name: &String| issuer.pin.get(name).or_else(|| row.claims.get(name)?.first()).or_else(|| required(name));
+    let equal = || profile.same.iter().filter(|names| names.contains(name)).flatten().find_map(one);
+    one(name).or_else(equal)
 }
 
 /// As the platform would write it.

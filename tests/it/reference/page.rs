@@ -21,14 +21,23 @@ DAYFLY_REGENERATE=1 cargo test --test it reference::
 ```
 
 [Routes](#routes) · [Reasons](#reasons) · [Command line](#command-line) · [Exit codes](#exit-codes) · \
-[Settings](#settings) · [Variables](#variables) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
+[Settings](#settings) · [Variables](#variables) · [Profiles](#profiles) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
 ";
 
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
-    for section in
-        [routes(), reasons(), super::cli::section(), exits(), settings(), variables(), metrics(), events(), bounds()]
-    {
+    for section in [
+        routes(),
+        reasons(),
+        super::cli::section(),
+        exits(),
+        settings(),
+        variables(),
+        super::profiles::section(),
+        metrics(),
+        events(),
+        bounds(),
+    ] {
         page.push('\n');
         page.push_str(&section);
     }
