@@ -8,6 +8,7 @@
 )]
 
 mod archive;
+mod attested;
 mod bench;
 mod bound_job;
 mod claims;
@@ -26,6 +27,7 @@ mod folders;
 mod follow;
 mod foreign;
 mod foreign_client;
+mod fuzzing;
 mod grants;
 mod handles;
 mod hostility;
