@@ -86,7 +86,11 @@ impl Policy {
             outcome.add(&self.authorizer.is_authorized(&request, rows, &entities));
         }
         outcome.add(&self.authorizer.is_authorized(&request, written, &entities));
-        outcome.permit(&slice.permits, question.resolved.ttl_s)
+        let lapsed: Vec<_> = outcome.permits.extract_if(.., |id| self.is_lapsed(id)).collect();
+        outcome.permit(&slice.permits, question.resolved.ttl_s).map_err(|denied| match denied.reason {
+            Reason::NoMatch if !lapsed.is_empty() => self.denied_by_lapse(lapsed),
+            _ => denied,
+        })
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
@@ -354,6 +358,8 @@ mod tests {
         let fork = Workload { untrusted: true, ..main_job("staging") };
         assert_eq!(reason(bearer(&shop(), &fork, &ask("deploy-staging"))), Reason::NoMatch);
         let text = SHOP.replacen("id     = \"shop-staging-main\"", "id = \"shop-staging-main\"\nuntrusted = true", 1);
+        let actions = "actions     = [\"deploy:create\", \"deploy:status\"]";
+        let text = text.replacen(actions, &format!("{actions}\n{}", actions.replacen("actions", "reads", 1)), 1);
         let open = policy(&[("shop.toml", &text)]).unwrap();
         assert!(bearer(&open, &fork, &ask("deploy-staging")).is_ok());
         assert!(bearer(&open, &main_job("staging"), &ask("deploy-staging")).is_ok());
@@ -494,10 +500,17 @@ mod tests {
 
     #[test]
     fn the_longest_of_the_permits_decides_and_ties_go_by_id() {
-        let rows = [("b-long", "15m"), ("a-long", "15m"), ("c-short", "5m")].map(|(id, ttl)| {
-            format!("\n[[task.deploy-staging.allow]]\nid = \"{id}\"\nttl = \"{ttl}\"\nissuer = \"github\"\nclaims = {{ repository_id = \"0088120\" }}\n")
+        let rows = [
+            ("b-long", "15m", ", event_name = \"push\""),
+            ("a-long", "15m", ", environment = \"staging\""),
+            ("c-short", "5m", ""),
+        ]
+        .map(|(id, ttl, more)| {
+            format!("\n[[task.deploy-staging.allow]]\nid = \"{id}\"\nttl = \"{ttl}\"\nissuer = \"github\"\nclaims = {{ repository_id = \"0088120\"{more} }}\n")
         });
-        let policy = policy(&[("shop.toml", &format!("{SHOP}{}", rows.concat()))]).unwrap();
+        let elsewhere =
+            SHOP.replacen("environment = \"staging\" }\n\n[[test", "environment = \"elsewhere\" }\n\n[[test", 1);
+        let policy = policy(&[("shop.toml", &format!("{elsewhere}{}", rows.concat()))]).unwrap();
         let deciding = |ttl_s| bearer(&policy, &main_job("staging"), &Ask { ttl_s, ..ask("deploy-staging") }).unwrap();
         assert_eq!((&**deciding(None).row(), deciding(None).row_ttl().as_s()), ("a-long", 900));
         assert_eq!(&**deciding(Some(300)).row(), "a-long");
@@ -509,13 +522,13 @@ mod tests {
         let row = (0..3usize, 0..3usize, any::<bool>());
         let forbid = (0..6usize, 0..3usize);
         (prop::collection::vec(row, 0..6), prop::collection::vec(forbid, 0..5)).prop_map(|(rows, forbids)| {
-            let mut toml = SHOP.split("[task.").next().unwrap_or_default().to_owned();
+            let mut toml = SHOP.split("[task.").next().unwrap_or_default().replace("\nactions ", "\nreads = [\"deploy:status\"]\nactions ");
             for template in 0..3 {
                 let target = if template == 0 { "shop-production" } else { "shop-staging" };
                 toml.push_str(&format!("\n[task.t{template}]\npurpose=\"p\"\nowner=\"team-shop\"\nttl=\"15m\"\nreview_by=2027-01-01\ngrants={{ {target} = [\"deploy:status\"] }}\n"));
             }
             for (index, (template, reference, untrusted)) in rows.into_iter().enumerate() {
-                toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\nclaims={{ ref = \"r{reference}\" }}\n"));
+                toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\nclaims={{ ref = \"r{reference}\", environment = \"e\", run_id = [\"1\", \"x{index}\"] }}\n"));
             }
             let cedar = forbids.into_iter().enumerate().map(|(index, (scope, reference))| {
                 let resource = [
@@ -537,7 +550,9 @@ mod tests {
             let sliced = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
             let mut whole = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
             whole.unslice();
-            let claims = [("ref", format!("r{reference}")), ("sha", format!("s{sha}"))];
+            let (environment, run) = ("e".to_owned(), "1".to_owned());
+            let claims =
+                [("ref", format!("r{reference}")), ("sha", format!("s{sha}")), ("environment", environment), ("run_id", run)];
             let claims = claims.each_ref().map(|(name, value)| (*name, value.as_str()));
             let job = Workload { untrusted, ..workload(&claims) };
             let ask = ask(&format!("t{template}"));

@@ -47,6 +47,7 @@ mod served;
 mod servers;
 mod spiffe;
 mod startable;
+mod starter;
 mod swaps;
 mod tampering;
 mod thin_path;
