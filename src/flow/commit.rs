@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Shared,
     group::{EndGroup, Group, IssueGroup, NotCommitted, Subject, What},
+    usage::Counted,
 };
 use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
@@ -39,6 +40,8 @@ pub struct Writer {
     carried: VecDeque<Group>,
     /// Ends that count in memory but could not be written.
     retry: Vec<EndGroup>,
+    /// Uses of entitlements that are not yet in the store's sums.
+    pub(super) counted: Counted,
 }
 
 /// A group that passed the fence.
@@ -68,7 +71,7 @@ enum Reply {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, store: Store, queue: mpsc::Receiver<Group>) -> Self {
-        Self { shared, store, queue, carried: VecDeque::new(), retry: Vec::new() }
+        Self { shared, store, queue, carried: VecDeque::new(), retry: Vec::new(), counted: Counted::default() }
     }
 
     /// Works until it is told to stop; everything queued before that is written first.
@@ -77,6 +80,7 @@ impl Writer {
             self.batch(groups);
         }
         self.finish();
+        self.save_counts();
     }
 
     /// Writes what waits, ends that failed before too. As long as some of it gets written it goes on;
@@ -148,7 +152,9 @@ impl Writer {
         let again = self.retry.drain(..).map(Group::End);
         let mut groups = each_end_once(again.chain(groups));
         loop {
-            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe));
+            let swap = groups
+                .iter()
+                .position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe | Group::Count));
             let rest = swap.map(|at| groups.split_off(at));
             self.write(groups);
             let Some(mut rest) = rest else { return };
@@ -156,6 +162,7 @@ impl Writer {
                 Some(Group::Swap(swap)) => self.swap(*swap),
                 Some(Group::Prune) => self.prune(),
                 Some(Group::Probe) => self.probe(),
+                Some(Group::Count) => self.save_counts(),
                 _ => {}
             }
             groups = rest;
@@ -217,7 +224,7 @@ impl Writer {
                 changes.push(Change::AddBlock(block(label, until, at)));
                 Some((changes, Reply::Note(ack)))
             }
-            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe => None,
+            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe | Group::Count => None,
         }
     }
 
@@ -372,6 +379,7 @@ impl Writer {
         let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));
+                self.count(changes);
                 None
             }
             Err(error) => {
@@ -447,7 +455,7 @@ fn move_back(change: &mut Change, by: u64) {
         Change::AddLease(row) => row.seq -= by,
         Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
         Change::AddBlock(row) => row.seq -= by,
-        Change::OpenTask(_) | Change::Meta(..) => {}
+        Change::OpenTask(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
     }
 }
 

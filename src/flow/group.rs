@@ -75,6 +75,8 @@ pub(super) enum Group {
     /// A block until then, and its event.
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
+    /// Writes how often entitlements were used.
+    Count,
     /// Tries whether the store can be written again.
     Probe,
     Stop,

@@ -23,7 +23,7 @@ use crate::{
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
     mint::{Plan, Signed, Terms},
-    policy::{Ask, Decision, Grant, Policy, What},
+    policy::{Ask, Comparison, Decision, Grant, Policy, What},
     revoke::{self, Checking},
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
@@ -146,6 +146,7 @@ impl Flow {
                     bundle,
                     task: None,
                     hint: None,
+                    comparison: None,
                 };
                 self.refuse(refusal, now.at)
             }
@@ -156,7 +157,7 @@ impl Flow {
                 if sample {
                     tracing::info!(reason = reason.code(), error = %other, "evidence refused; one in {SAMPLE} is told");
                 }
-                Refused { reason, hint: hint_of(&other), decision: None }
+                Refused { hint: hint_of(&other), ..reason.into() }
             }
         })
     }
@@ -246,6 +247,7 @@ impl Flow {
                     tracing::error!(error = %inside, "policy could not be evaluated");
                 }
                 let refusal = Refusal {
+                    comparison: compared(policy, asking, denied.reason),
                     policies: denied.policies,
                     hint: denied.hint,
                     ..refusal(policy, asking, &moment, denied.reason)
@@ -412,7 +414,15 @@ fn refusal(policy: &Policy, asking: &Asking<'_>, moment: &Moment, reason: Reason
         bundle: policy.bundle().fingerprint,
         task: asking.task.map(|row| row.id),
         hint: None,
+        comparison: None,
     }
+}
+
+/// Where nobody's row let the workload in, or a forbid kept it out: what it has beside what is wanted.
+fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<Comparison>> {
+    let told = matches!(reason, Reason::NoMatch | Reason::Forbidden);
+    let comparison = || policy.comparison(asking.workload, &asking.ask.template);
+    told.then(comparison).flatten().map(Box::new)
 }
 
 fn thumbprint(asking: &Asking<'_>) -> Option<String> {

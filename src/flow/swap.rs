@@ -93,8 +93,12 @@ impl Writer {
         if rollback && self.shared.strict_rollback {
             return Err(NotSwapped::Rollback);
         }
+        let keep = self.keep(policy.bundle(), now).map_err(store)?;
         if changed {
-            self.record_swap(&BundleSwap { from, to, rollback }, actor, now)?;
+            self.record_swap(&BundleSwap { from, to, rollback }, keep, actor, now)?;
+        } else if let Some(keep) = keep {
+            // Of a store from before bundles were kept.
+            self.store.write(&[keep], now.at).map_err(store)?;
         }
         let carries = Carries::of(&policy);
         self.shared.keys.keep_only(|name| policy.bundle().issuers.contains_key(name));
@@ -105,10 +109,17 @@ impl Writer {
         Ok(Swapped { from, to, rollback, ended, carries, lints: Vec::new() })
     }
 
-    fn record_swap(&mut self, swap: &BundleSwap, actor: &str, now: Now) -> Result<(), NotSwapped> {
+    fn record_swap(
+        &mut self,
+        swap: &BundleSwap,
+        keep: Option<Change>,
+        actor: &str,
+        now: Now,
+    ) -> Result<(), NotSwapped> {
         let stamp = Stamp::draw(now.at).map_err(|error| NotSwapped::Store(error.to_string()))?;
         let mut seq = self.store.next_seq();
         let mut changes = numbered(vec![ledger::bundle_swapped(stamp, swap, actor)], &mut seq);
+        changes.extend(keep);
         changes.push(Change::Meta(CURRENT_BUNDLE.to_owned(), swap.to.to_string()));
         changes.push(Change::Meta(format!("{SEEN_BUNDLE}{}", swap.to), now.at.to_string()));
         let written = self.store.write(&changes, now.at);
@@ -153,7 +164,7 @@ pub fn goes_back(reader: &Reader, to: Fingerprint) -> Result<bool, StoreError> {
 }
 
 /// The fingerprint that the store says decided last.
-pub(super) fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
+pub fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
     reader.meta(CURRENT_BUNDLE)
 }
 

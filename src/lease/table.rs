@@ -162,6 +162,11 @@ impl Table {
         self.leases.get(&id).map(|lease| lease.clone())
     }
 
+    /// Whether this piece of evidence has opened a task that is remembered.
+    pub fn is_used(&self, evidence_key: &[u8; 32]) -> bool {
+        self.evidence.contains_key(evidence_key)
+    }
+
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
         self.handles.get(hash).map(|id| *id)
     }
@@ -308,7 +313,7 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
-            Change::Event(_) | Change::Meta(..) => {}
+            Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
 

@@ -30,7 +30,7 @@ use super::{
 pub struct Policy {
     pub(super) bundle: Bundle,
     schema: String,
-    written: Vec<Written>,
+    pub(super) written: Vec<Written>,
     /// Slices for `run`, by template.
     pub(super) run: BTreeMap<Name, RunSlice>,
     /// Slices for row-level rights, by built-in action.
@@ -88,6 +88,11 @@ impl Policy {
     fn show_row(&self, template: &Template, row: &Row) -> String {
         let shown = live(&self.bundle, template, row).map(|issuer| row::text(template, row, issuer));
         shown.unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
+    }
+
+    /// Ids of what may let a workload run a template: its rows, and permits written by hand.
+    pub fn permits(&self, template: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys())
     }
 
     /// Whether what was opened by these is still in the bundle and not disabled.

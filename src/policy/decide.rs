@@ -192,7 +192,7 @@ pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer, seen: &Menti
     Entity::new(uid, attributes, HashSet::new()).map_err(|error| policy_error(error.to_string()))
 }
 
-fn is_of(value: &ClaimValue, kind: ClaimType) -> bool {
+pub(super) fn is_of(value: &ClaimValue, kind: ClaimType) -> bool {
     matches!(
         (value, kind),
         (ClaimValue::String(_), ClaimType::String)

@@ -8,8 +8,8 @@ use std::{
 };
 
 use dayfly_domain::{
-    BindingKind,
-    bundle::{Bundle, CedarFile, Fingerprint, Lint, Problem, Surroundings, check, lints, tables},
+    BindingKind, BundlePart,
+    bundle::{Bundle, BundleFile, CedarFile, Fingerprint, Lint, Problem, Surroundings, check, lints, tables},
 };
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -29,9 +29,20 @@ pub struct BundleEnv {
 pub const EXTRAS_MAX_BYTES: usize = 64 << 20;
 
 /// Profiles that come with the program, by the path they have in the fingerprint.
-const BUILTIN: [(&str, &str); 2] = [
+const BUILTIN: [(&str, &str); 13] = [
+    ("builtin/profiles/aws.toml", include_str!("../../policies/profiles/aws.toml")),
+    ("builtin/profiles/azure.toml", include_str!("../../policies/profiles/azure.toml")),
+    ("builtin/profiles/bitbucket.toml", include_str!("../../policies/profiles/bitbucket.toml")),
+    ("builtin/profiles/buildkite.toml", include_str!("../../policies/profiles/buildkite.toml")),
+    ("builtin/profiles/circleci.toml", include_str!("../../policies/profiles/circleci.toml")),
+    ("builtin/profiles/ear.toml", include_str!("../../policies/profiles/ear.toml")),
     ("builtin/profiles/github.toml", include_str!("../../policies/profiles/github.toml")),
+    ("builtin/profiles/gitlab.toml", include_str!("../../policies/profiles/gitlab.toml")),
+    ("builtin/profiles/google.toml", include_str!("../../policies/profiles/google.toml")),
+    ("builtin/profiles/kubernetes.toml", include_str!("../../policies/profiles/kubernetes.toml")),
     ("builtin/profiles/oidc.toml", include_str!("../../policies/profiles/oidc.toml")),
+    ("builtin/profiles/spiffe.toml", include_str!("../../policies/profiles/spiffe.toml")),
+    ("builtin/profiles/terraform.toml", include_str!("../../policies/profiles/terraform.toml")),
 ];
 
 /// Reads and checks a bundle: its `*.toml` and `*.cedar`, sorted or not. `read_extra` reads the
@@ -41,10 +52,33 @@ pub fn parse(
     env: &BundleEnv,
     read_extra: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
 ) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
+    let builtin = BUILTIN.iter().map(|(path, text)| (*path, text.as_bytes()));
+    parse_with(builtin, files, env, read_extra)
+}
+
+/// Reads a bundle again that was kept (`Bundle::files`): with the built-in profiles of its time.
+pub fn parse_kept(kept: &[BundleFile], env: &BundleEnv) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
+    let of = |part| kept.iter().filter(move |file| file.part == part);
+    let builtin = of(BundlePart::Builtin).map(|file| (file.path.as_str(), &*file.bytes));
+    let text = |file: &BundleFile| SourceFile { path: file.path.clone(), bytes: file.bytes.to_vec() };
+    let files: Vec<_> = of(BundlePart::Text).map(text).collect();
+    parse_with(builtin, &files, env, &mut |path| {
+        let named = of(BundlePart::Named).find(|file| file.path == path);
+        named.map(|file| file.bytes.to_vec()).ok_or_else(|| io::Error::other("it was not kept"))
+    })
+}
+
+fn parse_with<'a>(
+    builtin: impl Iterator<Item = (&'a str, &'a [u8])>,
+    files: &[SourceFile],
+    env: &BundleEnv,
+    read_extra: &mut dyn FnMut(&str) -> io::Result<Vec<u8>>,
+) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
     let mut source = Source::default();
-    for (path, text) in BUILTIN {
-        let file = source.toml(path, text.as_bytes()).unwrap_or_default();
+    for (path, text) in builtin {
+        let file = source.toml(path, text).unwrap_or_default();
         source.tables.merge_builtin(path, file);
+        source.keep(BundlePart::Builtin, path, text);
     }
     files.iter().filter(|file| !file.path.starts_with("profiles/")).for_each(|file| source.file(file));
     source.read_extras(read_extra);
@@ -59,7 +93,8 @@ pub fn parse(
         extra: &source.extra,
         cedar: source.cedar,
     };
-    let bundle = check(&source.tables, given)?;
+    let mut bundle = check(&source.tables, given)?;
+    bundle.files = source.files;
     let lints = lints(&bundle);
     Ok((bundle, lints))
 }
@@ -71,16 +106,23 @@ struct Source {
     extra: BTreeMap<String, Arc<[u8]>>,
     /// Content hash by path.
     hashes: BTreeMap<String, [u8; 32]>,
+    /// What the fingerprint is of.
+    files: Vec<BundleFile>,
     problems: Vec<Problem>,
 }
 
 impl Source {
+    fn keep(&mut self, part: BundlePart, path: &str, bytes: &[u8]) {
+        self.files.push(BundleFile { part, path: path.to_owned(), bytes: bytes.into() });
+    }
+
     fn file(&mut self, file: &SourceFile) {
         let SourceFile { path, bytes } = file;
         if path.starts_with("builtin/profiles/") {
             let problem = Problem::new(path, "file", "has the path of a built-in profile");
             return self.problems.push(problem.help("put it in another folder"));
         }
+        self.keep(BundlePart::Text, path, bytes);
         if path.ends_with(".toml") {
             if let Some(file) = self.toml(path, bytes) {
                 self.tables.merge(path, file);
@@ -134,7 +176,10 @@ impl Source {
                 }
                 Ok(bytes) => {
                     self.hashes.insert(extra.file.to_owned(), hash(&bytes));
-                    self.extra.insert(extra.file.to_owned(), bytes.into());
+                    let bytes: Arc<[u8]> = bytes.into();
+                    let path = extra.file.to_owned();
+                    self.files.push(BundleFile { part: BundlePart::Named, path: path.clone(), bytes: bytes.clone() });
+                    self.extra.insert(path, bytes);
                 }
                 Err(what) => problems.push(Problem::new(extra.path, extra.at, what)),
             }

@@ -69,11 +69,18 @@ pub const METRICS: &[Metric] = &[
     histogram("dayfly_issue_duration_seconds", &[], "an exchange, from its headers to its answer"),
     counter("dayfly_issued_total", &["issuer", "kind", "result"], "exchanges that were decided"),
     counter("dayfly_jwks_fetch_failures_total", &["issuer"], "fetches of an issuer's keys that failed"),
+    gauge("dayfly_issuer_keys", &["issuer"], "keys of an issuer that can verify"),
+    gauge(
+        "dayfly_issuer_keys_age_seconds",
+        &["issuer"],
+        "since an issuer's keys were confirmed; from 21600 on its tokens are refused",
+    ),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
+    counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
 ];

@@ -4,6 +4,7 @@
 //! rows, to any thread, through a [`Reader`]. Which change may follow which, and what a state
 //! means, is decided elsewhere; here is only how it is kept.
 
+mod archive;
 mod checkpoint;
 mod columns;
 mod error;
@@ -25,7 +26,8 @@ pub use error::StoreError;
 pub use prune::PruneBefore;
 pub use read::Reader;
 pub use rows::{
-    BlockRow, Change, DetailRow, EndRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, TaskFilter, TaskRow,
+    BlockRow, BundleRow, Change, DetailRow, EndRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, TaskFilter,
+    TaskRow, UsedRow,
 };
 pub use snapshot::Snapshot;
 pub use write::Store;

@@ -6,12 +6,13 @@ use dayfly_domain::{EventId, LeaseId, TaskId, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 
 use super::{
-    BlockRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, Snapshot, StoreError, TaskFilter, TaskRow,
+    BlockRow, BundleRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, Snapshot, StoreError, TaskFilter, TaskRow,
+    UsedRow, archive,
     columns::{self, BLOCK, Columns, EVENT, LEASE, TASK, id_bytes, seq_in},
     filter::{self, LEASE_STATE},
     place::Place,
     pool::Pool,
-    schema,
+    schema, write,
 };
 
 const FROM_TASK: &str = "FROM task t";
@@ -125,9 +126,28 @@ impl Reader {
         self.pool.with(|connection| every_event(connection, from_seq, each))
     }
 
+    /// A bundle that was kept.
+    pub fn bundle(&self, fingerprint: &[u8; 32]) -> Result<Option<BundleRow>, StoreError> {
+        self.pool.with(|connection| archive::bundle(connection, fingerprint))
+    }
+
+    pub fn keeps_bundle(&self, fingerprint: &[u8; 32]) -> Result<bool, StoreError> {
+        self.pool.with(|connection| archive::keeps(connection, fingerprint))
+    }
+
+    /// All that was counted.
+    pub fn used(&self, each: impl FnMut(UsedRow)) -> Result<(), StoreError> {
+        self.pool.with(|connection| archive::every_used(connection, each))
+    }
+
     /// A word that was remembered with `Change::Meta`.
     pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.pool.with(|connection| schema::meta(connection, key))
+    }
+
+    /// The latest moment that any batch knew of.
+    pub fn high_water(&self) -> Result<UnixMs, StoreError> {
+        self.pool.with(write::high_water)
     }
 
     /// Gives `look` the store as it is now: what is committed meanwhile does not show.

@@ -1,6 +1,6 @@
 //! The rows of the store, as plain data.
 
-use dayfly_domain::{Bound, Cause, EventId, Kind, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{BindingKind, Bound, Cause, EventId, Kind, LeaseId, State, TaskId, UnixMs, bundle::BundleFile};
 
 /// One run of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +102,29 @@ pub struct BlockRow {
     pub seq: u64,
 }
 
+/// A bundle as it was read, with whose it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleRow {
+    pub fingerprint: [u8; 32],
+    pub kept_at: UnixMs,
+    /// What its meaning depends on beside its files.
+    pub issuer_url: String,
+    pub broker_binding: BindingKind,
+    /// Each with the SHA-256 of its bytes.
+    pub files: Vec<([u8; 32], BundleFile)>,
+}
+
+/// So many credentials more under a permit with an action on a target, the last of them then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsedRow {
+    pub template: String,
+    pub row: String,
+    pub target: String,
+    pub action: String,
+    pub count: u64,
+    pub last_at: UnixMs,
+}
+
 /// One step of a batch; all of a batch is written, or none.
 #[expect(clippy::large_enum_variant, reason = "a batch is short and its largest rows are the common ones")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +136,10 @@ pub enum Change {
     EndTask(TaskId, EndRow),
     EndLease(LeaseId, EndRow),
     AddBlock(BlockRow),
+    /// What is kept already stays as it is.
+    KeepBundle(BundleRow),
+    /// Adds to what was counted.
+    Count(UsedRow),
     /// A remembered word, by its key; replaces what stood there. The store's own keys are refused.
     Meta(String, String),
 }

@@ -6,7 +6,7 @@ use dayfly_domain::UnixMs;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::{
-    BlockRow, Change, Checkpointer, EndRow, LeaseRow, Reader, StoreError, TaskRow,
+    BlockRow, Change, Checkpointer, EndRow, LeaseRow, Reader, StoreError, TaskRow, archive,
     columns::{self, id_bytes, seq_in},
     place::{self, Place},
     read, schema,
@@ -113,7 +113,7 @@ fn next_seq(connection: &Connection) -> Result<u64, StoreError> {
     Ok(next.cast_unsigned())
 }
 
-fn high_water(connection: &Connection) -> Result<UnixMs, StoreError> {
+pub(super) fn high_water(connection: &Connection) -> Result<UnixMs, StoreError> {
     match schema::meta(connection, schema::HIGH_WATER)? {
         Some(text) => text.parse().map(UnixMs::new).map_err(|_| StoreError::Corrupt),
         None => Ok(UnixMs::default()),
@@ -137,6 +137,8 @@ fn apply(transaction: &Transaction, change: &Change) -> Result<(), StoreError> {
         Change::EndTask(id, end) => end_row(transaction, END_TASK, id.as_u128(), end),
         Change::EndLease(id, end) => end_row(transaction, END_LEASE, id.as_u128(), end),
         Change::AddBlock(block) => columns::put_block(transaction, block),
+        Change::KeepBundle(bundle) => archive::put_bundle(transaction, bundle),
+        Change::Count(used) => archive::count(transaction, used),
         Change::Meta(key, _) if schema::is_own(key) => Err(StoreError::Conflict),
         Change::Meta(key, value) => schema::put_meta(transaction, key, value),
     }

@@ -7,6 +7,7 @@
     reason = "tests run as a user's machine does"
 )]
 
+mod archive;
 mod bench;
 mod bound_job;
 mod claims;
@@ -23,6 +24,7 @@ mod durable;
 mod ends;
 mod evidence;
 mod folders;
+mod follow;
 mod foreign;
 mod foreign_client;
 mod grants;
@@ -42,6 +44,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod spiffe;
 mod startable;
 mod swaps;
 mod tampering;
@@ -49,6 +52,7 @@ mod thin_path;
 mod threats;
 mod threats_doc;
 mod tidy;
+mod usage;
 mod verifiers;
 mod visibility;
 mod wire;

@@ -78,6 +78,18 @@ words!(
 );
 
 words!(
+    /// How a file came to be part of a bundle.
+    BundlePart {
+        /// A profile that came with the program.
+        Builtin = "builtin",
+        /// Tables or policies.
+        Text = "text",
+        /// Keys or certificates that a table names.
+        Named = "named",
+    }
+);
+
+words!(
     /// How a target binds credentials to their holder.
     BindingKind { Bearer = "bearer", Dpop = "dpop", Mtls = "mtls" }
 );

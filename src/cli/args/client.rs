@@ -101,6 +101,30 @@ pub struct KeyListArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum IssuerVerb {
+    /// List the issuers of the bundle, and how their keys are
+    Ls(IssuerListArgs),
+    /// Fetch an issuer's keys now: a key that was taken out opens nothing from then on
+    Refresh(IssuerRefreshArgs),
+}
+
+/// `dayfly issuer ls`.
+#[derive(Debug, Clone, Args)]
+pub struct IssuerListArgs {
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly issuer refresh`.
+#[derive(Debug, Clone, Args)]
+pub struct IssuerRefreshArgs {
+    /// As the bundle names it, `[issuer.NAME]`
+    pub name: Name,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum LedgerVerb {
     /// List events, newest first, or show one
     Show(Box<LedgerShowArgs>),
@@ -363,7 +387,7 @@ impl TokenArgs {
     }
 }
 
-fn positive_span(text: &str) -> Result<Span, String> {
+pub(super) fn positive_span(text: &str) -> Result<Span, String> {
     let span: Span = text.parse().map_err(|error: dayfly_domain::SpanError| error.to_string())?;
     if span.as_s() == 0 { Err("at least one second".to_owned()) } else { Ok(span) }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers,
+    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers, lint,
     problem::{Found, Place},
     profiles,
     tables::{Placed, Tables},
@@ -31,7 +31,7 @@ pub struct Surroundings<'a> {
 /// The one format there is.
 const FORMAT: u32 = 1;
 
-/// Everything named exists, everything typed is of its type; otherwise all problems, in order.
+/// Everything named exists, everything typed is of its type, and no lint refuses; otherwise all problems, in order.
 pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Problem>> {
     let mut found = Found(tables.problems.clone());
     check_format(tables, &mut found);
@@ -50,7 +50,13 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     }
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
-    Ok(Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar })
+    let files = Vec::new();
+    let bundle =
+        Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files };
+    match lint::refusals(&bundle, tables) {
+        refusals if refusals.is_empty() => Ok(bundle),
+        refusals => Err(refusals),
+    }
 }
 
 fn check_format(tables: &Tables, found: &mut Found) {
@@ -175,9 +181,10 @@ mod tests {
         t_062_a_shared_issuer_without_a_pin: "pin     = { repository_owner_id = \"0004411\" }" => "", "issuer.github.pin", "which one is ours";
         a_shared_issuer_pinned_to_the_wrong_claim: "{ repository_owner_id = \"0004411\" }" => "{ repository_id = \"0004411\" }", "issuer.github.pin", "which one is ours";
         a_pin_of_another_type: "{ repository_owner_id = \"0004411\" }" => "{ repository_owner_id = 4411 }", "issuer.github.pin.repository_owner_id", "a string";
-        an_issuer_with_our_own_url: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://Broker.example.org:443/\"", "issuer.github.url", "is our own";
-        an_issuer_of_our_trust_domain: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://example.org/x\"", "issuer.github.url", "trust domain";
-        an_issuer_over_plain_http: "profile = \"github\"" => "profile = \"github\"\nurl = \"http://ci.example.net\"", "issuer.github.url", "`https`";
+        an_issuer_with_our_own_url: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://broker.example.org/_services/token\"", "issuer.github.url", "is our own";
+        an_issuer_of_our_trust_domain: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://example.org/_services/token\"", "issuer.github.url", "trust domain";
+        an_issuer_over_plain_http: "[target.shop-production]" => "[issuer.x]\nprofile = \"oidc\"\nowner = \"team-shop\"\nurl = \"http://ci.example.net\"\n[target.shop-production]", "issuer.x.url", "`https`";
+        t_046_an_issuer_of_another_form: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://ghe.example.net/x/_services/token\"", "issuer.github.url", "not where profile `github`";
         t_036_an_issuer_with_fake_punycode: "profile = \"github\"" => "profile = \"github\"\nurl = \"https://xn--example-.net\"", "issuer.github.url", "plain ASCII";
         an_issuer_that_accepts_hmac: "profile = \"github\"" => "profile = \"github\"\nalgs = [\"HS256\"]", "issuer.github.algs", "`HS256`";
         an_issuer_that_accepts_none: "profile = \"github\"" => "profile = \"github\"\nalgs = [\"none\"]", "issuer.github.algs", "`none`";

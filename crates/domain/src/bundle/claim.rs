@@ -21,10 +21,29 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, kind, required, revocable, segment } = table.clone();
-        (name.clone(), ClaimRule { at, kind, required, revocable, segment })
+        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of } =
+            table.clone();
+        let mutable = mutable || id.is_some();
+        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of };
+        (name.clone(), rule)
     };
     claims.iter().map(rule).collect()
+}
+
+/// A name says which declared claim is its id, and that one is no name itself.
+pub(super) fn check_ids(rules: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) {
+    for (name, rule) in rules {
+        let Some(id) = &rule.id else { continue };
+        match rules.get(id) {
+            None => {
+                found.add_with(&place.below(name), "id", format!("`{id}` is not a declared claim"), declared(rules))
+            }
+            Some(other) if id == name || other.mutable || other.id.is_some() => {
+                found.add(&place.below(name), "id", format!("`{id}` is a name itself"));
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
@@ -43,9 +62,33 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
         let help = format!("write `/{name}`; a `/` inside a name is `~1`, a `~` is `~0`");
         found.add_with(place, "at", format!("`{}` is not a JSON pointer (RFC 6901)", table.at), help);
     }
+    check_places(table, place, found);
+    if !table.words.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
+        found.add(place, "words", "only a claim of type `string` or `set` is made of words");
+    }
     if table.segment.is_some() && table.kind != ClaimType::String {
         found.add(place, "segment", "only a claim of type `string` is rewritten");
     }
+    if !table.one_of.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
+        found.add(place, "one_of", "only claims of type `string` and `set` are listed");
+    }
+    if table.fold && table.kind != ClaimType::String {
+        found.add(place, "fold", "only a claim of type `string` has a case to fold");
+    }
+}
+
+/// A `*` stands once, for the same members in all places, and gathers a set.
+fn check_places(table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
+    for pointer in table.formerly.iter().filter(|pointer| !is_pointer(pointer)) {
+        found.add(place, "formerly", format!("`{pointer}` is not a JSON pointer (RFC 6901)"));
+    }
+    let stars = |pointer: &str| pointer.split('/').filter(|part| *part == "*").count();
+    let members = |pointer: &String| pointer.split_once("/*").map(|(members, _)| members.to_owned());
+    let same = table.formerly.iter().all(|pointer| members(pointer) == members(&table.at));
+    let once = std::iter::once(&table.at).chain(&table.formerly).all(|pointer| stars(pointer) <= 1);
+    found.require(same && once, place, "at", "has a `*` more than once, or not at the same place as `formerly`");
+    let gathers = stars(&table.at) == 0 || table.kind == ClaimType::Set;
+    found.require(gathers, place, "type", "a `*` gathers a `set`");
 }
 
 fn is_claim_name(name: &str) -> bool {
@@ -104,7 +147,13 @@ pub(super) fn typed(
 ) -> Option<ClaimValue> {
     let wants = match (rule.kind, value) {
         (ClaimType::String | ClaimType::Set, Scalar::String(text)) => {
-            return some_text(text, place, name, found);
+            if !rule.words.is_empty() && !rule.words.contains_key(text) {
+                let words: Vec<_> = rule.words.keys().map(String::as_str).collect();
+                let help = format!("it is one of `{}`", words.join("`, `"));
+                found.add_with(place, name, "is no word that this claim can be, so this would never match", help);
+                return None;
+            }
+            return some_text(text, rule.fold, place, name, found);
         }
         (ClaimType::Bool | ClaimType::StringBool, Scalar::Bool(value)) => return Some(ClaimValue::Bool(*value)),
         (ClaimType::Long | ClaimType::StringLong, Scalar::Long(value)) => return Some(ClaimValue::Long(*value)),
@@ -117,12 +166,18 @@ pub(super) fn typed(
     None
 }
 
-fn some_text(text: &str, place: &Place<'_>, name: &str, found: &mut Found) -> Option<ClaimValue> {
+fn some_text(text: &str, fold: bool, place: &Place<'_>, name: &str, found: &mut Found) -> Option<ClaimValue> {
     if text.trim().is_empty() {
         found.add(place, name, "is empty, and an empty claim is refused, so this would never match");
         return None;
     }
-    Some(ClaimValue::String(text.to_owned()))
+    // SECURITY: ASCII only: letters that Unicode folds into ASCII would be another's name
+    // (t_041_a_folded_claim_is_ascii).
+    if fold && !text.is_ascii() {
+        found.add(place, name, "is compared without regard to case, so it is plain ASCII");
+        return None;
+    }
+    Some(ClaimValue::String(if fold { text.to_ascii_lowercase() } else { text.to_owned() }))
 }
 
 fn declared(rules: &BTreeMap<String, ClaimRule>) -> String {

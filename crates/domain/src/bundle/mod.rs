@@ -4,6 +4,7 @@
 mod bundle_tests;
 mod check;
 mod claim;
+mod forms;
 mod issuers;
 mod lint;
 mod problem;
@@ -14,7 +15,8 @@ mod tasks;
 mod uri;
 
 pub use check::{Surroundings, check};
-pub use lint::{example_ids, lints, overdue_lints};
+pub use forms::UrlForm;
+pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -26,7 +28,7 @@ use std::{
 use serde::Deserialize;
 use time::Date;
 
-use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies};
+use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies, spiffe};
 
 /// Longest life of what cannot be revoked, unless the target accepts more and says why.
 pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
@@ -71,6 +73,23 @@ pub struct Bundle {
     pub templates: BTreeMap<Name, Template>,
     pub tests: Vec<BundleTest>,
     pub cedar: Vec<CedarFile>,
+    /// All of it as it was read, what the fingerprint is of; whoever read it puts it here.
+    pub files: Vec<BundleFile>,
+}
+
+/// One file of a bundle as it was read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    pub part: BundlePart,
+    /// As it stands in the fingerprint.
+    pub path: String,
+    pub bytes: Arc<[u8]>,
+}
+
+impl fmt::Debug for BundleFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} `{}`, {} bytes", self.part, self.path, self.bytes.len())
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +113,21 @@ pub enum KeySource {
     Discovery { ca_pem: Option<Arc<[u8]>>, allow_private: bool },
     /// A pinned JWK Set.
     Pinned { jwks: Arc<[u8]> },
+    /// A pinned SPIFFE trust bundle: its keys for JWT-SVIDs.
+    TrustBundle { bundle: Arc<[u8]> },
+    /// The same from a bundle endpoint of profile `https_web`.
+    BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
+}
+
+/// Where the platform is asked whether a token's workload still exists: an API server's TokenReview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// `https`, without path.
+    pub url: Arc<str>,
+    /// The broker's own token for that API, read anew for each review.
+    pub token_file: Arc<str>,
+    pub ca_pem: Option<Arc<[u8]>>,
+    pub allow_private: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +139,7 @@ pub struct Issuer {
     /// Byte-equal to the token's `iss`.
     pub url: Arc<str>,
     pub keys: KeySource,
+    pub review: Option<Review>,
     /// Byte-equal to the token's one `aud`.
     pub audience: Arc<str>,
     /// Claims that make a shared issuer's token ours.
@@ -128,6 +163,8 @@ pub struct Target {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: BTreeSet<Action>,
+    /// Those that change nothing; every other writes.
+    pub reads: BTreeSet<Action>,
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
@@ -164,6 +201,8 @@ pub struct Template {
     pub per_job: u32,
     /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
     pub keys_per_job: Option<u32>,
+    /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
+    pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }
@@ -189,6 +228,10 @@ pub struct Profile {
     pub name: Name,
     pub builtin: bool,
     pub url: Option<String>,
+    /// Other forms that the issuer's URL may have.
+    pub urls: Vec<UrlForm>,
+    /// Forms that only a server of one customer's own has: never shared.
+    pub own_urls: Vec<UrlForm>,
     pub algs: Vec<String>,
     pub typ: Vec<String>,
     /// Many customers behind one issuer URL: an issuer must pin one of `pin`.
@@ -196,10 +239,20 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
+    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    pub float_iat: bool,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
     pub refuse: Vec<Refusal>,
+    /// What must be so: evidence without it is refused.
+    pub require: Vec<Refusal>,
+    /// Claims that must be there and equal; otherwise `E-EVENT`.
+    pub same: Vec<Vec<String>>,
+    pub lint: Roles,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    /// Empty: no issuer of this profile has a review.
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 
@@ -215,12 +268,62 @@ pub struct Refusal {
 
 #[derive(Debug, Clone)]
 pub struct ClaimRule {
-    /// RFC 6901 JSON pointer into the payload.
+    /// RFC 6901 JSON pointer into the payload. A `*` stands for every member of an object, and the
+    /// claim for what they have in common.
     pub at: String,
+    /// Where the same claim stood in older tokens. It is in one of these places, never in two.
+    pub formerly: Vec<String>,
+    /// All that the claim can be, each with the number that also stands for it; empty: anything.
+    pub words: BTreeMap<String, i64>,
     pub kind: ClaimType,
     pub required: bool,
     pub revocable: bool,
     pub segment: Option<Segment>,
+    /// Compared without regard to ASCII case: lower-cased here, in rows and in pins.
+    pub fold: bool,
+    /// A name or free text: it can be changed, or taken by someone else.
+    pub mutable: bool,
+    /// This is a name; the claim named here is the id that stays.
+    pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    pub one_of: Vec<String>,
+}
+
+impl ClaimRule {
+    /// A claim of this type and nothing else that is said of it.
+    pub fn of(kind: ClaimType) -> Self {
+        Self {
+            at: String::new(),
+            formerly: Vec::new(),
+            words: BTreeMap::new(),
+            kind,
+            required: false,
+            revocable: false,
+            segment: None,
+            fold: false,
+            mutable: false,
+            id: None,
+            one_of: Vec::new(),
+        }
+    }
+
+    /// All places where it may stand.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
+    }
+}
+
+/// Which claims say what a lint asks about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Roles {
+    /// Which environment the job deploys to, where the platform guards who may say so.
+    pub environment: Vec<String>,
+    /// Booleans: `true` where the platform lets only some people change what runs.
+    pub protected: Vec<String>,
+    /// Which phase of a run this is; the phase that only plans is `untrusted`.
+    pub phase: Vec<String>,
+    /// Claims that name code by a ref, with the claim that says its commit.
+    pub moving: BTreeMap<String, String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.
@@ -230,6 +333,8 @@ pub enum Segment {
     /// First 16 bytes of SHA-256, hex.
     Hash128,
     StripBraces,
+    /// The path of a SPIFFE ID, segment by segment.
+    SpiffePath,
 }
 
 #[derive(Debug, Clone)]
@@ -258,6 +363,16 @@ pub struct CedarFile {
     pub text: String,
 }
 
+impl Issuer {
+    /// The SPIFFE trust domain whose JWT-SVIDs these are. Absent: tokens say by `iss` whose they are.
+    pub fn trust_domain(&self) -> Option<&str> {
+        match self.keys {
+            KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => self.url.strip_prefix(spiffe::SCHEME),
+            KeySource::Discovery { .. } | KeySource::Pinned { .. } => None,
+        }
+    }
+}
+
 impl Target {
     /// Longest life of a credential that the target takes: its `max_ttl`, and 15 minutes where
     /// nobody could revoke it and nobody accepted that.
@@ -266,6 +381,24 @@ impl Target {
             (Verifies::ExpOnly, None) => self.max_ttl.min(UNREVOCABLE_MAX_TTL),
             _ => self.max_ttl,
         }
+    }
+}
+
+impl Profile {
+    /// Whether an issuer of this profile may have that URL. A profile without a URL takes any.
+    pub fn is_at(&self, url: &str) -> bool {
+        let anywhere = self.url.is_none() && self.forms().next().is_none();
+        anywhere || self.url.as_deref() == Some(url) || self.forms().any(|form| form.fits(url))
+    }
+
+    /// Whether many customers share the issuer with that URL.
+    pub fn is_shared_at(&self, url: &str) -> bool {
+        let common = self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url));
+        self.shared && (common || !self.own_urls.iter().any(|form| form.fits(url)))
+    }
+
+    fn forms(&self) -> impl Iterator<Item = &UrlForm> {
+        self.urls.iter().chain(&self.own_urls)
     }
 }
 

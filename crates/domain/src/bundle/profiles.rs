@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Profile, Refusal, claim,
+    ClaimRule, Profile, Refusal, Roles, Segment, UrlForm, claim,
     problem::{Found, Place},
-    tables::{Placed, ProfileTable, Scalar, Tables, Wanted},
+    tables::{LintTable, Placed, ProfileTable, Scalar, Tables, Wanted},
     uri,
 };
 use crate::{ClaimType, Name, Reason, Span};
@@ -31,6 +31,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     for (key, names) in [("principal", &table.principal), ("job", &table.job), ("pin", &table.pin)] {
         claim::require_declared(names, &claims, place, key, found);
     }
+    claim::check_ids(&claims, &place.below("claims"), found);
     check_principal(table, place, found);
     found.require(
         !table.shared || !table.pin.is_empty(),
@@ -48,6 +49,12 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let untrusted = table.untrusted.iter().map(|when| claim::matches(when, &claims, &at_untrusted, found)).collect();
     found.require(table.untrusted.iter().all(|when| !when.is_empty()), place, "untrusted", "names no claim");
     let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
+    let require = table.require.iter().map(|entry| refusal(entry, &claims, &place.below("require"), found)).collect();
+    check_same(&table.same, &claims, place, found);
+    check_review(&table.review, &claims, &place.below("review"), found);
+    let lint = roles(&table.lint, &claims, &place.below("lint"), found);
+    let urls = forms(&table.urls, place, "urls", found);
+    let own_urls = forms(&table.own_urls, place, "own_urls", found);
     for name in &table.principal {
         claims.entry(name.clone()).and_modify(|rule| rule.required = true);
     }
@@ -55,17 +62,73 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         name: name.clone(),
         builtin,
         url: table.url.clone(),
+        urls,
+        own_urls,
         algs: table.algs.clone(),
         typ: table.typ.clone().unwrap_or_else(|| vec!["JWT".into(), String::new()]),
         shared: table.shared,
         pin: table.pin.clone(),
         max_age,
+        float_iat: table.float_iat,
         principal: table.principal.clone(),
         job: table.job.clone(),
         untrusted,
         refuse,
+        require,
+        same: table.same.clone(),
+        lint,
+        review: table.review.clone(),
         claims,
     }
+}
+
+/// What a review says of a workload is held against claims that the token says it with.
+fn check_review(
+    review: &BTreeMap<String, String>,
+    claims: &BTreeMap<String, ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) {
+    for (pointer, name) in review {
+        found.require(pointer.starts_with('/'), place, pointer, "is not a JSON pointer (RFC 6901)");
+        claim::require_declared(std::slice::from_ref(name), claims, place, pointer, found);
+    }
+}
+
+fn forms(texts: &[String], place: &Place<'_>, key: &str, found: &mut Found) -> Vec<UrlForm> {
+    let form = |text: &String| match UrlForm::parse(text) {
+        Ok(form) => Some(form),
+        Err(what) => {
+            found.add_with(place, key, format!("`{text}` {what}"), UrlForm::HELP);
+            None
+        }
+    };
+    texts.iter().filter_map(form).collect()
+}
+
+/// Claims that are compared with each other: two or more, of one type.
+fn check_same(same: &[Vec<String>], claims: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) {
+    for names in same {
+        claim::require_declared(names, claims, place, "same", found);
+        found.require(names.len() > 1, place, "same", "names fewer than two claims");
+        let mut rules = names.iter().filter_map(|name| claims.get(name)).map(|rule| (rule.kind, rule.fold));
+        let first = rules.next();
+        found.require(rules.all(|rule| Some(rule) == first), place, "same", "compares claims of different types");
+    }
+}
+
+fn roles(table: &LintTable, claims: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) -> Roles {
+    let LintTable { environment, protected, phase, moving } = table.clone();
+    let refs: Vec<String> = moving.iter().flat_map(|(name, commit)| [name.clone(), commit.clone()]).collect();
+    for (key, names) in [("environment", &environment), ("protected", &protected), ("phase", &phase), ("moving", &refs)]
+    {
+        claim::require_declared(names, claims, place, key, found);
+    }
+    let says_so = |name: &String| {
+        claims.get(name).is_none_or(|rule| matches!(rule.kind, ClaimType::Bool | ClaimType::StringBool))
+    };
+    found.require(protected.iter().all(says_so), place, "protected", "is said by claims that are true or false");
+    Roles { environment, protected, phase, moving }
 }
 
 fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {
@@ -75,6 +138,16 @@ fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {
         let text = |kind| matches!(kind, ClaimType::String | ClaimType::Long | ClaimType::StringLong);
         found.require(kinds.into_iter().all(text), place, key, "is made of strings and numbers only");
     }
+    // A path has as many segments as it likes: before another claim, two names could be one.
+    let before_last = table.principal.split_last().map_or(&[][..], |(_, before)| before);
+    let is_path =
+        |name: &String| table.claims.get(name).is_some_and(|claim| claim.segment == Some(Segment::SpiffePath));
+    found.require(
+        !before_last.iter().any(is_path),
+        place,
+        "principal",
+        "has a `spiffe_path` that is not its last claim",
+    );
 }
 
 pub(super) fn check_algs(algs: &[String], place: &Place<'_>, found: &mut Found) {
@@ -89,10 +162,10 @@ pub(super) fn check_algs(algs: &[String], place: &Place<'_>, found: &mut Found) 
     }
 }
 
-/// The claims of a refusal stand beside its `code`.
+/// The claims of a refusal, or of what is required, stand beside its `code`.
 fn refusal(
     entry: &BTreeMap<String, Wanted>,
-    claims: &BTreeMap<String, super::ClaimRule>,
+    claims: &BTreeMap<String, ClaimRule>,
     place: &Place<'_>,
     found: &mut Found,
 ) -> Refusal {
@@ -104,6 +177,6 @@ fn refusal(
     if Reason::from_code(&code).is_none() {
         found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
     }
-    found.require(!when.is_empty(), place, "", "names no claim, so it would refuse everything");
+    found.require(!when.is_empty(), place, "", "names no claim, so it would refuse everything, or nothing");
     Refusal { when: claim::matches(&when, claims, place, found), code }
 }

@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{Name, Span, Verifies};
 
+/// Of the broker's actions, those that change nothing.
+const BROKER_READS: [&str; 4] = ["tasks:read", "leases:read", "ledger:read", "introspect"];
 const MAX_TTL: Span = Span::seconds(1_800);
 const CACHE: Span = Span::seconds(10);
 const LEEWAY: Span = Span::seconds(30);
@@ -61,6 +63,9 @@ fn target(
         found.add(place, "actions", format!("`{action}` is not an action: `[a-z0-9][a-z0-9:._-]{{0,63}}`"))
     });
     check_tags(table, place, found);
+    for action in table.reads.iter().filter(|action| !table.actions.contains(action)) {
+        found.add(place, "reads", format!("`{action}` is not one of its actions"));
+    }
     Target {
         name: name.clone(),
         uri: table.uri.as_str().into(),
@@ -69,6 +74,7 @@ fn target(
         binding: table.binding,
         verifies: table.verifies,
         actions: table.actions.iter().map(|action| Action::from(action.as_str())).collect(),
+        reads: table.reads.iter().map(|action| Action::from(action.as_str())).collect(),
         max_ttl: table.max_ttl.unwrap_or(MAX_TTL),
         cache: table.cache.unwrap_or(CACHE),
         leeway: table.leeway.unwrap_or(LEEWAY),
@@ -162,6 +168,7 @@ fn broker(given: &Surroundings<'_>) -> Target {
         binding: given.broker_binding,
         verifies: Verifies::Introspect,
         actions: BROKER_ACTIONS.into_iter().map(Action::from).collect::<BTreeSet<_>>(),
+        reads: BROKER_READS.into_iter().map(Action::from).collect(),
         max_ttl: Span::seconds(3_600),
         // It reads its own lease table, and its own clock.
         cache: Span::seconds(0),

@@ -10,7 +10,7 @@ use super::{
     check::Owners,
     claim,
     problem::{Found, Place},
-    tables::{Placed, RowTable, Tables, TaskTable},
+    tables::{ExplainWord, Placed, RowTable, Tables, TaskTable},
     targets::TTL_CAP,
 };
 use crate::{Name, Span};
@@ -75,6 +75,7 @@ fn template(
         review_by: review_by?,
         per_job: table.per_job.unwrap_or(PER_JOB),
         keys_per_job: table.keys_per_job,
+        explains_to_caller: table.explain == Some(ExplainWord::Caller),
         rows,
         disabled,
     })
