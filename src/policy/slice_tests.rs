@@ -318,6 +318,32 @@ fn t_176_a_row_with_any_value_matches_exactly_that_value() {
 }
 
 #[test]
+fn t_177_what_two_identities_may_do_does_not_add_up() {
+    let row = |id: &str, issuer: &str, claim: &str, like: &Row| Row {
+        id: id.parse().unwrap(),
+        issuer: issuer.parse().unwrap(),
+        claims: BTreeMap::from([(claim.to_owned(), vec![ClaimValue::String("a".to_owned())])]),
+        ..like.clone()
+    };
+    let both = |like: &Row| vec![row("by-name", "one", "name", like), row("by-branch", "two", "branch", like)];
+    let policy = Policy::compile(world(both, &[])).unwrap();
+    let decides = |issuer: &str, claim: &str| {
+        let job = Workload {
+            issuer: issuer.parse().unwrap(),
+            profile: "acme".parse().unwrap(),
+            // One workload, whichever platform vouches for it.
+            principal: "x".into(),
+            untrusted: false,
+            job: None,
+            claims: BTreeMap::from([(claim.to_owned(), ClaimValue::String("a".to_owned()))]),
+        };
+        bearer(&policy, &job, &ask("work")).is_ok()
+    };
+    assert!(decides("one", "name") && decides("two", "branch"));
+    assert!(!decides("one", "branch") && !decides("two", "name"), "only the identity that was proven now counts");
+}
+
+#[test]
 fn what_is_shown_of_any_row_is_what_decides() {
     let mut dice = Dice::new();
     let bundle = world(|like| (0..200).map(|id| dice.row(id, like)).collect(), &[]);
