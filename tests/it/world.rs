@@ -188,6 +188,12 @@ impl World {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), false)
     }
 
+    /// On a file, with another bundle and Cedar policies.
+    pub fn on_file_with(bundle: &str, cedar: &str) -> Self {
+        let files = BTreeMap::from([("world.cedar".to_owned(), cedar.as_bytes().to_vec())]);
+        Self::made(bundle, files, Some(tempfile::tempdir().unwrap()), false)
+    }
+
     pub fn strict_on_file() -> Self {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), true)
     }
