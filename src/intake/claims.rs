@@ -305,6 +305,7 @@ mod tests {
             require: vec![],
             same: vec![],
             lint: Roles::default(),
+            review: std::collections::BTreeMap::new(),
             claims: std::collections::BTreeMap::new(),
         };
         let label = |one: &str, two: &str| {
