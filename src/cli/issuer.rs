@@ -51,7 +51,7 @@ impl Shown for Issuer {
     }
 }
 
-fn word(state: IssuerState) -> &'static str {
+pub fn word(state: IssuerState) -> &'static str {
     match state {
         IssuerState::Fresh => "fresh",
         IssuerState::Stale => "stale",

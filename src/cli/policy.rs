@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Whose bundle it is when no settings say so. Nothing can be issued under this name.
-const NOBODY: &str = "https://broker.invalid";
+pub const NOBODY: &str = "https://broker.invalid";
 
 /// Loads the bundle, runs its lints and its tests.
 pub fn check(args: &PolicyCheckArgs, session: &Session) -> Result<(), Failure> {
@@ -62,7 +62,8 @@ fn as_output(name: &str, text: &str, output: Output) -> String {
     }
 }
 
-fn folder(policies: Option<&PathBuf>, session: &Session) -> Result<Folder, Failure> {
+/// The bundle's folder: the one that is named, or the settings'.
+pub fn folder(policies: Option<&PathBuf>, session: &Session) -> Result<Folder, Failure> {
     let known = match policies {
         Some(_) => settings::load(None, &session.vars).ok().flatten(),
         None => Some(settings::require(None, &session.vars)?),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Write},
 };
 
 use clap::ValueEnum;
@@ -50,18 +50,25 @@ impl Vars {
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     colour: bool,
+    /// On stdout.
+    paints: bool,
 }
 
 impl Screen {
     /// `NO_COLOR` and `TERM=dumb` count where `--color` does not say otherwise.
     pub fn new(colour: Colour, vars: &Vars) -> Self {
         let allowed = vars.get("NO_COLOR").is_none() && vars.get("TERM").as_deref() != Some("dumb");
-        let colour = match colour {
+        let on = |terminal: bool| match colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => allowed && io::stderr().is_terminal(),
+            Colour::Auto => allowed && terminal,
         };
-        Self { colour }
+        Self { colour: on(io::stderr().is_terminal()), paints: on(io::stdout().is_terminal()) }
+    }
+
+    /// Whether data for people may be coloured.
+    pub fn paints(&self) -> bool {
+        self.paints
     }
 
     /// What the caller asked for. A reader that went away ends the process without a word.
@@ -78,6 +85,14 @@ impl Screen {
         self.talk(&format!("dayfly: {}\n", escape(line)));
     }
 
+    /// A yes to a question at the terminal. An end of input is a no.
+    pub fn confirm(&self, question: &str) -> bool {
+        self.talk(&format!("dayfly: {} [y/N] ", escape(question)));
+        let mut answer = String::new();
+        let heard = io::stdin().lock().read_line(&mut answer);
+        heard.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
     pub fn warn(&self, line: &str) {
         self.talk(&format!("{}: {}\n", self.label("warning", "33"), escape(line)));
     }
@@ -85,7 +100,7 @@ impl Screen {
     pub fn fail(&self, failure: &Failure, format: ErrorFormat) {
         match format {
             _ if failure.is_quiet() => {}
-            ErrorFormat::Text => self.talk(&failure.text(&self.label("error", "31"))),
+            ErrorFormat::Text => self.talk(&failure.painted(&self.label("error", "31"), self.colour)),
             ErrorFormat::Json => self.talk(&failure.json()),
         }
     }

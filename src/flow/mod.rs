@@ -4,19 +4,24 @@
 mod archive;
 mod bundle;
 mod commit;
+mod conflict;
 mod end;
+pub mod explain;
 mod follow;
 mod group;
 mod introspect;
 mod issue;
 mod issuers;
 mod load;
+mod moment;
 mod possession;
 mod read;
 mod refuse;
+mod simulate;
 mod start;
 mod swap;
 mod upkeep;
+mod usage;
 mod verifier;
 mod words;
 
@@ -44,11 +49,14 @@ use crate::{
 pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use simulate::{Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
-pub use swap::{Carries, Swapped, goes_back};
+pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
+pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
     Possession, Presented, Refused, Shown, Subject, TaskView,

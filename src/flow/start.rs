@@ -104,6 +104,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         turned_away: AtomicU64::new(0),
     });
     let mut writer = Writer::new(shared.clone(), store, waiting);
+    writer.catch_up()?;
     writer.swap_to(policy, "start")?;
     writer.record_start()?;
     let flow = Flow(shared);

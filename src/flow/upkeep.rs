@@ -54,8 +54,9 @@ impl Upkeep {
         self.flow.gauge_issuers(&mut self.issuers.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Every ten seconds: what takes a look at every lease.
+    /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
+        let _ = self.flow.queue.try_send(Group::Count);
         let active = self.flow.table.active_leases(self.flow.time.now());
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
     }

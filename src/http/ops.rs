@@ -46,6 +46,7 @@ fn over(
             | Route::Jwks
             | Route::Token
             | Route::Introspect
+            | Route::Entitlements
             | Route::Revoke
             | Route::Tasks
             | Route::Task
@@ -58,7 +59,8 @@ fn over(
             | Route::LoadBundle
             | Route::Keys
             | Route::Issuers
-            | Route::RefreshIssuer => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::RefreshIssuer
+            | Route::Simulate => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })

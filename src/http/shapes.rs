@@ -1,12 +1,19 @@
 //! The JSON shapes of the wire, in one place: written by the server, read by the command line
 //! and the load generator. Unknown members are ignored when an answer is read.
 
+mod explanation;
+
 use std::collections::BTreeMap;
 
 use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
 /// One object of RFC 9396, as granted: the same in the answer and in the token.
 pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
+
+pub use explanation::{
+    ComparedClaim, ComparedRow, Comparison, EvidenceCheck, Explanation, PolicyByHand, RecordedDecision, UnderForce,
+    WouldGrant,
+};
 
 /// Where an event stands: a stream (32 hex digits) and a sequence number from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +79,9 @@ pub struct OAuthError {
     /// With `E-NOT-DURABLE`: the end is in force in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<bool>,
+    /// Where the template says `explain = "caller"`: the caller's own claims beside the nearest row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 /// RFC 9457 problem, with our members.
@@ -375,6 +385,24 @@ pub struct Event {
     pub boot_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+}
+
+/// An action on a target that a row of the bundle in force gives, and its use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entitlement {
+    pub template: String,
+    /// The row, or a permit written by hand.
+    pub row: String,
+    /// Who answers for the row.
+    pub owner: String,
+    pub target: String,
+    pub action: String,
+    /// Credentials issued with it since `counted_since`.
+    pub count: u64,
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<UnixMs>,
+    pub counted_since: UnixMs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,8 @@
 
 mod claims;
 mod keys;
+mod look;
+mod place;
 mod proof;
 mod review;
 mod verifier;
@@ -23,6 +25,7 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
+pub use look::{Check, look, look_at_claims, unverified};
 pub use proof::{ProofDesk, ProofError};
 use review::{NotConfirmed, Reviewed};
 pub use verifier::{ProvenVerifier, prove_verifier};
@@ -161,6 +164,7 @@ impl<'a> Origin<'a> {
             algs: issuer.algs.clone(),
             typ: issuer.typ.clone(),
             max_age_s: Some(self.profile.max_age.as_s()),
+            float_iat: self.profile.float_iat,
             leeway_s: LEEWAY_S,
             max_ahead_s: MAX_AHEAD_S,
         };

@@ -58,6 +58,11 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_denied_total", &["reason"], "refusals of known workloads, by reason code"),
     histogram("dayfly_end_propagation_seconds", &["channel"], "from an end to the moment a channel knows"),
     counter("dayfly_ended_total", &["cause"], "ends on the record, by cause"),
+    counter(
+        "dayfly_evidence_conflict_total",
+        &[],
+        "evidence or jobs that showed a second key: an alarm, whatever the number",
+    ),
     counter("dayfly_evidence_refused_total", &["reason"], "garbage and strangers, by reason code; they leave no event"),
     counter("dayfly_forged_or_lost_total", &[], "well-signed tokens without a lease: an alarm, whatever the number"),
     counter("dayfly_http_requests_total", &["route", "status"], "answers; a path that is no route is `none`"),
@@ -75,6 +80,7 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
+    counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
 ];

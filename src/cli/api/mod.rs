@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Issuer, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 use error::Shown;
@@ -125,6 +125,11 @@ impl Api {
     /// The issuer, once its keys are fetched.
     pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
         self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
+    }
+
+    /// A dry run: changes nothing. The body may hold evidence.
+    pub async fn simulate(&self, body: Map<String, Value>) -> Result<Explanation, ApiError> {
+        self.post("/v1/simulate", body).await
     }
 
     /// Waits before another try.

@@ -387,7 +387,7 @@ impl TokenArgs {
     }
 }
 
-fn positive_span(text: &str) -> Result<Span, String> {
+pub(super) fn positive_span(text: &str) -> Result<Span, String> {
     let span: Span = text.parse().map_err(|error: dayfly_domain::SpanError| error.to_string())?;
     if span.as_s() == 0 { Err("at least one second".to_owned()) } else { Ok(span) }
 }

@@ -69,6 +69,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         shared: table.shared,
         pin: table.pin.clone(),
         max_age,
+        float_iat: table.float_iat,
         principal: table.principal.clone(),
         job: table.job.clone(),
         untrusted,
@@ -117,15 +118,17 @@ fn check_same(same: &[Vec<String>], claims: &BTreeMap<String, ClaimRule>, place:
 }
 
 fn roles(table: &LintTable, claims: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) -> Roles {
-    let LintTable { environment, protected, phase } = table.clone();
-    for (key, names) in [("environment", &environment), ("protected", &protected), ("phase", &phase)] {
+    let LintTable { environment, protected, phase, moving } = table.clone();
+    let refs: Vec<String> = moving.iter().flat_map(|(name, commit)| [name.clone(), commit.clone()]).collect();
+    for (key, names) in [("environment", &environment), ("protected", &protected), ("phase", &phase), ("moving", &refs)]
+    {
         claim::require_declared(names, claims, place, key, found);
     }
     let says_so = |name: &String| {
         claims.get(name).is_none_or(|rule| matches!(rule.kind, ClaimType::Bool | ClaimType::StringBool))
     };
     found.require(protected.iter().all(says_so), place, "protected", "is said by claims that are true or false");
-    Roles { environment, protected, phase }
+    Roles { environment, protected, phase, moving }
 }
 
 fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {

@@ -1,7 +1,7 @@
 //! A bundle's text as it is written: the tables of many files, merged by name.
 //!
-//! Unknown keys are errors everywhere. Keys of later parts (`tags`, `explain`, `keys_per_job`,
-//! `grace`, `serves`) are read and typed, and nothing uses them yet.
+//! Unknown keys are errors everywhere. Keys of later parts (`grace`, `serves`) are read and typed,
+//! and nothing uses them yet.
 
 use std::collections::BTreeMap;
 
@@ -104,11 +104,15 @@ pub struct TargetTable {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: Vec<String>,
+    /// Of `actions`, those that change nothing.
+    #[serde(default)]
+    pub reads: Vec<String>,
     pub max_ttl: Option<Span>,
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
     pub accept_unrevocable: Option<String>,
-    pub tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub tags: Vec<String>,
     #[serde(default)]
     pub verifier: Vec<VerifierTable>,
     #[serde(default)]
@@ -182,6 +186,8 @@ pub struct ProfileTable {
     #[serde(default)]
     pub pin: Vec<String>,
     pub max_age: Option<Span>,
+    #[serde(default)]
+    pub float_iat: bool,
     pub principal: Vec<String>,
     #[serde(default)]
     pub job: Vec<String>,
@@ -208,6 +214,12 @@ pub struct ProfileTable {
 #[serde(deny_unknown_fields)]
 pub struct ClaimTable {
     pub at: String,
+    /// Where it stood in older tokens.
+    #[serde(default)]
+    pub formerly: Vec<String>,
+    /// All that it can be, each with the number that also stands for it.
+    #[serde(default)]
+    pub words: BTreeMap<String, i64>,
     #[serde(rename = "type")]
     pub kind: ClaimType,
     #[serde(default)]
@@ -223,6 +235,9 @@ pub struct ClaimTable {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    #[serde(default)]
+    pub one_of: Vec<String>,
 }
 
 /// Which claims say what a lint asks about.
@@ -235,6 +250,8 @@ pub struct LintTable {
     pub protected: Vec<String>,
     #[serde(default)]
     pub phase: Vec<String>,
+    #[serde(default)]
+    pub moving: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
