@@ -176,6 +176,12 @@ impl World {
         Self::made(bundle, files.collect(), None, false)
     }
 
+    /// With files of any kind.
+    pub fn with_bytes(bundle: &str, files: &[(&str, &[u8])]) -> Self {
+        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()));
+        Self::made(bundle, files.collect(), None, false)
+    }
+
     /// The same with Cedar policies beside the tables.
     pub fn with_cedar(bundle: &str, cedar: &str, files: &[(&str, &Value)]) -> Self {
         let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
