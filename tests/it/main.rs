@@ -11,6 +11,7 @@ mod archive;
 mod attested;
 mod bench;
 mod bound_job;
+mod bundle_life;
 mod claims;
 mod clocks;
 mod conflicts;
