@@ -22,6 +22,7 @@ mod dpop;
 mod durable;
 mod ends;
 mod evidence;
+mod explain;
 mod folders;
 mod foreign;
 mod foreign_client;
