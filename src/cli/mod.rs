@@ -12,10 +12,12 @@ mod api;
 mod compared;
 mod demo;
 mod dev;
+mod doctor;
 mod door;
 mod ended;
 mod explain;
 mod identity;
+mod issuer;
 mod key;
 mod lease;
 mod ledger;
@@ -28,13 +30,17 @@ mod samples;
 mod serve;
 mod task;
 mod token;
+mod trust;
 mod variables;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::{Cli, Colour, DevVerb, ErrorFormat, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, Verb};
+use args::{
+    Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, TrustVerb,
+    Verb,
+};
 pub use failure::EXITS;
 use failure::Failure;
 use session::{Screen, Session, Vars};
@@ -104,6 +110,10 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
+            Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
+            Verb::Doctor(args) => doctor::run(&args, session).await,
+            Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
             Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")
             }

@@ -62,6 +62,7 @@ fn as_output(name: &str, text: &str, output: Output) -> String {
     }
 }
 
+/// The bundle's folder: the one that is named, or the settings'.
 pub fn folder(policies: Option<&PathBuf>, session: &Session) -> Result<Folder, Failure> {
     let known = match policies {
         Some(_) => settings::load(None, &session.vars).ok().flatten(),

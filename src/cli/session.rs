@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, IsTerminal, Write},
+    io::{self, BufRead, IsTerminal, Write},
 };
 
 use clap::ValueEnum;
@@ -83,6 +83,14 @@ impl Screen {
     /// One line of talk: `dayfly: ...`. Safe for the terminal whatever is in it.
     pub fn say(&self, line: &str) {
         self.talk(&format!("dayfly: {}\n", escape(line)));
+    }
+
+    /// A yes to a question at the terminal. An end of input is a no.
+    pub fn confirm(&self, question: &str) -> bool {
+        self.talk(&format!("dayfly: {} [y/N] ", escape(question)));
+        let mut answer = String::new();
+        let heard = io::stdin().lock().read_line(&mut answer);
+        heard.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     pub fn warn(&self, line: &str) {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use dayfly_domain::{
-    BindingKind, ClaimValue, Kind, Reason,
+    BindingKind, BundlePart, ClaimValue, Kind, Reason,
     bundle::{Bundle, BundleTest, ClaimRule, Expect, Issuer, KeySource, Lint, Problem},
 };
 use dayfly_verifier::KeySet;
@@ -22,6 +22,11 @@ use crate::{
 /// A place that a bundle is loaded from, again at every load.
 pub trait BundleSource: Send + Sync {
     fn load(&self) -> Result<Loaded, Vec<Problem>>;
+
+    /// Where it really lies, if that can change as a whole: another place is another bundle.
+    fn place(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A bundle that may become the current one.
@@ -48,9 +53,17 @@ pub struct TestFailure {
 
 impl BundleSource for Folder {
     fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let place = self.place();
         let files = self.read()?;
         let (bundle, lints) = self.parse(&files)?;
+        if self.place() != place {
+            return Err(self.changed());
+        }
         Loaded::of(bundle, lints)
+    }
+
+    fn place(&self) -> Option<String> {
+        Some(files::resolved(&self.path))
     }
 }
 
@@ -67,12 +80,20 @@ impl Folder {
         if read()? == files {
             return Ok(files);
         }
-        let what = "the folder changed while it was read";
-        Err(vec![Problem::new(&self.path.display().to_string(), "", what).help("load it again")])
+        Err(self.changed())
     }
 
+    /// The files that tables name are read twice too.
     pub fn parse(&self, files: &[SourceFile]) -> Result<(Bundle, Vec<Lint>), Vec<Problem>> {
-        policy::parse(files, &self.env, &mut |path| read_extra(&self.path, path))
+        let (bundle, lints) = policy::parse(files, &self.env, &mut |path| read_extra(&self.path, path))?;
+        let mut named = bundle.files.iter().filter(|file| file.part == BundlePart::Named);
+        let same = named.all(|file| read_extra(&self.path, &file.path).is_ok_and(|bytes| bytes == *file.bytes));
+        if same { Ok((bundle, lints)) } else { Err(self.changed()) }
+    }
+
+    fn changed(&self) -> Vec<Problem> {
+        let what = "the folder changed while it was read";
+        vec![Problem::new(&self.path.display().to_string(), "", what).help("load it again")]
     }
 
     fn unreadable(&self, error: &io::Error) -> Vec<Problem> {
@@ -109,10 +130,14 @@ impl Loaded {
 /// Pinned keys are read when the bundle is: keys under which no token could ever be accepted are
 /// a mistake of the bundle, not of whoever presents a token.
 fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lint>) {
-    let KeySource::Pinned { jwks } = &issuer.keys else { return };
-    let at = format!("issuer.{}.keys.jwks_file", issuer.name);
+    let (keys, key) = match &issuer.keys {
+        KeySource::Pinned { jwks } => (KeySet::parse(jwks), "jwks_file"),
+        KeySource::TrustBundle { bundle } => (KeySet::of_trust_bundle(bundle), "spiffe_bundle"),
+        KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => return,
+    };
+    let at = format!("issuer.{}.keys.{key}", issuer.name);
     let help = "public signing keys, each with its own `kid`: RSA of 2048 to 4096 bits, P-256, P-384 or Ed25519";
-    match KeySet::parse(jwks) {
+    match keys {
         Ok(keys) if keys.is_empty() => {
             problems.push(Problem::new("bundle", at, "it has no usable key").help(help));
         }

@@ -112,9 +112,9 @@ impl Flow {
     async fn load(&self, actor: &str) -> Result<Swapped, NotSwapped> {
         let turn = self.loading.clone().lock_owned();
         let turn = tokio::time::timeout(TURN_WITHIN, turn).await.map_err(|_| NotSwapped::Busy)?;
-        let source = self.source.clone();
+        let flow = self.clone();
         // The turn goes with the work: a caller who leaves does not let the next one in early.
-        let work = offload(move || (source.load(), turn));
+        let work = offload(move || (flow.read_source(), turn));
         let loaded = match tokio::time::timeout(LOAD_WITHIN, work).await {
             Ok(Ok((Ok(loaded), turn))) => Ok((loaded, turn)),
             Ok(Ok((Err(problems), _))) => Err(NotSwapped::Bundle(problems)),
@@ -123,6 +123,12 @@ impl Flow {
         };
         let (loaded, _turn) = loaded.inspect_err(|why| self.note_load(Some(why)))?;
         self.swap(loaded, actor).await
+    }
+
+    fn read_source(&self) -> Result<Loaded, Vec<Problem>> {
+        // Before it is read: whatever changes from here on is news.
+        self.followed.store(Arc::new(self.source.place()));
+        self.source.load()
     }
 
     async fn swap(&self, loaded: Loaded, actor: &str) -> Result<Swapped, NotSwapped> {

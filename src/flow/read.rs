@@ -282,7 +282,7 @@ impl Flow {
 
     /// A cursor is authenticated, and bound to its caller, list and filter (T-120). Its first four
     /// bytes name the process, whose key it needs.
-    fn make_cursor(&self, scope: &str, key: u128) -> String {
+    pub(super) fn make_cursor(&self, scope: &str, key: u128) -> String {
         let mut bytes = self.cursor_origin().to_vec();
         bytes.extend_from_slice(&key.to_be_bytes());
         bytes.extend_from_slice(&self.cursor_tag(scope, key).as_ref()[..16]);
@@ -296,7 +296,7 @@ impl Flow {
         origin
     }
 
-    fn cursor(&self, scope: &str, cursor: Option<&str>) -> Result<Option<u128>, Refused> {
+    pub(super) fn cursor(&self, scope: &str, cursor: Option<&str>) -> Result<Option<u128>, Refused> {
         let Some(cursor) = cursor else { return Ok(None) };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Reason::Request)?;
         let (origin, rest) = bytes.split_first_chunk::<4>().ok_or(Reason::Request)?;

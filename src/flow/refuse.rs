@@ -57,6 +57,8 @@ struct Kind {
     workload: std::sync::Arc<str>,
     template: String,
     reason: Reason,
+    /// Of a conflict: each task shows its own.
+    task: Option<TaskId>,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Refusals {
             workload: refusal.workload.principal.clone(),
             template: refusal.ask.template.chars().take(64).collect(),
             reason: refusal.reason,
+            task: refusal.task.filter(|_| refusal.reason == Reason::Conflict),
         };
         let mut kinds = lock(&self.kinds);
         if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {

@@ -29,7 +29,7 @@ use crate::{
     sys::{
         clock::Clock,
         entropy::{self, NoEntropy},
-        net::Fetcher,
+        net::{Fetcher, ProxyError},
     },
 };
 
@@ -46,6 +46,8 @@ pub enum StartError {
     Swap(#[from] NotSwapped),
     #[error("{0}")]
     Entropy(#[from] NoEntropy),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 /// What a broker is made of. The caller already holds the lock of the state folder.
@@ -63,6 +65,7 @@ pub struct Startup {
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let Startup { issuer, clock, store, keys_dir, source, strict_rollback } = startup;
+    let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
     let policy = Arc::new(policy);
@@ -80,11 +83,12 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         table,
         reader: store.reader(),
         keyring,
-        keys: IssuerKeys::new(Fetcher::new()),
+        keys: IssuerKeys::new(Fetcher::by_environment()?),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
         held: archive::Held::default(),
         source,
+        followed: ArcSwap::from_pointee(place),
         strict_rollback,
         loading: Arc::default(),
         queue,
@@ -100,6 +104,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         turned_away: AtomicU64::new(0),
     });
     let mut writer = Writer::new(shared.clone(), store, waiting);
+    writer.catch_up()?;
     writer.swap_to(policy, "start")?;
     writer.record_start()?;
     let flow = Flow(shared);

@@ -164,7 +164,7 @@ pub fn goes_back(reader: &Reader, to: Fingerprint) -> Result<bool, StoreError> {
 }
 
 /// The fingerprint that the store says decided last.
-pub(super) fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
+pub fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
     reader.meta(CURRENT_BUNDLE)
 }
 

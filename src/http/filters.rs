@@ -8,7 +8,7 @@ use dayfly_domain::{Reason, UnixMs};
 
 use super::{exchange::malformed, form::Fields};
 use crate::{
-    flow::{EventFilter, Refused},
+    flow::{EntitlementFilter, EventFilter, Refused},
     store::{LeaseFilter, TaskFilter},
 };
 
@@ -71,6 +71,12 @@ pub(super) fn events(query: Option<&str>) -> Result<Query<EventFilter>, Refused>
             since: time(fields, "since")?,
             until: time(fields, "until")?,
         })
+    })
+}
+
+pub(super) fn entitlements(query: Option<&str>) -> Result<Query<EntitlementFilter>, Refused> {
+    page(query, |fields| {
+        Ok(EntitlementFilter { template: text(fields, "template")?, unused_since: time(fields, "unused_since")? })
     })
 }
 

@@ -10,6 +10,7 @@ mod exchange;
 mod explained;
 mod filters;
 mod form;
+mod issuers;
 mod metadata;
 mod oauth;
 mod operate;
@@ -88,8 +89,11 @@ async fn serve(
         Route::EndLease => v1::end_lease(flow, request).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
+        Route::Entitlements => v1::entitlements(flow, &request.into_parts().0).await,
         Route::LoadBundle => operate::load(flow, context, request).await,
         Route::Keys => operate::keys(flow, &request.into_parts().0).await,
+        Route::Issuers => issuers::list(flow, &request.into_parts().0).await,
+        Route::RefreshIssuer => issuers::refresh(flow, request).await,
         Route::Simulate => simulate::simulate(flow, request).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())

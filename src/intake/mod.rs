@@ -7,19 +7,21 @@
 mod claims;
 mod keys;
 mod look;
+mod place;
 mod proof;
 mod verifier;
 
 use dayfly_domain::{
     Reason, UnixMs, Workload,
     bundle::{Bundle, Issuer, IssuerKind, Profile},
+    spiffe::SpiffeId,
 };
-use dayfly_verifier::{Jws, Refusal, Rules, Verified, verify};
+use dayfly_verifier::{Jws, Refusal, Rules, Signer, Verified, verify};
 use ring::digest;
 use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
-pub use keys::{IssuerKeys, KeysError};
+pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
 pub use look::{Check, look, look_at_claims, unverified};
 pub use proof::{ProofDesk, ProofError};
 pub use verifier::{ProvenVerifier, prove_verifier};
@@ -123,11 +125,8 @@ impl<'a> Origin<'a> {
     /// One kind of issuer is never taken for another.
     // SECURITY: `a_workloads_evidence_is_no_assertion`, `an_assertion_is_no_evidence`.
     fn of(jws: &Jws, kind: IssuerKind, bundle: &'a Bundle, own_issuer: &str) -> Result<Self, IntakeError> {
-        let url = jws.unverified_issuer().ok_or(Refusal::Issuer)?;
-        if url == own_issuer {
-            return Err(IntakeError::Own);
-        }
-        let fits = |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && &*issuer.url == url;
+        let signer = claimed_signer(jws, bundle, own_issuer)?;
+        let fits = |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && signer.is(issuer);
         let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
         let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
             Value::Array(members) => members.first().and_then(Value::as_str),
@@ -149,11 +148,15 @@ impl<'a> Origin<'a> {
         let issuer = self.issuer;
         let set = keys.of(issuer, jws.kid(), jws.alg(), now).await?;
         let rules = Rules {
-            issuer: issuer.url.clone(),
+            signer: match issuer.trust_domain() {
+                Some(domain) => Signer::TrustDomain(domain.into()),
+                None => Signer::Issuer(issuer.url.clone()),
+            },
             audience: issuer.audience.clone(),
             algs: issuer.algs.clone(),
             typ: issuer.typ.clone(),
             max_age_s: Some(self.profile.max_age.as_s()),
+            float_iat: self.profile.float_iat,
             leeway_s: LEEWAY_S,
             max_ahead_s: MAX_AHEAD_S,
         };
@@ -167,6 +170,42 @@ impl<'a> Origin<'a> {
             ClaimRefusal::Claim(what) => IntakeError::Claim(what),
             ClaimRefusal::Refused { reason, workload } => IntakeError::Refused { reason, workload },
         })
+    }
+}
+
+/// Who a token says signed it: its `iss`, or the trust domain of its `sub`.
+enum Claimed<'a> {
+    Issuer(&'a str),
+    TrustDomain(&'a str),
+}
+
+impl Claimed<'_> {
+    fn is(&self, issuer: &Issuer) -> bool {
+        match self {
+            Self::Issuer(url) => issuer.trust_domain().is_none() && &*issuer.url == *url,
+            Self::TrustDomain(domain) => issuer.trust_domain() == Some(domain),
+        }
+    }
+}
+
+/// An `iss` that the bundle knows says it. A JWT-SVID needs none (many have none, some have one that
+/// nobody was told of): it is of the trust domain that its `sub` names, whole and byte for byte.
+// SECURITY: `an_id_of_our_own_trust_domain_is_no_evidence`, `a_trust_domain_is_known_whole`.
+fn claimed_signer<'a>(jws: &'a Jws, bundle: &Bundle, own_issuer: &str) -> Result<Claimed<'a>, IntakeError> {
+    let claims = jws.unverified_claims();
+    let (iss, sub) = (jws.unverified_issuer(), claims.get("sub").and_then(Value::as_str));
+    let id = sub.and_then(SpiffeId::parse);
+    if iss == Some(own_issuer) || id.is_some_and(|id| id.trust_domain() == bundle.trust_domain) {
+        return Err(IntakeError::Own);
+    }
+    match (iss, id) {
+        (Some(url), _) if bundle.issuers.values().any(|issuer| Claimed::Issuer(url).is(issuer)) => {
+            Ok(Claimed::Issuer(url))
+        }
+        (None, _) if claims.contains_key("iss") => Err(Refusal::Issuer.into()),
+        (_, Some(id)) => Ok(Claimed::TrustDomain(id.trust_domain())),
+        (Some(_), None) => Err(IntakeError::UnknownIssuer),
+        (None, None) => Err(Refusal::Issuer.into()),
     }
 }
 

@@ -22,7 +22,7 @@ pub const EVENTS: &[EventKind] = &[
     },
     EventKind {
         name: "bundle_swapped",
-        when: "a bundle took the place of another: at a start, by SIGHUP or by `POST /v1/bundle/load`",
+        when: "a bundle took the place of another: at a start, by SIGHUP, by `POST /v1/bundle/load` or because its directory was changed as a whole",
         members: &["bundle", "previous_bundle", "rollback"],
         details: &["actor"],
     },

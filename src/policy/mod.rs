@@ -16,6 +16,7 @@ mod reach;
 mod resolve;
 mod row;
 mod schema;
+mod slice;
 mod source;
 mod verifiers;
 mod written;

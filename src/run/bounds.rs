@@ -129,6 +129,12 @@ pub const BOUNDS: &[Bound] = &[
     bound("keys of an issuer", KEYS_MAX, "keys", "as above"),
     bound("answer of an issuer to a fetch", sys::net::FETCH_MAX_BYTES, "bytes", "as above"),
     bound(
+        "fetches of issuers' keys ahead of need, under way at once",
+        flow::FETCHES_AHEAD_MAX,
+        "fetches",
+        "begins a second later; what a request needs is fetched beside them",
+    ),
+    bound(
         "one file of the bundle, of settings, keys or certificates",
         sys::files::FILE_MAX_BYTES as usize,
         "bytes",
@@ -137,6 +143,7 @@ pub const BOUNDS: &[Bound] = &[
     bound("files of a bundle", sys::files::TREE_MAX_FILES, "files", BUNDLE),
     bound("files of a bundle together", sys::files::TREE_MAX_BYTES, "bytes", BUNDLE),
     bound("folders within folders of a bundle", sys::files::TREE_MAX_DEPTH, "levels", BUNDLE),
+    bound("folders of a bundle", sys::files::TREE_MAX_FOLDERS, "folders", BUNDLE),
     bound("key sets and certificates that a bundle names, together", policy::EXTRAS_MAX_BYTES, "bytes", BUNDLE),
     bound("wait of a load for the one before it", flow::TURN_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503)"),
     bound("reading a bundle", flow::LOAD_WITHIN.as_secs() as usize, "seconds", "`E-BUSY` (503); the old bundle stays"),

@@ -103,6 +103,7 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
         let app = http::ops_router(Ops { flow: flow.clone(), door: words, metrics: Arc::new(metrics::render) });
         spawn(&mut tasks, "ops", accept::serve_plain(ops, Door { app, ..inside }, stop.clone()));
     }
+    spawn(&mut tasks, "directory", follow(flow.clone(), stop.clone()));
     spawn(&mut tasks, "upkeep", keep_up(upkeep.clone(), stop.clone()));
     Ok(Running { flow, stop, tasks, writer, upkeep, socket })
 }
@@ -175,6 +176,38 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
             upkeep.each_minute().await;
         }
         count += 1;
+    }
+}
+
+/// Keeps the keys of issuers fresh, so that no request waits for a fetch. Only `serve` does: a broker for
+/// development asks nobody whose token it was not shown.
+async fn fetch_ahead(flow: Flow, stop: CancellationToken) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seconds.tick() => flow.fetch_issuers_ahead(),
+        }
+    }
+}
+
+/// How soon another checkout of the bundle is noticed.
+pub const FOLLOWED_EACH: Duration = Duration::from_secs(2);
+
+/// Beside the upkeep: a load may take as long as its folder does.
+async fn follow(flow: Flow, stop: CancellationToken) {
+    let mut ticks = interval(FOLLOWED_EACH);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let moved = async {
+            ticks.tick().await;
+            flow.follow().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = moved => {}
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     filter::{self, LEASE_STATE},
     place::Place,
     pool::Pool,
-    schema,
+    schema, write,
 };
 
 const FROM_TASK: &str = "FROM task t";
@@ -132,6 +132,11 @@ impl Reader {
     /// A word that was remembered with `Change::Meta`.
     pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
         self.pool.with(|connection| schema::meta(connection, key))
+    }
+
+    /// The latest moment that any batch knew of.
+    pub fn high_water(&self) -> Result<UnixMs, StoreError> {
+        self.pool.with(write::high_water)
     }
 
     /// Gives `look` the store as it is now: what is committed meanwhile does not show.

@@ -113,7 +113,7 @@ fn next_seq(connection: &Connection) -> Result<u64, StoreError> {
     Ok(next.cast_unsigned())
 }
 
-fn high_water(connection: &Connection) -> Result<UnixMs, StoreError> {
+pub(super) fn high_water(connection: &Connection) -> Result<UnixMs, StoreError> {
     match schema::meta(connection, schema::HIGH_WATER)? {
         Some(text) => text.parse().map(UnixMs::new).map_err(|_| StoreError::Corrupt),
         None => Ok(UnixMs::default()),

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dayfly_domain::UnixMs;
+
 /// One file of a tree, by its path below the top, with `/` between the parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
@@ -22,19 +24,29 @@ pub const TREE_MAX_FILES: usize = 10_000;
 pub const TREE_MAX_BYTES: usize = 64 << 20;
 /// Folders in folders.
 pub const TREE_MAX_DEPTH: usize = 16;
+/// Folders of one tree; a link may lead to what was seen before.
+pub const TREE_MAX_FOLDERS: usize = 1_000;
 
 /// Every file below `top` whose name ends in one of `extensions`, sorted by path. Names that
 /// begin with `.` are passed over (editors, `..data` of Kubernetes); links are followed.
 pub fn read_tree(top: &Path, extensions: &[&str]) -> io::Result<Vec<SourceFile>> {
-    let mut found = Vec::new();
-    collect(top, "", extensions, 0, &mut found)?;
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    let mut tree = Tree::default();
+    collect(top, "", extensions, 0, &mut tree)?;
+    tree.found.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(tree.found)
 }
 
-fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &mut Vec<SourceFile>) -> io::Result<()> {
-    if depth > TREE_MAX_DEPTH {
-        return Err(io::Error::other(format!("`{}` is nested too deeply", dir.display())));
+#[derive(Default)]
+struct Tree {
+    folders: usize,
+    found: Vec<SourceFile>,
+}
+
+// SECURITY: `folders_that_link_to_each_other_come_to_an_end`
+fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, tree: &mut Tree) -> io::Result<()> {
+    tree.folders += 1;
+    if depth > TREE_MAX_DEPTH || tree.folders > TREE_MAX_FOLDERS {
+        return Err(io::Error::other(format!("`{}` is nested too deeply, or in too many folders", dir.display())));
     }
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -47,20 +59,30 @@ fn collect(dir: &Path, prefix: &str, extensions: &[&str], depth: usize, found: &
         let below = format!("{prefix}{name}");
         let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
         if fs::metadata(&path).map_err(named)?.is_dir() {
-            collect(&path, &format!("{below}/"), extensions, depth + 1, found)?;
+            collect(&path, &format!("{below}/"), extensions, depth + 1, tree)?;
         } else if extensions.iter().any(|extension| name.ends_with(extension)) {
-            if found.len() >= TREE_MAX_FILES {
+            if tree.found.len() >= TREE_MAX_FILES {
                 return Err(io::Error::other("too many files"));
             }
             let named = |error: io::Error| io::Error::new(error.kind(), format!("`{below}`: {error}"));
             let bytes = read_capped(&path).map_err(named)?;
-            if found.iter().map(|file| file.bytes.len()).sum::<usize>() + bytes.len() > TREE_MAX_BYTES {
+            if tree.found.iter().map(|file| file.bytes.len()).sum::<usize>() + bytes.len() > TREE_MAX_BYTES {
                 return Err(io::Error::other("its files are larger than 64 MiB together"));
             }
-            found.push(SourceFile { path: below, bytes });
+            tree.found.push(SourceFile { path: below, bytes });
         }
     }
     Ok(())
+}
+
+/// Where a folder really lies, and where its `..data` leads: the link that Kubernetes swaps for all
+/// files of a mount at once. A checkout that takes the place of another changes this, an edit does not.
+pub fn resolved(top: &Path) -> String {
+    let place = |path: &Path| match fs::canonicalize(path) {
+        Ok(place) => place.display().to_string(),
+        Err(error) => format!("{:?}", error.kind()),
+    };
+    format!("{}\n{}", place(top), place(&top.join("..data")))
 }
 
 /// A whole file of at most 4 MiB. A pipe or a device is no file: reading one could last for ever.
@@ -81,13 +103,31 @@ pub fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
 /// Writes a file whole or not at all: temporary file beside it, mode before content, fsync,
 /// rename, fsync of the folder.
 pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_atomic_as(path, bytes, mode, None)
+}
+
+fn write_atomic_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(parent)?;
+    if let Some((uid, gid)) = owner {
+        std::os::unix::fs::fchown(file.as_file(), Some(uid), Some(gid))?;
+    }
     file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(parent)?.sync_all()
+}
+
+/// Writes a file anew, whole or not at all, if it still holds `before`. Mode and owner stay; a link stays
+/// one, and what it leads to is written.
+pub fn rewrite(path: &Path, before: &[u8], after: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let found = fs::metadata(&path)?;
+    if read_capped(&path)? != before {
+        return Err(io::Error::other("it was changed by someone else meanwhile"));
+    }
+    write_atomic_as(&path, after, found.permissions().mode() & 0o7777, Some((found.uid(), found.gid())))
 }
 
 /// Sets the mode of what is there.
@@ -151,6 +191,60 @@ pub fn require_private(path: &Path) -> io::Result<()> {
     }
     let text = format!("`{}` has mode {mode:04o}, but holds secrets: chmod 0600 it", path.display());
     Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+}
+
+/// What is left on the file system of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// For others than root.
+    pub free_bytes: u64,
+    pub bytes: u64,
+    pub free_inodes: u64,
+    /// 0: this file system has no such limit.
+    pub inodes: u64,
+    pub is_read_only: bool,
+}
+
+pub fn space(path: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(Space {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        bytes: found.f_blocks.saturating_mul(found.f_frsize),
+        free_inodes: found.f_favail,
+        inodes: found.f_files,
+        is_read_only: found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
+}
+
+/// Who may do what with a file, and when it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// The twelve bits of `chmod`.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub is_dir: bool,
+    pub written: UnixMs,
+}
+
+/// `None` where there is nothing.
+pub fn held(path: &Path) -> io::Result<Option<Held>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some(Held {
+            mode: found.permissions().mode() & 0o7777,
+            uid: found.uid(),
+            gid: found.gid(),
+            is_dir: found.is_dir(),
+            written: UnixMs::new(found.mtime().saturating_mul(1000)),
+        })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The text of a small file of the kernel's (`/proc`), which has no size.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path)
 }
 
 /// How many files this process may have open: its soft limit, raised towards `wanted` as far as
@@ -234,10 +328,34 @@ mod tests {
     }
 
     #[test]
+    fn folders_that_link_to_each_other_come_to_an_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::os::unix::fs::symlink(".", dir.path().join(name)).unwrap();
+        }
+        assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("too many folders"));
+    }
+
+    #[test]
     fn a_link_that_leads_nowhere_is_named() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("nowhere", dir.path().join("b.toml")).unwrap();
         assert!(read_tree(dir.path(), &[".toml"]).unwrap_err().to_string().contains("b.toml"));
+    }
+
+    #[test]
+    fn what_is_written_anew_keeps_its_mode_and_its_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "one").unwrap();
+        set_mode(&file, 0o640).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        rewrite(&link, b"one", b"two").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
+        let error = rewrite(&link, b"one", b"three").unwrap_err().to_string();
+        assert!(error.contains("meanwhile"), "{error}");
+        assert_eq!(fs::read(&file).unwrap(), b"two");
     }
 
     #[test]

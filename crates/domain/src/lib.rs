@@ -10,6 +10,7 @@ mod name;
 mod reason;
 mod secret;
 mod span;
+pub mod spiffe;
 mod time;
 mod told;
 mod words;

@@ -7,18 +7,28 @@
 
 use std::{fmt, sync::Arc};
 
-use dayfly_domain::UnixMs;
+use dayfly_domain::{UnixMs, spiffe::SpiffeId};
 use jsonwebtoken::{Validation, errors::ErrorKind};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::{Jws, KeySet, Refusal, crypto};
 
+/// Who signs a kind of token, and which claim says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signer {
+    /// `iss`, byte for byte.
+    Issuer(Arc<str>),
+    /// A SPIFFE trust domain (JWT-SVID, section 3): `sub` is a SPIFFE ID in it. `iss` may be absent;
+    /// whatever text it is, it says nothing.
+    TrustDomain(Arc<str>),
+}
+
 /// What one issuer's tokens must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// `iss`, byte for byte.
-    pub issuer: Arc<str>,
+    /// Whose it must be, and how it says so.
+    pub signer: Signer,
     /// `aud`, byte for byte: a string, or an array with this one member.
     pub audience: Arc<str>,
     /// Names of RFC 7518; what we do not verify never matches, whatever is listed.
@@ -28,6 +38,9 @@ pub struct Rules {
     pub typ: Vec<String>,
     /// Refuse what was issued longer ago than this, whatever its `exp`.
     pub max_age_s: Option<u32>,
+    /// Take an `iat` that is written as a float and whole, such as `1.7e9` (some libraries write all
+    /// numbers so).
+    pub float_iat: bool,
     /// For `nbf` and `iat`. `exp` has none: an expired token is expired.
     pub leeway_s: u32,
     /// Refuse an `exp` further ahead than this.
@@ -38,11 +51,12 @@ impl Rules {
     /// ES256 and RS256, `typ` absent or `JWT`, 30 s of leeway, `exp` at most 24 h ahead.
     pub fn new(issuer: impl Into<Arc<str>>, audience: impl Into<Arc<str>>) -> Self {
         Self {
-            issuer: issuer.into(),
+            signer: Signer::Issuer(issuer.into()),
             audience: audience.into(),
             algs: vec!["RS256".to_owned(), "ES256".to_owned()],
             typ: vec![String::new(), "JWT".to_owned()],
             max_age_s: None,
+            float_iat: false,
             leeway_s: 30,
             max_ahead_s: 24 * 3600,
         }
@@ -146,8 +160,13 @@ pub fn signed_by(jws: &Jws, keys: &KeySet) -> bool {
 /// The times are left out: they are compared with the caller's clock, in [`check_times`].
 fn validation(jws: &Jws, rules: &Rules) -> Validation {
     let mut validation = Validation::new(jws.algorithm());
-    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-    validation.set_issuer(&[&rules.issuer]);
+    match &rules.signer {
+        Signer::Issuer(issuer) => {
+            validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+            validation.set_issuer(&[issuer]);
+        }
+        Signer::TrustDomain(_) => validation.set_required_spec_claims(&["exp", "sub", "aud"]),
+    }
     validation.set_audience(&[&rules.audience]);
     validation.validate_exp = false;
     validation.validate_nbf = false;
@@ -171,10 +190,7 @@ fn before_claims(kind: &ErrorKind) -> Option<Refusal> {
 }
 
 fn check_claims(claims: &Map<String, Value>, rules: &Rules, now: UnixMs) -> Result<(i64, i64), Refusal> {
-    // SECURITY: t_034_an_issuer_is_equal_byte_for_byte
-    if claims.get("iss").and_then(Value::as_str) != Some(&*rules.issuer) {
-        return Err(Refusal::Issuer);
-    }
+    check_signer(claims, &rules.signer)?;
     if only_audience(claims) != Some(&*rules.audience) {
         return Err(Refusal::Audience);
     }
@@ -184,6 +200,20 @@ fn check_claims(claims: &Map<String, Value>, rules: &Rules, now: UnixMs) -> Resu
         }
     }
     check_times(claims, rules, now.as_s())
+}
+
+// SECURITY: t_034_an_issuer_is_equal_byte_for_byte, a_trust_domain_is_equal_byte_for_byte
+fn check_signer(claims: &Map<String, Value>, signer: &Signer) -> Result<(), Refusal> {
+    let (iss, sub) = (claims.get("iss"), claims.get("sub").and_then(Value::as_str));
+    match signer {
+        Signer::Issuer(issuer) if iss.and_then(Value::as_str) == Some(&**issuer) => Ok(()),
+        Signer::Issuer(_) => Err(Refusal::Issuer),
+        Signer::TrustDomain(_) if iss.is_some_and(|iss| !is_text(iss)) => Err(Refusal::Issuer),
+        Signer::TrustDomain(domain) => match sub.and_then(SpiffeId::parse) {
+            Some(id) if id.trust_domain() == &**domain => Ok(()),
+            _ => Err(Refusal::Claim("sub")),
+        },
+    }
 }
 
 // SECURITY: t_033_an_audience_of_another_shape_is_refused
@@ -204,7 +234,9 @@ fn is_text(value: &Value) -> bool {
 
 fn check_times(claims: &Map<String, Value>, rules: &Rules, now_s: i64) -> Result<(i64, i64), Refusal> {
     let required = |name| seconds(claims, name)?.ok_or(Refusal::Claim(name));
-    let (exp, iat, nbf) = (required("exp")?, required("iat")?, seconds(claims, "nbf")?);
+    let float_iat = claims.get("iat").filter(|_| rules.float_iat).and_then(whole_float_s);
+    let iat = float_iat.map_or_else(|| required("iat"), Ok)?;
+    let (exp, nbf) = (required("exp")?, seconds(claims, "nbf")?);
     let soonest_s = now_s.saturating_add(rules.leeway_s.into());
     if now_s >= exp {
         return Err(Refusal::Expired);
@@ -228,4 +260,13 @@ fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
         None => Ok(None),
         Some(value) => value.as_i64().filter(|&s| s >= 0).map(Some).ok_or(Refusal::Claim(name)),
     }
+}
+
+/// A float without a fraction, far below where floats skip seconds.
+fn whole_float_s(value: &Value) -> Option<i64> {
+    let seconds = value.as_f64().filter(|_| value.is_f64())?;
+    let whole = seconds.fract() == 0.0 && (0.0..1e15).contains(&seconds) && seconds.is_sign_positive();
+    // INVARIANT: checked to be whole and in range.
+    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+    whole.then_some(seconds as i64)
 }

@@ -45,6 +45,7 @@ pub enum KeySetError {
 pub struct KeySet {
     keys: Vec<Key>,
     dropped: usize,
+    refresh_hint_s: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -58,19 +59,38 @@ struct Key {
 impl KeySet {
     /// Reads a JWK Set. Keys that cannot verify, or are weak or ambiguous, are dropped and counted.
     pub fn parse(jwks: &[u8]) -> Result<Self, KeySetError> {
-        if jwks.len() > KEY_SET_MAX_BYTES {
-            return Err(KeySetError::TooLarge);
+        let (_, jwks) = read_set(jwks)?;
+        Self::of(&jwks, None)
+    }
+
+    /// Reads a SPIFFE trust bundle (SPIFFE Trust Domain and Bundle, section 4): a JWK Set of which
+    /// the keys for JWT-SVIDs count. Those for X.509-SVIDs and those that do not say what they are
+    /// for are passed over; `spiffe_sequence` says nothing that counts here.
+    // SECURITY: a_key_of_another_use_signs_no_svid
+    pub fn of_trust_bundle(bundle: &[u8]) -> Result<Self, KeySetError> {
+        let (set, mut jwks) = read_set(bundle)?;
+        let whole = |name: &str| set.get(name).is_none_or(Value::is_u64);
+        if !(whole("spiffe_sequence") && whole("spiffe_refresh_hint")) {
+            return Err(KeySetError::Malformed);
         }
-        let mut set = json::object(jwks).ok_or(KeySetError::Malformed)?;
-        let Some(Value::Array(jwks)) = set.remove("keys") else { return Err(KeySetError::Malformed) };
-        if jwks.len() > KEYS_MAX {
-            return Err(KeySetError::TooMany);
-        }
-        if has_duplicate_kid(&jwks) {
+        jwks.retain(|jwk| jwk.get("use").is_some_and(|value| value == "jwt-svid"));
+        // A key without `kid` stays in the count and is dropped: the standard demands one.
+        let stripped = jwks.iter_mut().filter(|jwk| jwk.get("kid").is_some()).filter_map(Value::as_object_mut);
+        stripped.for_each(|jwk| drop(jwk.remove("use")));
+        Self::of(&jwks, set.get("spiffe_refresh_hint").and_then(Value::as_u64))
+    }
+
+    fn of(jwks: &[Value], refresh_hint_s: Option<u64>) -> Result<Self, KeySetError> {
+        if has_duplicate_kid(jwks) {
             return Err(KeySetError::DuplicateKid);
         }
         let keys: Vec<Key> = jwks.iter().filter_map(|jwk| Key::read(jwk.as_object()?)).collect();
-        Ok(Self { dropped: jwks.len() - keys.len(), keys })
+        Ok(Self { dropped: jwks.len() - keys.len(), keys, refresh_hint_s })
+    }
+
+    /// How soon its publisher wants a trust bundle to be looked at again: a wish, to be bounded.
+    pub fn refresh_hint_s(&self) -> Option<u64> {
+        self.refresh_hint_s
     }
 
     /// How many keys of the set are not used.
@@ -99,6 +119,19 @@ impl KeySet {
         let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&alg)).filter(named);
         let key = fitting.next()?;
         fitting.next().is_none().then_some(&key.decoding)
+    }
+}
+
+/// The members of the set, and its keys taken out of them.
+fn read_set(jwks: &[u8]) -> Result<(Map<String, Value>, Vec<Value>), KeySetError> {
+    if jwks.len() > KEY_SET_MAX_BYTES {
+        return Err(KeySetError::TooLarge);
+    }
+    let mut set = json::object(jwks).ok_or(KeySetError::Malformed)?;
+    match set.remove("keys") {
+        Some(Value::Array(keys)) if keys.len() > KEYS_MAX => Err(KeySetError::TooMany),
+        Some(Value::Array(keys)) => Ok((set, keys)),
+        _ => Err(KeySetError::Malformed),
     }
 }
 

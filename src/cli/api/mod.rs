@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Secret, TaskId};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Explanation, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 use error::Shown;
@@ -115,6 +115,16 @@ impl Api {
     /// The keys that sign; there are never more than a page of them.
     pub async fn keys(&self) -> Result<Vec<Key>, ApiError> {
         self.get("/v1/keys").await.map(|list: List<Key>| list.items)
+    }
+
+    /// The issuers of the bundle in force, all of them.
+    pub async fn issuers(&self) -> Result<Vec<Issuer>, ApiError> {
+        self.get("/v1/issuers").await.map(|list: List<Issuer>| list.items)
+    }
+
+    /// The issuer, once its keys are fetched.
+    pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
+        self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
     }
 
     /// A dry run: changes nothing. The body may hold evidence.

@@ -3,7 +3,9 @@
 
 mod broker;
 mod client;
+mod doctor;
 mod explain;
+mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -12,10 +14,13 @@ pub use broker::{
     PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
-    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
+    LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs,
+    TaskVerb, TokenArgs, When,
 };
+pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
+pub use trust::{TrustAddArgs, TrustVerb};
 
 /// Short-lived credentials, each tied to one task, each ended with it
 #[derive(Debug, Parser)]
@@ -104,12 +109,20 @@ pub enum Verb {
     /// Check and show the trust bundle
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Add to the trust bundle
+    #[command(subcommand)]
+    Trust(TrustVerb),
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
     /// Look at the keys that sign
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Look at the issuers whose tokens are evidence, and fetch their keys anew
+    #[command(subcommand)]
+    Issuer(IssuerVerb),
+    /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
+    Doctor(DoctorArgs),
 }
 
 const TOKEN_ABOUT: &str = "\
@@ -170,6 +183,8 @@ mod tests {
             "dayfly policy check --policies p",
             "dayfly policy show deploy-prod --policies p",
             "dayfly policy show --schema",
+            "dayfly trust add github acme/shop --task t --owner-id 1 --repository-id 2 --ref refs/heads/main --dry-run",
+            "dayfly trust add --from evt_0000000000g000000000000000 --state d --yes",
             "dayfly ledger show evt_0000000000g000000000000000",
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
@@ -179,6 +194,7 @@ mod tests {
             "dayfly explain lse_0000000000g000000000000000 --output json",
             "dayfly explain --claims c.json --task deploy-prod --target https://t.example --policies p --issuer github",
             "dayfly explain --evidence-file - --task deploy-prod --action a:b --ttl 5m --binding bearer",
+            "dayfly doctor --config f --state d --policies p --offline --output json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -202,6 +218,11 @@ mod tests {
             "dayfly policy show",
             "dayfly policy show --schema deploy",
             "dayfly ledger show evt_0000000000g000000000000000 --since 1h",
+            "dayfly trust add github acme/shop",
+            "dayfly trust add --task t",
+            "dayfly trust add jenkins acme/shop --task t",
+            "dayfly trust add github acme/shop --task t --untrusted",
+            "dayfly trust add github acme/shop --task t --yes --dry-run",
             "dayfly ledger show --since yesterday",
             "dayfly explain tsk_0000000000g000000000000000",
             "dayfly explain evt_0000000000g000000000000000 --claims c.json",

@@ -78,6 +78,13 @@ impl BundleSource for DevBundle {
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = self.tell(&loaded);
         Ok(loaded)
     }
+
+    fn place(&self) -> Option<String> {
+        match self.text {
+            Text::Folder(_) => self.folder().place(),
+            Text::Shipped => None,
+        }
+    }
 }
 
 impl DevBundle {

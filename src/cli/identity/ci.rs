@@ -56,8 +56,13 @@ pub fn circleci(around: &Surroundings<'_>) -> Look {
 
 pub fn buildkite(around: &Surroundings<'_>) -> Look {
     program(around, "BUILDKITE", "buildkite", "buildkite-agent", |audience| {
-        let fixed = ["oidc", "request-token", "--lifetime", "300", "--claim", "organization_id,pipeline_id"];
-        fixed.into_iter().chain(["--audience", audience]).map(str::to_owned).collect()
+        let claims = ["--claim", "organization_id", "--claim", "pipeline_id"];
+        ["oidc", "request-token", "--lifetime", "300"]
+            .into_iter()
+            .chain(claims)
+            .chain(["--audience", audience])
+            .map(str::to_owned)
+            .collect()
     })
 }
 
@@ -150,8 +155,8 @@ mod tests {
     const B: &str = "https://b.example";
 
     fn found(pairs: &[(&str, &str)]) -> Result<Source, String> {
-        let machine = Machine::default();
-        let around = Surroundings { vars: &Vars::given(pairs), machine: &machine, audience: Some(B) };
+        let (vars, machine) = (Vars::given(pairs), Machine::default());
+        let around = Surroundings { vars: &vars, machine: &machine, audience: Some(B) };
         find(None, &around).map_err(|failure| {
             assert_eq!(failure.exit(), 4);
             failure.text("error")

@@ -217,7 +217,7 @@ mod tests {
         let asked = fs::read_to_string(dir.path().join("asked")).unwrap();
         assert_eq!(
             asked,
-            "oidc\nrequest-token\n--lifetime\n300\n--claim\norganization_id,pipeline_id\n--audience\nhttps://b.example\n"
+            "oidc\nrequest-token\n--lifetime\n300\n--claim\norganization_id\n--claim\npipeline_id\n--audience\nhttps://b.example\n"
         );
     }
 

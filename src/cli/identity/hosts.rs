@@ -92,7 +92,8 @@ mod tests {
     };
 
     fn found(pairs: &[(&str, &str)], machine: &Machine) -> Result<Source, String> {
-        let around = Surroundings { vars: &Vars::given(pairs), machine, audience: Some("https://b.example") };
+        let vars = Vars::given(pairs);
+        let around = Surroundings { vars: &vars, machine, audience: Some("https://b.example") };
         find(None, &around).map_err(|failure| failure.text("error"))
     }
 

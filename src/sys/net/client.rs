@@ -1,7 +1,12 @@
 //! The command line's way to the broker: https, or the broker's own socket. In: a request with
 //! a path. Out: status, headers and body, or what was tried and how it failed.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -65,6 +70,11 @@ impl Client {
         Self { way: Way::Socket(path), total: TOTAL }
     }
 
+    /// The broker's listener of health and metrics on this machine, which speaks without TLS.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { way: Way::Plain(address), total: NEAR }
+    }
+
     /// Sends a request whose URI is a path with an optional query, such as `/v1/tasks?limit=5`.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let sent = timeout(self.total, self.send_untimed(request)).await;
@@ -76,6 +86,7 @@ impl Client {
         match &self.way {
             Way::Https(broker) => format!("https://{}{}", broker.authority, broker.prefix),
             Way::Socket(path) => path.display().to_string(),
+            Way::Plain(address) => address.to_string(),
         }
     }
 
@@ -88,6 +99,11 @@ impl Client {
             Way::Socket(path) => {
                 let request = self.addressed(request, "localhost", "")?;
                 let stream = UnixStream::connect(path).await.map_err(|source| self.connect_error(source))?;
+                exchange(stream, request, ANSWER_MAX_BYTES, |_| true).await
+            }
+            Way::Plain(address) => {
+                let request = self.addressed(request, &address.to_string(), "")?;
+                let stream = TcpStream::connect(address).await.map_err(|source| self.connect_error(source))?;
                 exchange(stream, request, ANSWER_MAX_BYTES, |_| true).await
             }
         };
@@ -130,6 +146,7 @@ impl Client {
 }
 
 const TOTAL: Duration = Duration::from_secs(30);
+const NEAR: Duration = Duration::from_secs(5);
 /// What the command line takes from a broker.
 pub const ANSWER_MAX_BYTES: usize = 8 << 20;
 
@@ -137,6 +154,7 @@ pub const ANSWER_MAX_BYTES: usize = 8 << 20;
 enum Way {
     Https(Broker),
     Socket(PathBuf),
+    Plain(SocketAddr),
 }
 
 #[derive(Debug, Clone)]
@@ -173,6 +191,11 @@ impl Broker {
             ca_pem,
         })
     }
+}
+
+/// Which process serves a socket of this machine.
+pub async fn peer_process(socket: &Path) -> io::Result<Option<i32>> {
+    Ok(UnixStream::connect(socket).await?.peer_cred()?.pid())
 }
 
 fn answer(reply: Reply) -> Answer {

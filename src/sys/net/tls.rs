@@ -5,11 +5,12 @@ use std::{io, path::PathBuf, sync::Arc};
 use dayfly_domain::UnixMs;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    client::verify_server_name,
     crypto::CryptoProvider,
-    server::ServerSessionMemoryCache,
+    server::{ParsedCertificate, ServerSessionMemoryCache},
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -103,6 +104,30 @@ impl TlsFiles {
         let life = Life::of(&leaf);
         life.holds(now)?;
         Ok(Certified { config, life, is_authority: leaf.is_ca() })
+    }
+}
+
+/// What a chain looks like to clients, beside its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chain {
+    /// The leaf is for this host.
+    pub names_host: bool,
+    /// Each certificate is issued by the next.
+    pub is_in_order: bool,
+}
+
+impl TlsFiles {
+    /// How clients of `host` find the chain; the key is not read.
+    pub fn chain(&self, host: &str) -> Result<Chain, NetError> {
+        let pem = files::read_capped(&self.cert_file).map_err(file_error(&self.cert_file))?;
+        let chain = certificates(&pem).ok_or(NetError::Certificate)?;
+        let leaf = ParsedCertificate::try_from(&chain[0]).map_err(|_| NetError::Validity)?;
+        let name = ServerName::try_from(host.to_owned());
+        let names_host = name.is_ok_and(|name| verify_server_name(&leaf, &name).is_ok());
+        let parsed = chain.iter().map(|der| X509Certificate::from_der(der).map(|(_, parsed)| parsed));
+        let parsed = parsed.collect::<Result<Vec<_>, _>>().map_err(|_| NetError::Validity)?;
+        let is_in_order = parsed.windows(2).all(|pair| pair[0].issuer() == pair[1].subject());
+        Ok(Chain { names_host, is_in_order })
     }
 }
 
@@ -246,6 +271,18 @@ mod tests {
         assert!(matches!(files.load(NOW.plus_s(601)), Err(NetError::Expired(until)) if until == NOW.plus_s(600)));
         assert!(files.load(NOW.plus_s(-60)).is_ok());
         assert!(matches!(files.load(NOW.plus_s(-61)), Err(NetError::NotYet(from)) if from == NOW.plus_s(-60)));
+    }
+
+    #[test]
+    fn a_chain_for_another_host_or_out_of_order_is_seen() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let files = files(dir.path(), 60, 60);
+        assert_eq!(files.chain("broker.test").expect("read"), Chain { names_host: true, is_in_order: true });
+        assert!(!files.chain("other.test").expect("read").names_host);
+        let other = Authority::new().leaf("other.test").cert_pem;
+        let leaf = std::fs::read_to_string(&files.cert_file).expect("read");
+        std::fs::write(&files.cert_file, leaf + &other).expect("written");
+        assert_eq!(files.chain("broker.test").expect("read"), Chain { names_host: true, is_in_order: false });
     }
 
     #[test]

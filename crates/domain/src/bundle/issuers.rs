@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    ClaimRule, Issuer, IssuerKind, KeySource, Profile, Surroundings,
+    ClaimRule, Issuer, IssuerKind, KeySource, Profile, Review, Segment, Surroundings,
     check::Owners,
     claim,
     problem::{Found, Place},
     profiles::check_algs,
-    tables::{IssuerTable, KeysTable, KindWord, Placed, Tables},
+    tables::{IssuerTable, KeysTable, KindWord, Placed, ReviewTable, Tables},
     uri,
 };
-use crate::{ClaimType, ClaimValue, Name};
+use crate::{ClaimType, ClaimValue, Name, spiffe};
 
 pub(super) fn all(
     tables: &Tables,
@@ -68,26 +68,30 @@ fn issuer(
     if kind == IssuerKind::Workload || discovery {
         check_form(url, profile, place, found);
     }
+    let review = table.review.as_ref().map(|table| review(table, profile, given, &place.below("review"), found));
     let pin = pins(table, profile, url, &claims, place, found);
     let algs = table.algs.as_ref().unwrap_or(&profile.algs);
     check_algs(algs, place, found);
     let typ = table.typ.as_ref().unwrap_or(&profile.typ);
     found.require(!typ.is_empty(), place, "typ", "names no type, so it would refuse everything");
     found.require(table.audience.as_deref() != Some(""), place, "audience", "is empty");
-    Some(Issuer {
+    let issuer = Issuer {
         name: name.clone(),
         profile: profile.name.clone(),
         owner: table.owner.clone(),
         kind,
         url: url.as_str().into(),
         keys,
+        review,
         audience: table.audience.as_deref().unwrap_or(given.issuer_url).into(),
         pin,
         typ: typ.clone(),
         algs: algs.clone(),
         claims,
         disabled: table.disabled,
-    })
+    };
+    check_trust_domain(&issuer, profile, place, found);
+    Some(issuer)
 }
 
 /// The profile's claims and the issuer's own, which may not replace one.
@@ -129,23 +133,100 @@ fn check_form(url: &str, profile: &Profile, place: &Place<'_>, found: &mut Found
 
 fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, found: &mut Found) -> KeySource {
     let Some(table) = table else { return KeySource::Discovery { ca_pem: None, allow_private: false } };
+    check_one_source(table, place, found);
     let content = |file: &str| given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]));
-    match (&table.jwks_file, table.discovery) {
-        (Some(_), Some(_)) => found.add(place, "", "give `discovery = true` or `jwks_file`, not both"),
-        (None, Some(true)) => {}
-        (None, _) => found.add(place, "", "give `discovery = true` or `jwks_file`"),
-        (Some(_), None) if table.ca_file.is_some() || table.allow_private => {
-            found.add(place, "", "`ca_file` and `allow_private` go with discovery, not with `jwks_file`");
+    let (ca_pem, allow_private) = (table.ca_file.as_deref().map(content), table.allow_private);
+    match (&table.jwks_file, &table.spiffe_bundle, &table.spiffe_bundle_url) {
+        (Some(file), ..) => KeySource::Pinned { jwks: content(file) },
+        (_, Some(file), _) => KeySource::TrustBundle { bundle: content(file) },
+        (_, _, Some(url)) => {
+            check_endpoint(url, given.issuer_url, place, found);
+            KeySource::BundleEndpoint { url: url.as_str().into(), ca_pem, allow_private }
         }
-        (Some(_), None) => {}
+        _ => KeySource::Discovery { ca_pem, allow_private },
     }
-    match &table.jwks_file {
-        Some(file) => KeySource::Pinned { jwks: content(file) },
-        None => {
-            let ca_pem = table.ca_file.as_deref().map(content);
-            KeySource::Discovery { ca_pem, allow_private: table.allow_private }
+}
+
+fn check_one_source(table: &KeysTable, place: &Place<'_>, found: &mut Found) {
+    const SOURCES: &str = "`discovery = true`, `jwks_file`, `spiffe_bundle` or `spiffe_bundle_url`";
+    let files = [&table.jwks_file, &table.spiffe_bundle];
+    let named = files.into_iter().chain([&table.spiffe_bundle_url]).flatten().count();
+    match (named, table.discovery) {
+        (1, None) | (0, Some(true)) => {}
+        (0, _) => found.add(place, "", format!("give {SOURCES}")),
+        _ => found.add(place, "", format!("give {SOURCES}, not both")),
+    }
+    if files.into_iter().any(Option::is_some) && (table.ca_file.is_some() || table.allow_private) {
+        found.add(place, "", "`ca_file` and `allow_private` go with what is fetched, not with a file of keys");
+    }
+}
+
+fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found) {
+    match uri::parse(url) {
+        Err(what) => found.add(place, "spiffe_bundle_url", what),
+        Ok(uri) if uri.scheme != "https" => found.add(place, "spiffe_bundle_url", "is no `https` URL"),
+        Ok(_) if uri::is_at_or_below(url, own_url) => {
+            found.add(place, "spiffe_bundle_url", "is our own: nothing that Dayfly issued is evidence");
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Keys of a trust domain go with its name, a name with its keys, and both with a profile that
+/// reads SPIFFE IDs: which trust domain an ID is of is held against nothing else.
+// SECURITY: `a_spiffe_id_needs_its_trust_domain`
+fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
+    let reads_ids = issuer.claims.values().any(|rule| rule.segment == Some(Segment::SpiffePath));
+    match issuer.keys {
+        KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
+            let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
+            found.require(
+                named,
+                place,
+                "url",
+                "is no trust domain: write `spiffe://` and its name, and nothing after it",
+            );
+            let what = format!("profile `{}` does not read the SPIFFE ID as the principal", profile.name);
+            found.require(reads_ids, place, "profile", &what);
+            let workload = issuer.kind == IssuerKind::Workload;
+            found.require(workload, place, "kind", "a trust domain vouches for workloads only");
+        }
+        KeySource::Discovery { .. } | KeySource::Pinned { .. } if reads_ids => {
+            let what = format!("profile `{}` reads SPIFFE IDs, whose keys are a trust bundle's", profile.name);
+            found.add_with(place, "keys", what, "give `spiffe_bundle` or `spiffe_bundle_url`");
+        }
+        KeySource::Discovery { .. } | KeySource::Pinned { .. } => {}
+    }
+}
+
+fn review(
+    table: &ReviewTable,
+    profile: &Profile,
+    given: &Surroundings<'_>,
+    place: &Place<'_>,
+    found: &mut Found,
+) -> Review {
+    let what = format!("profile `{}` has no review, so nobody could say what an answer means", profile.name);
+    found.require(!profile.review.is_empty(), place, "", &what);
+    let url = table.url.strip_suffix('/').unwrap_or(&table.url);
+    match uri::parse(url) {
+        Err(what) => found.add(place, "url", what),
+        Ok(uri) => {
+            found.require(uri.scheme == "https" && uri.rest.is_empty(), place, "url", "is not `https://host[:port]`");
         }
     }
+    found.require(table.token_file.starts_with('/'), place, "token_file", "is not an absolute path");
+    Review {
+        url: url.into(),
+        token_file: table.token_file.as_str().into(),
+        ca_pem: table.ca_file.as_deref().map(|file| content(given, file)),
+        allow_private: table.allow_private,
+    }
+}
+
+/// What was read of a file that a table names.
+fn content(given: &Surroundings<'_>, file: &str) -> Arc<[u8]> {
+    given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]))
 }
 
 /// SECURITY: behind a shared issuer's URL anyone can get a token, so it must be pinned to claims

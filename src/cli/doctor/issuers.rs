@@ -1,0 +1,139 @@
+//! Whether the issuers' keys can be had: as the running broker knows it, or by asking them.
+
+use std::time::Duration;
+
+use dayfly_domain::{
+    UnixMs,
+    bundle::{Bundle, Issuer, KeySource},
+};
+use tokio::time::timeout;
+
+use super::{super::issuer::word, finding::Finding};
+use crate::{
+    http::shapes::{self, IssuerState},
+    intake::IssuerKeys,
+    sys::net::Fetcher,
+};
+
+/// For all issuers together, where several do not answer.
+const ALL: Duration = Duration::from_secs(30);
+
+/// From the broker's own account of them.
+pub fn told(issuers: &[shapes::Issuer]) -> Vec<Finding> {
+    issuers.iter().map(one).collect()
+}
+
+fn one(issuer: &shapes::Issuer) -> Finding {
+    let shapes::Issuer { name, url, state, why, .. } = issuer;
+    let because = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match state {
+        IssuerState::Down => Finding::wrong(
+            "issuers",
+            format!("`{name}`: its keys cannot be had, so its tokens are refused{because}"),
+            mend(url),
+        ),
+        // Still believed, for six hours at most.
+        IssuerState::Stale if why.is_some() => {
+            Finding::warning("issuers", format!("`{name}`: its keys are old{because}"), mend(url))
+        }
+        IssuerState::Fresh
+        | IssuerState::Stale
+        | IssuerState::Waiting
+        | IssuerState::Pinned
+        | IssuerState::Disabled => Finding::ok("issuers", format!("`{name}` is {}", word(*state))),
+    }
+}
+
+fn mend(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    format!("curl -sSI {url}/.well-known/openid-configuration   # from this machine: DNS, proxy, firewall, CAs")
+}
+
+/// Asks each for its keys, as a broker would.
+pub async fn asked(bundle: &Bundle, fetcher: Fetcher, now: UnixMs) -> Vec<Finding> {
+    let keys = IssuerKeys::new(fetcher);
+    let mut found = Vec::new();
+    let all = async {
+        for issuer in bundle.issuers.values().filter(|issuer| !issuer.disabled) {
+            found.push(ask(&keys, issuer, now).await);
+        }
+    };
+    if timeout(ALL, all).await.is_err() {
+        let what = format!("issuers did not answer within {} s", ALL.as_secs());
+        found.push(Finding::wrong("issuers", what, "look at DNS, proxy and firewall of this machine"));
+    }
+    if found.is_empty() {
+        found.push(Finding::warning("issuers", "the bundle has none: nobody is believed", "dayfly trust add --help"));
+    }
+    found
+}
+
+async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
+    let name = &issuer.name;
+    if let KeySource::Pinned { .. } = issuer.keys {
+        return Finding::ok("issuers", format!("`{name}` has pinned keys"));
+    }
+    let alg = issuer.algs.first().map_or("", String::as_str);
+    match keys.of(issuer, None, alg, now).await {
+        Ok(_) => Finding::ok("issuers", format!("`{name}` gives its keys")),
+        Err(error) => Finding::wrong("issuers", format!("`{name}`: {error}"), mend(&issuer.url)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dayfly_domain::BindingKind;
+
+    use super::*;
+    use crate::{
+        cli::doctor::finding::Verdict,
+        flow::{BundleSource, Folder},
+        policy::BundleEnv,
+    };
+
+    #[test]
+    fn what_the_broker_knows_is_told_again() {
+        let issuer = |name: &str, state, why: Option<&str>| shapes::Issuer {
+            name: name.to_owned(),
+            profile: "oidc".to_owned(),
+            kind: "workload".to_owned(),
+            url: format!("https://{name}.example/"),
+            source: "discovery".to_owned(),
+            state,
+            keys: 1,
+            confirmed_at: None,
+            tried_at: None,
+            failures: 0,
+            why: why.map(str::to_owned),
+        };
+        let found = told(&[
+            issuer("a", IssuerState::Fresh, None),
+            issuer("b", IssuerState::Down, Some("its host has no address")),
+            issuer("c", IssuerState::Stale, Some("the fetch took too long")),
+            issuer("d", IssuerState::Stale, None),
+        ]);
+        let verdicts: Vec<_> = found.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Wrong, Verdict::Warning, Verdict::Ok]);
+        assert!(found[1].mend.as_ref().unwrap().contains("https://b.example/.well-known/openid-configuration"));
+    }
+
+    /// A port that nobody listens on, and a name that cannot exist.
+    #[tokio::test]
+    async fn an_issuer_that_cannot_be_reached_is_wrong() {
+        dayfly_verifier::crypto::init().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = format!(
+            "format = 1\ntrust_domain = \"example.org\"\n[owner.o]\n\
+             [issuer.near]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.1:{port}\"\n\
+             keys = {{ discovery = true, allow_private = true }}\n\
+             [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.2:{port}\"\n"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.toml"), text).unwrap();
+        let env = BundleEnv { issuer_url: "https://b.example".to_owned(), broker_binding: BindingKind::Dpop };
+        let loaded = Folder { path: dir.path().to_owned(), env }.load().unwrap();
+        let found = asked(loaded.policy.bundle(), Fetcher::new(), UnixMs::from_s(1_800_000_000)).await;
+        assert!(found.len() == 2 && found.iter().all(|finding| finding.verdict == Verdict::Wrong), "{found:?}");
+        assert!(found[1].what.contains("not public"), "{found:?}");
+    }
+}
