@@ -86,7 +86,11 @@ impl Policy {
             outcome.add(&self.authorizer.is_authorized(&request, rows, &entities));
         }
         outcome.add(&self.authorizer.is_authorized(&request, written, &entities));
-        outcome.permit(&slice.permits, question.resolved.ttl_s)
+        let lapsed: Vec<_> = outcome.permits.extract_if(.., |id| self.is_lapsed(id)).collect();
+        outcome.permit(&slice.permits, question.resolved.ttl_s).map_err(|denied| match denied.reason {
+            Reason::NoMatch if !lapsed.is_empty() => self.denied_by_lapse(lapsed),
+            _ => denied,
+        })
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask

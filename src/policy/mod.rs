@@ -9,6 +9,7 @@ mod decide;
 mod explain;
 #[cfg(test)]
 mod fixture;
+mod lapse;
 mod mention;
 mod names;
 mod nearest;

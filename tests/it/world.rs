@@ -446,6 +446,7 @@ fn broker(
         keys_dir: folder.map(|folder| folder.path().to_owned()),
         source: bundle.clone(),
         strict_rollback: strict,
+        review_grace: dayfly_domain::Span::seconds(30 * 86_400),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let writer = std::thread::spawn(move || writer.run());
