@@ -2,8 +2,8 @@
 //! it was refused. Nothing here proves anything: the signature is not looked at.
 
 use dayfly_domain::{
-    Name, UnixMs,
-    bundle::{Bundle, Issuer, IssuerKind, Profile},
+    ClaimValue, Claims, Name, Reason, UnixMs,
+    bundle::{Bundle, ClaimMatch, Issuer, IssuerKind, Profile},
     spiffe::{self, SpiffeId},
     told,
 };
@@ -104,6 +104,31 @@ pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, 
         checks.push(Check::new("principal", None, profile.principal.clone(), false).note(what));
     }
     checks
+}
+
+/// Why the profile refuses this kind of run, whatever a row says.
+pub fn refused_by(profile: &Profile, seen: &Claims) -> Option<(Reason, String)> {
+    let reason = claims::refused_as(profile, seen)?;
+    let has = |name: &String| match seen.get(name) {
+        Some(value) => format!("`{name}` `{}`", told(&value.to_string())),
+        None => format!("no `{name}`"),
+    };
+    let has = |when: &ClaimMatch| when.keys().map(has).collect::<Vec<_>>().join(" and ");
+    let refused = profile.refuse.iter().find(|refusal| claims::matches(&refusal.when, seen));
+    let lacking = profile.require.iter().find(|required| !claims::matches(&required.when, seen));
+    let why = match (refused, lacking) {
+        (Some(refusal), _) => format!("every run with {}", has(&refusal.when)),
+        (None, Some(required)) => {
+            let wanted = |(name, values): (&String, &Vec<ClaimValue>)| {
+                let values: Vec<_> = values.iter().map(|value| told(&value.to_string())).collect();
+                format!("`{name}` `{}`", values.join("` or `"))
+            };
+            let wanted: Vec<_> = required.when.iter().map(wanted).collect();
+            format!("every run without {}: this one has {}", wanted.join(" and "), has(&required.when))
+        }
+        (None, None) => "claims that should agree and do not".to_owned(),
+    };
+    Some((reason, format!("the profile `{}` refuses {why}", profile.name)))
 }
 
 fn unverified_subject(jws: &Jws) -> Option<&str> {

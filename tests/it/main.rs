@@ -25,6 +25,7 @@ mod dpop;
 mod durable;
 mod ends;
 mod evidence;
+mod explain;
 mod folders;
 mod follow;
 mod foreign;
