@@ -76,7 +76,7 @@ async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
     let alg = issuer.algs.first().map_or("", String::as_str);
     match keys.of(issuer, None, alg, now).await {
         Ok(_) => Finding::ok("issuers", format!("`{name}` gives its keys")),
-        Err(error) => Finding::wrong("issuers", format!("`{name}`: {error}"), mend(name, Some(&issuer.url))),
+        Err(error) => Finding::wrong("issuers", error.to_string(), mend(name, Some(&issuer.url))),
     }
 }
 
