@@ -4,7 +4,11 @@
 use dayfly_domain::EventId;
 use serde::Serialize;
 
-use super::table::{escape, escape_json};
+use super::{
+    compared,
+    table::{escape, escape_json},
+};
+use crate::http::shapes::Comparison;
 
 /// Exit codes; `0` is success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +58,9 @@ pub struct Parts {
     pub decision_id: Option<EventId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The caller's own claims beside the nearest row, where the broker tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
     /// The reader of stdout went away: nobody is left to be told.
     #[serde(skip)]
     quiet: bool,
@@ -74,6 +81,7 @@ impl Failure {
             status: None,
             decision_id: None,
             request_id: None,
+            comparison: None,
             quiet: false,
         }))
     }
@@ -118,11 +126,16 @@ impl Failure {
         self
     }
 
+    pub fn compared(mut self, comparison: Option<Comparison>) -> Self {
+        self.0.comparison = comparison;
+        self
+    }
+
     /// Another text for what the broker said.
     pub fn told_like(mut self, other: &Self) -> Self {
-        let Parts { code, status, decision_id, request_id, .. } = (*other.0).clone();
+        let Parts { code, status, decision_id, request_id, comparison, .. } = (*other.0).clone();
         (self.0.code, self.0.status, self.0.decision_id, self.0.request_id) = (code, status, decision_id, request_id);
-        self
+        self.compared(comparison)
     }
 
     pub fn parts(&self) -> &Parts {
@@ -139,10 +152,18 @@ impl Failure {
 
     /// For people. `label` is `error`, perhaps coloured.
     pub fn text(&self, label: &str) -> String {
+        self.painted(label, false)
+    }
+
+    /// The same, with colour in the comparison or without.
+    pub fn painted(&self, label: &str, paint: bool) -> String {
         let parts = &self.0;
         let code = parts.code.as_ref().map(|code| format!(" [{}]", escape(code))).unwrap_or_default();
         let decision = parts.decision_id.map(|id| format!(" {id}")).unwrap_or_default();
         let mut out = format!("{label}: {}{code}{decision}\n", escape(&parts.what));
+        if let Some(comparison) = &parts.comparison {
+            out.push_str(&compared::nearest(comparison, paint));
+        }
         for cause in &parts.causes {
             out.push_str(&format!("  cause: {}\n", escape(cause)));
         }

@@ -9,11 +9,15 @@ pub mod settings;
 pub mod table;
 
 mod api;
+mod compared;
 mod demo;
 mod dev;
 mod doctor;
 mod door;
 mod ended;
+mod explain;
+mod identity;
+mod issuer;
 mod key;
 mod lease;
 mod ledger;
@@ -33,7 +37,10 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
-use args::{Cli, Colour, DevVerb, ErrorFormat, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, TrustVerb, Verb};
+use args::{
+    Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, TrustVerb,
+    Verb,
+};
 pub use failure::EXITS;
 use failure::Failure;
 use session::{Screen, Session, Vars};
@@ -101,9 +108,12 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
             Verb::Revoke(args) => revoke::run(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
+            Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
+            Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
+            Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")
             }

@@ -50,18 +50,25 @@ impl Vars {
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     colour: bool,
+    /// On stdout.
+    paints: bool,
 }
 
 impl Screen {
     /// `NO_COLOR` and `TERM=dumb` count where `--color` does not say otherwise.
     pub fn new(colour: Colour, vars: &Vars) -> Self {
         let allowed = vars.get("NO_COLOR").is_none() && vars.get("TERM").as_deref() != Some("dumb");
-        let colour = match colour {
+        let on = |terminal: bool| match colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => allowed && io::stderr().is_terminal(),
+            Colour::Auto => allowed && terminal,
         };
-        Self { colour }
+        Self { colour: on(io::stderr().is_terminal()), paints: on(io::stdout().is_terminal()) }
+    }
+
+    /// Whether data for people may be coloured.
+    pub fn paints(&self) -> bool {
+        self.paints
     }
 
     /// What the caller asked for. A reader that went away ends the process without a word.
@@ -93,7 +100,7 @@ impl Screen {
     pub fn fail(&self, failure: &Failure, format: ErrorFormat) {
         match format {
             _ if failure.is_quiet() => {}
-            ErrorFormat::Text => self.talk(&failure.text(&self.label("error", "31"))),
+            ErrorFormat::Text => self.talk(&failure.painted(&self.label("error", "31"), self.colour)),
             ErrorFormat::Json => self.talk(&failure.json()),
         }
     }

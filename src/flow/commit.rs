@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Shared,
     group::{EndGroup, Group, IssueGroup, NotCommitted, Subject, What},
+    usage::Counted,
 };
 use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
@@ -39,6 +40,8 @@ pub struct Writer {
     carried: VecDeque<Group>,
     /// Ends that count in memory but could not be written.
     retry: Vec<EndGroup>,
+    /// Uses of entitlements that are not yet in the store's sums.
+    pub(super) counted: Counted,
 }
 
 /// A group that passed the fence.
@@ -68,7 +71,7 @@ enum Reply {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, store: Store, queue: mpsc::Receiver<Group>) -> Self {
-        Self { shared, store, queue, carried: VecDeque::new(), retry: Vec::new() }
+        Self { shared, store, queue, carried: VecDeque::new(), retry: Vec::new(), counted: Counted::default() }
     }
 
     /// Works until it is told to stop; everything queued before that is written first.
@@ -77,6 +80,7 @@ impl Writer {
             self.batch(groups);
         }
         self.finish();
+        self.save_counts();
     }
 
     /// Writes what waits, ends that failed before too. As long as some of it gets written it goes on;
@@ -148,7 +152,9 @@ impl Writer {
         let again = self.retry.drain(..).map(Group::End);
         let mut groups = each_end_once(again.chain(groups));
         loop {
-            let swap = groups.iter().position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe));
+            let swap = groups
+                .iter()
+                .position(|group| matches!(group, Group::Swap(_) | Group::Prune | Group::Probe | Group::Count));
             let rest = swap.map(|at| groups.split_off(at));
             self.write(groups);
             let Some(mut rest) = rest else { return };
@@ -156,6 +162,7 @@ impl Writer {
                 Some(Group::Swap(swap)) => self.swap(*swap),
                 Some(Group::Prune) => self.prune(),
                 Some(Group::Probe) => self.probe(),
+                Some(Group::Count) => self.save_counts(),
                 _ => {}
             }
             groups = rest;
@@ -175,7 +182,7 @@ impl Writer {
             batch.push(first, numbered(records, &mut seq), Reply::Nothing);
         }
         for group in groups {
-            if self.crowded(&group, &mut touched) {
+            if self.crowded(&group, &mut touched) || follows(&group, &fence) {
                 self.carried.push_back(group);
                 continue;
             }
@@ -217,17 +224,19 @@ impl Writer {
                 changes.push(Change::AddBlock(block(label, until, at)));
                 Some((changes, Reply::Note(ack)))
             }
-            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe => None,
+            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe | Group::Count => None,
         }
     }
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
-        let IssueGroup { decided_under, task, mut lease, events, supersede_s, ack } = group;
+        let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
+        } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
+            Err(NotCommitted::OtherJob)
         } else {
             match &task {
-                Subject::Open { row, per_job } => fence.open(row, *per_job).map_err(NotCommitted::from),
+                Subject::Open { row, limits } => fence.open(row, *limits).map_err(NotCommitted::from),
                 Subject::Feed(id) => fence.feed(*id).map_err(NotCommitted::from),
             }
         };
@@ -370,6 +379,7 @@ impl Writer {
         let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.table.apply(change));
+                self.count(changes);
                 None
             }
             Err(error) => {
@@ -504,6 +514,16 @@ fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     for ack in group.acks.drain(..) {
         // A caller that has gone away needs no answer.
         let _ = ack.send(answer);
+    }
+}
+
+/// Whether the group would be judged by a task that this batch opens: it is when that one is there.
+fn follows(group: &Group, fence: &Fence<'_>) -> bool {
+    let Group::Issue(issue) = group else { return false };
+    let held = issue.seen.as_ref().is_some_and(|seen| fence.opens_in(&seen.job));
+    match &issue.task {
+        Subject::Open { row, limits } => held || fence.follows(row, limits.keys_per_job.is_some()),
+        Subject::Feed(_) => held,
     }
 }
 

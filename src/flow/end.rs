@@ -227,9 +227,11 @@ impl Flow {
         let answer = answer.ok().and_then(Result::ok).unwrap_or(Err(NotCommitted::Store));
         answer.map_err(|failed| match failed {
             NotCommitted::Gone => Reason::NotFound.into(),
-            NotCommitted::Store | NotCommitted::OtherBundle | NotCommitted::Overtaken(_) | NotCommitted::Released => {
-                Reason::NotDurable.into()
-            }
+            NotCommitted::Store
+            | NotCommitted::OtherBundle
+            | NotCommitted::OtherJob
+            | NotCommitted::Overtaken(_)
+            | NotCommitted::Released => Reason::NotDurable.into(),
         })
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{Shared, swap::Swap};
 use crate::{
-    lease::{End, Label, Overtaken},
+    lease::{End, Label, Limits, Overtaken, Seen},
     ledger::Entry as Event,
     store::{LeaseRow, StoreError, TaskRow},
 };
@@ -75,6 +75,8 @@ pub(super) enum Group {
     /// A block until then, and its event.
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
+    /// Writes how often entitlements were used.
+    Count,
     /// Tries whether the store can be written again.
     Probe,
     Stop,
@@ -84,6 +86,8 @@ pub(super) enum Group {
 #[derive(Debug)]
 pub(super) struct IssueGroup {
     pub decided_under: Fingerprint,
+    /// What the decision knew of the job, where a policy looks at it.
+    pub seen: Option<Seen>,
     pub task: Subject,
     pub lease: Option<LeaseRow>,
     /// In order; the last one is where the answer points.
@@ -95,7 +99,7 @@ pub(super) struct IssueGroup {
 
 #[derive(Debug)]
 pub(super) enum Subject {
-    Open { row: Box<TaskRow>, per_job: u32 },
+    Open { row: Box<TaskRow>, limits: Limits },
     Feed(TaskId),
 }
 
@@ -169,6 +173,8 @@ pub(super) enum NotCommitted {
     Overtaken(#[from] Overtaken),
     #[error("decided under a bundle that is no longer the current one")]
     OtherBundle,
+    #[error("the job holds something else than when it was decided")]
+    OtherJob,
     #[error("the store cannot be written")]
     Store,
     #[error("there is no such thing in memory")]

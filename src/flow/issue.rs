@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{
     Flow, SAMPLE, commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
+    moment::Moment,
     possession::{Held, proven},
     refuse::Refusal,
     sha256,
@@ -19,10 +20,10 @@ use super::{
 };
 use crate::{
     intake::{self, IntakeError, Proven},
-    lease::{Now, Overtaken},
+    lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
     mint::{Plan, Signed, Terms},
-    policy::{Ask, Circumstances, Decision, Grant, Policy, What},
+    policy::{Ask, Comparison, Decision, Grant, Policy, What},
     revoke::{self, Checking},
     store::{LeaseRow, TaskRow},
     sys::{entropy, offload::offload},
@@ -100,6 +101,14 @@ impl Flow {
         };
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
         let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref() };
+        let key = asking.binding.map(Binding::thumbprint);
+        if let Some(task) = self.conflict(&proven.evidence_key(), key) {
+            // Whatever is asked, and whatever policy would say of it.
+            let (policy, now) = (self.policy.load_full(), self.time.now());
+            let moment = self.moment_of(&policy, &asking, now)?;
+            let refusal = refusal(&policy, &asking, &moment, Reason::Conflict);
+            return Err(self.overtaken(Overtaken::Conflict(task), refusal, now));
+        }
         let opening = Opening { proven: &proven, handle_hash };
         let mut issued = self.decide_twice(&asking, Some(&opening), None).await?;
         issued.handle = made;
@@ -123,7 +132,10 @@ impl Flow {
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
-                let context = context(&policy, ask, 0, BindingKind::Bearer);
+                let (ttl, asked) = policy.asked(ask);
+                let kind = Context::kind_of(&ask.what).to_owned();
+                let binding = BindingKind::Bearer.to_string();
+                let context = Context { ttl, kind, binding, age_s: 0, ask: asked, held: Vec::new() };
                 let bundle = policy.bundle().fingerprint;
                 let refusal = Refusal {
                     workload: *workload,
@@ -134,6 +146,7 @@ impl Flow {
                     bundle,
                     task: None,
                     hint: None,
+                    comparison: None,
                 };
                 self.refuse(refusal, now.at)
             }
@@ -144,7 +157,7 @@ impl Flow {
                 if sample {
                     tracing::info!(reason = reason.code(), error = %other, "evidence refused; one in {SAMPLE} is told");
                 }
-                Refused { reason, hint: hint_of(&other), decision: None }
+                Refused { hint: hint_of(&other), ..reason.into() }
             }
         })
     }
@@ -192,7 +205,8 @@ impl Flow {
         row.map_err(|error| error.reason().into())
     }
 
-    /// Decides, plans and signs; once more when the bundle was swapped before the commit.
+    /// Decides, plans and signs; once more when before the commit the bundle was swapped, or what the
+    /// job holds changed and a policy looks at that.
     async fn decide_twice(
         &self,
         asking: &Asking<'_>,
@@ -205,10 +219,10 @@ impl Flow {
             let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
             match self.commit(prepared).await {
                 Ok(issued) => return Ok(issued),
-                Err(NotCommitted::OtherBundle) => {}
+                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob) => {}
                 Err(NotCommitted::Overtaken(overtaken)) => {
-                    let reason = reason_of(overtaken);
-                    return Err(self.refuse(refusal(&policy, asking, reason, now), now.at));
+                    let moment = self.moment_of(&policy, asking, now)?;
+                    return Err(self.overtaken(overtaken, refusal(&policy, asking, &moment, Reason::Overtaken), now));
                 }
                 Err(NotCommitted::Released) => return Err(Reason::Overtaken.into()),
                 Err(NotCommitted::Store | NotCommitted::Gone) => return Err(Reason::Store.into()),
@@ -225,31 +239,38 @@ impl Flow {
         supersede_s: Option<u8>,
         now: Now,
     ) -> Result<Prepared, Refused> {
-        let evidence_age_s = age_s(asking, now);
-        let circumstances = Circumstances { proven: proven(asking.binding), evidence_age_s, held: &[] };
-        let grant = match policy.decide(asking.workload, asking.ask, circumstances) {
+        let moment = self.moment_of(policy, asking, now)?;
+        let grant = match policy.decide(asking.workload, asking.ask, moment.circumstances()) {
             Decision::Permit(grant) => grant,
             Decision::Deny(denied) => {
                 if let Some(inside) = &denied.inside {
                     tracing::error!(error = %inside, "policy could not be evaluated");
                 }
                 let refusal = Refusal {
+                    comparison: compared(policy, asking, denied.reason),
                     policies: denied.policies,
                     hint: denied.hint,
-                    ..refusal(policy, asking, denied.reason, now)
+                    ..refusal(policy, asking, &moment, denied.reason)
                 };
                 return Err(self.refuse(refusal, now.at));
             }
         };
-        self.prepare(policy, &grant, asking, opening, supersede_s, now)
+        self.prepare(policy, &grant, asking, moment, opening, supersede_s, now)
+    }
+
+    fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
+        let shown = (proven(asking.binding), asking.issued_at);
+        self.moment(policy, (asking.workload, asking.ask), asking.task, shown, now)
     }
 
     /// From the grant to rows, events and the answer. Nothing has left yet.
+    #[expect(clippy::too_many_arguments, reason = "one call; a struct would only rename them")]
     fn prepare(
         &self,
         policy: &Policy,
         grant: &Grant,
         asking: &Asking<'_>,
+        moment: Moment,
         opening: Option<&Opening<'_>>,
         supersede_s: Option<u8>,
         now: Now,
@@ -260,12 +281,12 @@ impl Flow {
             (None, Some(opening)) => {
                 fresh = open_row(grant, asking, opening, now.at)?;
                 let row = Box::new(fresh.clone());
-                (&fresh, group::Subject::Open { row, per_job: grant.per_job() })
+                (&fresh, group::Subject::Open { row, limits: limits(grant) })
             }
             (None, None) => return Err(Reason::Internal.into()),
         };
         let bundle = policy.bundle().fingerprint;
-        let context = context(policy, asking.ask, age_s(asking, now), proven(asking.binding));
+        let context = moment.context(asking.ask);
         let asked = Asked { ask: asking.ask, context };
         let mut events = Vec::new();
         if opening.is_some() {
@@ -281,7 +302,8 @@ impl Flow {
         };
         let (ack, committed) = oneshot::channel();
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
-        let group = IssueGroup { decided_under: bundle, task: subject, lease, events, supersede_s, ack };
+        let seen = moment.watched(policy, grant.template());
+        let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
         let lease = minted.as_ref().map(|(lease, _)| lease.id);
         let answer = Issued {
             task: row.id,
@@ -378,34 +400,29 @@ fn stamp(now: Now) -> Result<Stamp, Refused> {
     Stamp::draw(now.at).map_err(|_| Reason::Key.into())
 }
 
-fn age_s(asking: &Asking<'_>, now: Now) -> i64 {
-    (now.at.as_ms() - asking.issued_at.as_ms()) / 1000
+fn limits(grant: &Grant) -> Limits {
+    Limits { per_job: grant.per_job(), keys_per_job: grant.keys_per_job() }
 }
 
-fn refusal(policy: &Policy, asking: &Asking<'_>, reason: Reason, now: Now) -> Refusal {
+fn refusal(policy: &Policy, asking: &Asking<'_>, moment: &Moment, reason: Reason) -> Refusal {
     Refusal {
         workload: asking.workload.clone(),
         ask: asking.ask.clone(),
-        context: context(policy, asking.ask, age_s(asking, now), proven(asking.binding)),
+        context: moment.context(asking.ask),
         reason,
         policies: Vec::new(),
         bundle: policy.bundle().fingerprint,
         task: asking.task.map(|row| row.id),
         hint: None,
+        comparison: None,
     }
 }
 
-/// What the decision was made on, as recorded.
-fn context(policy: &Policy, ask: &Ask, age_s: i64, proven: BindingKind) -> Context {
-    let (ttl, pairs) = policy.asked(ask);
-    Context {
-        ttl,
-        kind: Context::kind_of(&ask.what).to_owned(),
-        binding: proven.to_string(),
-        age_s,
-        ask: pairs,
-        held: Vec::new(),
-    }
+/// Where nobody's row let the workload in, or a forbid kept it out: what it has beside what is wanted.
+fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<Comparison>> {
+    let told = matches!(reason, Reason::NoMatch | Reason::Forbidden);
+    let comparison = || policy.comparison(asking.workload, &asking.ask.template);
+    told.then(comparison).flatten().map(Box::new)
 }
 
 fn thumbprint(asking: &Asking<'_>) -> Option<String> {
@@ -498,16 +515,6 @@ fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refus
     let issuer = issuer.unwrap_or_else(|| "none".to_owned());
     let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
     metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
-}
-
-fn reason_of(overtaken: Overtaken) -> Reason {
-    match overtaken {
-        Overtaken::Replayed => Reason::Replayed,
-        Overtaken::Ended => Reason::Ended,
-        Overtaken::HandleUsed => Reason::HandleUsed,
-        Overtaken::Blocked => Reason::Blocked,
-        Overtaken::PerJob => Reason::PerJob,
-    }
 }
 
 /// What a refused caller may hear beyond the reason: the name of a claim, never a value.

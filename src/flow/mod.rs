@@ -4,18 +4,24 @@
 mod archive;
 mod bundle;
 mod commit;
+mod conflict;
 mod end;
+pub mod explain;
 mod follow;
 mod group;
 mod introspect;
 mod issue;
+mod issuers;
 mod load;
+mod moment;
 mod possession;
 mod read;
 mod refuse;
+mod simulate;
 mod start;
 mod swap;
 mod upkeep;
+mod usage;
 mod verifier;
 mod words;
 
@@ -27,6 +33,8 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
+/// What the doors show of an issuer's keys.
+pub use crate::intake::{KeysHealth, KeysState};
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -41,10 +49,14 @@ use crate::{
 pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
+pub use explain::Explained;
+pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use simulate::{Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
+pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
     Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
     Possession, Presented, Refused, Shown, Subject, TaskView,
@@ -147,6 +159,8 @@ impl std::fmt::Debug for Flow {
 
 /// How much room the verbs take, for the reference.
 pub mod bounds {
+    pub use crate::intake::FETCHES_AHEAD_MAX;
+
     pub use super::{
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,

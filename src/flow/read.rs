@@ -158,7 +158,7 @@ impl Flow {
         if authority.holds("ledger:read") { Ok(authority) } else { Err(Reason::Scope.into()) }
     }
 
-    async fn on_reader<T: Send + 'static>(
+    pub(super) async fn on_reader<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Flow, Now) -> Result<T, Failed> + Send + 'static,
     ) -> Result<T, Refused> {
@@ -179,7 +179,7 @@ impl Flow {
         }
     }
 
-    fn sees_lease(&self, authority: &Authority, row: &LeaseRow, task: &TaskRow) -> bool {
+    pub(super) fn sees_lease(&self, authority: &Authority, row: &LeaseRow, task: &TaskRow) -> bool {
         if let Authority::Handle { task } = authority {
             return row.task == *task;
         }
@@ -189,7 +189,7 @@ impl Flow {
     }
 
     /// An event is judged as its task; one without a task needs `broker:operate`.
-    fn sees_event(&self, authority: &Authority, row: &EventRow) -> Result<bool, Failed> {
+    pub(super) fn sees_event(&self, authority: &Authority, row: &EventRow) -> Result<bool, Failed> {
         let Some(task) = row.task else {
             return Ok(authority.holds("broker:operate") && self.may(authority, "broker:operate", &RowFacts::BROKER));
         };
@@ -282,7 +282,7 @@ impl Flow {
 
     /// A cursor is authenticated, and bound to its caller, list and filter (T-120). Its first four
     /// bytes name the process, whose key it needs.
-    fn make_cursor(&self, scope: &str, key: u128) -> String {
+    pub(super) fn make_cursor(&self, scope: &str, key: u128) -> String {
         let mut bytes = self.cursor_origin().to_vec();
         bytes.extend_from_slice(&key.to_be_bytes());
         bytes.extend_from_slice(&self.cursor_tag(scope, key).as_ref()[..16]);
@@ -296,7 +296,7 @@ impl Flow {
         origin
     }
 
-    fn cursor(&self, scope: &str, cursor: Option<&str>) -> Result<Option<u128>, Refused> {
+    pub(super) fn cursor(&self, scope: &str, cursor: Option<&str>) -> Result<Option<u128>, Refused> {
         let Some(cursor) = cursor else { return Ok(None) };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Reason::Request)?;
         let (origin, rest) = bytes.split_first_chunk::<4>().ok_or(Reason::Request)?;
@@ -336,7 +336,7 @@ impl<T> Listing<T> {
 
 /// Why a read gave nothing.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub(super) enum Failed {
     #[error("there is no such row, or it is not visible")]
     NotFound,
     #[error(transparent)]

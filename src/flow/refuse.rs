@@ -15,7 +15,7 @@ use dayfly_domain::{EventId, Reason, TaskId, UnixMs, Workload, bundle::Fingerpri
 use super::{Shared, group::Group, words::Refused};
 use crate::{
     ledger::{self, Asked, Context, Denial, Entry, Stamp},
-    policy::{Ask, What},
+    policy::{Ask, Comparison, What},
 };
 
 const EACH_MS: i64 = 60_000;
@@ -41,6 +41,8 @@ pub(super) struct Refusal {
     pub bundle: Fingerprint,
     pub task: Option<TaskId>,
     pub hint: Option<String>,
+    /// For the caller's eyes.
+    pub comparison: Option<Box<Comparison>>,
 }
 
 /// Identical refusals of the last minute.
@@ -55,6 +57,8 @@ struct Kind {
     workload: std::sync::Arc<str>,
     template: String,
     reason: Reason,
+    /// Of a conflict: each task shows its own.
+    task: Option<TaskId>,
 }
 
 #[derive(Debug)]
@@ -70,8 +74,9 @@ impl Shared {
         shorten(&mut refusal.ask);
         metrics::counter!("dayfly_denied_total", "reason" => refusal.reason.code()).increment(1);
         let (reason, hint) = (refusal.reason, refusal.hint.clone());
+        let comparison = refusal.comparison.take();
         let decision = self.record_refusal(refusal, now);
-        Refused { reason, hint, decision }
+        Refused { reason, hint, decision, comparison }
     }
 
     fn record_refusal(&self, refusal: Refusal, now: UnixMs) -> Option<EventId> {
@@ -125,6 +130,7 @@ impl Refusals {
             workload: refusal.workload.principal.clone(),
             template: refusal.ask.template.chars().take(64).collect(),
             reason: refusal.reason,
+            task: refusal.task.filter(|_| refusal.reason == Reason::Conflict),
         };
         let mut kinds = lock(&self.kinds);
         if kinds.len() >= KINDS_MAX && !kinds.contains_key(&kind) {
@@ -178,7 +184,7 @@ fn cut(text: &mut String) {
 }
 
 fn entry(stamp: Stamp, refusal: &Refusal, count: Option<u64>) -> Entry {
-    let Refusal { workload, ask, context, reason, policies, bundle, task, hint: _ } = refusal;
+    let Refusal { workload, ask, context, reason, policies, bundle, task, hint: _, comparison: _ } = refusal;
     let asked = Asked { ask, context: context.clone() };
     let denial = Denial { workload, asked, reason: *reason, policies, bundle: *bundle, task: *task, count };
     ledger::denied(stamp, &denial)
@@ -221,6 +227,7 @@ mod tests {
             bundle: Fingerprint([0; 32]),
             task: None,
             hint: None,
+            comparison: None,
         }
     }
 

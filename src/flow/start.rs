@@ -29,7 +29,7 @@ use crate::{
     sys::{
         clock::Clock,
         entropy::{self, NoEntropy},
-        net::Fetcher,
+        net::{Fetcher, ProxyError},
     },
 };
 
@@ -46,6 +46,8 @@ pub enum StartError {
     Swap(#[from] NotSwapped),
     #[error("{0}")]
     Entropy(#[from] NoEntropy),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 /// What a broker is made of. The caller already holds the lock of the state folder.
@@ -81,7 +83,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         table,
         reader: store.reader(),
         keyring,
-        keys: IssuerKeys::new(Fetcher::new()),
+        keys: IssuerKeys::new(Fetcher::by_environment()?),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
         held: archive::Held::default(),
@@ -102,6 +104,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         turned_away: AtomicU64::new(0),
     });
     let mut writer = Writer::new(shared.clone(), store, waiting);
+    writer.catch_up()?;
     writer.swap_to(policy, "start")?;
     writer.record_start()?;
     let flow = Flow(shared);

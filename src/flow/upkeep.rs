@@ -1,8 +1,12 @@
 //! What happens by itself: forgetting what expired, pruning, rotating keys, settling refusals,
 //! checkpoints, gauges. `run` calls it; nothing here spawns.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use dayfly_domain::Name;
 use tokio::sync::oneshot;
 
 use super::{Flow, commit::Writer, group::Group};
@@ -24,11 +28,13 @@ const KEEP_S: i64 = 24 * 3600;
 pub struct Upkeep {
     flow: Flow,
     checkpointer: Arc<Mutex<Checkpointer>>,
+    /// Those whose keys the gauges show.
+    issuers: Mutex<BTreeSet<Name>>,
 }
 
 impl Upkeep {
     pub(super) fn new(flow: Flow, checkpointer: Checkpointer) -> Self {
-        Self { flow, checkpointer: Arc::new(Mutex::new(checkpointer)) }
+        Self { flow, checkpointer: Arc::new(Mutex::new(checkpointer)), issuers: Mutex::default() }
     }
 
     /// Every second: memory forgets what expired, in bounded slices; shared refusals whose minute
@@ -45,13 +51,12 @@ impl Upkeep {
             let _ = self.flow.queue.try_send(Group::Probe);
         }
         metrics::gauge!("dayfly_clock_safe").set(f64::from(u8::from(now.safe)));
-        for (issuer, failures) in self.flow.keys.failures() {
-            metrics::counter!("dayfly_jwks_fetch_failures_total", "issuer" => issuer.to_string()).absolute(failures);
-        }
+        self.flow.gauge_issuers(&mut self.issuers.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Every ten seconds: what takes a look at every lease.
+    /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
+        let _ = self.flow.queue.try_send(Group::Count);
         let active = self.flow.table.active_leases(self.flow.time.now());
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dayfly_domain::{BindingKind, Bound, Cause, EventId, Kind, LeaseId, Reason, Secret, State, TaskId, UnixMs};
 
 use crate::{
-    policy::Ask,
+    policy::{Ask, Comparison},
     revoke::{Known, Reach},
     store::{LeaseRow, TaskRow},
 };
@@ -21,11 +21,13 @@ pub struct Refused {
     pub hint: Option<String>,
     /// The `denied` event, where there is a decision.
     pub decision: Option<EventId>,
+    /// The caller's own claims beside the nearest row, where the template's owner allows that.
+    pub comparison: Option<Box<Comparison>>,
 }
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { reason, hint: None, decision: None }
+        Self { reason, hint: None, decision: None, comparison: None }
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Details {
 
 /// It is JSON, but not what wire.md section 2 says.
 pub(super) fn refused(hint: &str) -> Refused {
-    Refused { reason: Reason::Details, hint: Some(hint.to_owned()), decision: None }
+    Refused { hint: Some(hint.to_owned()), ..Reason::Details.into() }
 }
 
 pub(super) fn parse(text: &str) -> Result<Details, Refused> {
@@ -32,6 +32,11 @@ pub(super) fn parse(text: &str) -> Result<Details, Refused> {
     if object.remove("type").as_ref().and_then(Value::as_str) != Some(DAYFLY_TASK) {
         return Err(refused("`type` is not `dayfly_task`"));
     }
+    fields(object)
+}
+
+/// The fields beside `type`; any other is refused.
+pub(super) fn fields(mut object: Map<String, Value>) -> Result<Details, Refused> {
     let details = Details {
         template: filled(object.remove("template")).ok_or_else(|| refused("`template` is missing"))?,
         actions: object.remove("actions").map(actions).transpose()?,

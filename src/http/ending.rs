@@ -44,7 +44,7 @@ pub(super) fn nothing(headers: &HeaderMap, body: &[u8]) -> Result<(), Refused> {
     all_taken(&members(headers, body)?)
 }
 
-fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refused> {
+pub(super) fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Refused> {
     if body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
         return Ok(Map::new());
     }
@@ -71,12 +71,12 @@ fn is_reason(text: &str) -> bool {
     !text.trim().is_empty() && text.chars().count() <= REASON_MAX_CHARS && !may_hold_secret(text)
 }
 
-fn all_taken(members: &Map<String, Value>) -> Result<(), Refused> {
+pub(super) fn all_taken(members: &Map<String, Value>) -> Result<(), Refused> {
     match members.is_empty() {
         true => Ok(()),
         false => {
             let hint = Some("a member is not known here".to_owned());
-            Err(Refused { reason: Reason::Invalid, hint, decision: None })
+            Err(Refused { hint, ..Reason::Invalid.into() })
         }
     }
 }

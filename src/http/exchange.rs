@@ -39,7 +39,7 @@ const KNOWN: &[&str] = &[
 /// What stands in the way: a parameter is missing, repeated or malformed. The hint is ours, never
 /// the caller's text.
 pub(super) fn malformed(hint: &str) -> Refused {
-    Refused { reason: Reason::Request, hint: Some(hint.to_owned()), decision: None }
+    Refused { hint: Some(hint.to_owned()), ..Reason::Request.into() }
 }
 
 /// Whether the ask came with `authorization_details`: the errors differ.

@@ -8,7 +8,7 @@ use dayfly_domain::{Reason, UnixMs};
 
 use super::{exchange::malformed, form::Fields};
 use crate::{
-    flow::{EventFilter, Refused},
+    flow::{EntitlementFilter, EventFilter, Refused},
     store::{LeaseFilter, TaskFilter},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct Query<F> {
 
 /// The well-formed member or parameter `name` has a wrong value.
 pub(super) fn wrong(name: &str) -> Refused {
-    Refused { reason: Reason::Invalid, hint: Some(format!("`{name}` has a wrong value")), decision: None }
+    Refused { hint: Some(format!("`{name}` has a wrong value")), ..Reason::Invalid.into() }
 }
 
 pub(super) fn tasks(query: Option<&str>) -> Result<Query<TaskFilter>, Refused> {
@@ -71,6 +71,12 @@ pub(super) fn events(query: Option<&str>) -> Result<Query<EventFilter>, Refused>
             since: time(fields, "since")?,
             until: time(fields, "until")?,
         })
+    })
+}
+
+pub(super) fn entitlements(query: Option<&str>) -> Result<Query<EntitlementFilter>, Refused> {
+    page(query, |fields| {
+        Ok(EntitlementFilter { template: text(fields, "template")?, unused_since: time(fields, "unused_since")? })
     })
 }
 

@@ -7,8 +7,10 @@ mod details;
 mod door;
 mod ending;
 mod exchange;
+mod explained;
 mod filters;
 mod form;
+mod issuers;
 mod metadata;
 mod oauth;
 mod operate;
@@ -18,6 +20,7 @@ mod proof;
 mod refusal;
 mod routes;
 pub mod shapes;
+mod simulate;
 mod strict_json;
 mod v1;
 mod views;
@@ -35,7 +38,7 @@ pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
 pub mod bounds {
     pub use super::{
         body::BODY_MAX_BYTES, door::REQUEST_ID_MAX_BYTES, ending::REASON_MAX_CHARS, filters::LIMIT_MAX,
-        form::FIELDS_MAX, operate::BUNDLE_TEXT_MAX_CHARS, strict_json::MEMBERS_MAX,
+        form::FIELDS_MAX, operate::BUNDLE_TEXT_MAX_CHARS, simulate::HELD_MAX, strict_json::MEMBERS_MAX,
     };
 }
 
@@ -86,8 +89,12 @@ async fn serve(
         Route::EndLease => v1::end_lease(flow, request).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
+        Route::Entitlements => v1::entitlements(flow, &request.into_parts().0).await,
         Route::LoadBundle => operate::load(flow, context, request).await,
         Route::Keys => operate::keys(flow, &request.into_parts().0).await,
+        Route::Issuers => issuers::list(flow, &request.into_parts().0).await,
+        Route::RefreshIssuer => issuers::refresh(flow, request).await,
+        Route::Simulate => simulate::simulate(flow, request).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

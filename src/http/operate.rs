@@ -32,7 +32,7 @@ pub(super) async fn load(flow: &Flow, context: &Context, request: Request) -> Re
             Ok(context.refuse_bundle(errors, omitted, event))
         }
         Err(NotLoaded { why, event }) => {
-            Err(Refused { reason: why.reason(), hint: Some(why.to_string()), decision: event })
+            Err(Refused { hint: Some(why.to_string()), decision: event, ..why.reason().into() })
         }
     }
 }

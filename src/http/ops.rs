@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use axum::{Router, http::StatusCode, response::Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Door,
+    issuers::issuer,
     refusal::{answer, with},
     routes::{Listener, Route},
+    shapes::Issuer,
 };
 use crate::flow::Flow;
 
@@ -23,14 +25,15 @@ pub struct Ops {
 
 pub fn ops_router(ops: Ops) -> Router {
     let Ops { flow, door, metrics } = ops;
-    over(&door, move || flow.readiness(), metrics)
+    over(&door, move || (flow.readiness(), flow.issuers_unwell().into_iter().map(issuer).collect()), metrics)
 }
 
-type Missing = Result<(), Vec<String>>;
+/// What is missing, and the issuers that are away: these keep nobody from being served.
+type Ready = (Result<(), Vec<String>>, Vec<Issuer>);
 
 fn over(
     door: &Door,
-    readiness: impl Fn() -> Missing + Clone + Send + Sync + 'static,
+    readiness: impl Fn() -> Ready + Clone + Send + Sync + 'static,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
 ) -> Router {
     door.router(Listener::Ops, move |route, context, _| {
@@ -43,6 +46,7 @@ fn over(
             | Route::Jwks
             | Route::Token
             | Route::Introspect
+            | Route::Entitlements
             | Route::Revoke
             | Route::Tasks
             | Route::Task
@@ -53,19 +57,30 @@ fn over(
             | Route::Events
             | Route::Event
             | Route::LoadBundle
-            | Route::Keys => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::Keys
+            | Route::Issuers
+            | Route::RefreshIssuer
+            | Route::Simulate => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })
 }
 
-/// One JSON object a line says what is missing.
-fn ready(missing: Missing) -> Response {
+/// One JSON object a line says what is missing, and which issuer is away.
+fn ready((missing, unwell): Ready) -> Response {
+    let away = unwell.into_iter().map(|Issuer { name, state, why, .. }| {
+        let why = why.map_or(Value::Null, Value::String);
+        format!("{}\n", json!({ "issuer": name, "state": state, "why": why }))
+    });
     match missing {
-        Ok(()) => answer(StatusCode::OK, "text/plain", "ready"),
+        Ok(()) => {
+            let away: String = away.collect();
+            let text = if away.is_empty() { "ready".to_owned() } else { format!("ready\n{away}") };
+            answer(StatusCode::OK, "text/plain", text)
+        }
         Err(lines) => {
-            let text: String = lines.into_iter().map(|line| format!("{}\n", json!({ "missing": line }))).collect();
-            answer(StatusCode::SERVICE_UNAVAILABLE, "application/jsonl", text)
+            let missing = lines.into_iter().map(|line| format!("{}\n", json!({ "missing": line })));
+            answer(StatusCode::SERVICE_UNAVAILABLE, "application/jsonl", missing.chain(away).collect::<String>())
         }
     }
 }
@@ -76,10 +91,15 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::http::shapes::IssuerState;
 
-    async fn get(path: &str, missing: Missing) -> (u16, String, String) {
+    async fn get(path: &str, missing: Result<(), Vec<String>>) -> (u16, String, String) {
+        get_with(path, (missing, Vec::new())).await
+    }
+
+    async fn get_with(path: &str, ready: Ready) -> (u16, String, String) {
         let door = Door::new("https://b.example", "p");
-        let router = over(&door, move || missing.clone(), Arc::new(|| "dayfly_up 1\n".to_owned()));
+        let router = over(&door, move || ready.clone(), Arc::new(|| "dayfly_up 1\n".to_owned()));
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let (status, kind) =
@@ -100,6 +120,28 @@ mod tests {
         let missing = Err(vec!["clock \"unsafe\"".to_owned(), "store".to_owned()]);
         let text = "{\"missing\":\"clock \\\"unsafe\\\"\"}\n{\"missing\":\"store\"}\n";
         assert_eq!(get("/readyz", missing).await, (503, "application/jsonl".into(), text.into()));
+    }
+
+    #[tokio::test]
+    async fn an_issuer_that_is_away_is_told_and_keeps_nobody_out() {
+        let away = Issuer {
+            name: "ci".to_owned(),
+            profile: "oidc".to_owned(),
+            kind: "workload".to_owned(),
+            url: "https://ci.example.org".to_owned(),
+            source: "discovery".to_owned(),
+            state: IssuerState::Down,
+            keys: 0,
+            confirmed_at: None,
+            tried_at: None,
+            failures: 1,
+            why: Some("discovery: its host does not answer".to_owned()),
+        };
+        let line = "{\"issuer\":\"ci\",\"state\":\"down\",\"why\":\"discovery: its host does not answer\"}\n";
+        let ready = get_with("/readyz", (Ok(()), vec![away.clone()])).await;
+        assert_eq!(ready, (200, "text/plain".into(), format!("ready\n{line}")));
+        let (status, _, text) = get_with("/readyz", (Err(vec!["store".to_owned()]), vec![away])).await;
+        assert_eq!((status, text), (503, format!("{{\"missing\":\"store\"}}\n{line}")));
     }
 
     #[tokio::test]

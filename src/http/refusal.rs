@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     door::Context,
+    explained,
     shapes::{BundleError, OAuthError, Problem},
 };
 use crate::flow::Refused;
@@ -43,7 +44,7 @@ impl Context {
     /// An OAuth error. What was asked with details is answered in their terms (RFC 9396
     /// section 5).
     pub fn refuse_ask(&self, refused: Refused, with_details: bool) -> Response {
-        let Refused { reason, hint, decision } = refused;
+        let Refused { reason, hint, decision, comparison } = refused;
         let row = reason.row();
         let error = match row.oauth {
             "invalid_scope" if with_details => "invalid_authorization_details",
@@ -56,12 +57,14 @@ impl Context {
             request_id: self.request_id.to_string(),
             decision_id: decision,
             effective: effective(reason),
+            comparison: comparison.map(|comparison| explained::comparison(*comparison)),
         };
         self.finish(reason, json(status_of(row), "application/json", &answer))
     }
 
     fn refuse_problem(&self, refused: Refused) -> Response {
-        let Refused { reason, hint, decision } = refused;
+        // A comparison belongs to an exchange.
+        let Refused { reason, hint, decision, comparison: _ } = refused;
         let answer = self.problem(reason, hint, decision);
         self.finish(reason, json(status_of(reason.row()), "application/problem+json", &answer))
     }

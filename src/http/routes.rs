@@ -20,8 +20,12 @@ pub enum Route {
     EndLease,
     Events,
     Event,
+    Entitlements,
     LoadBundle,
     Keys,
+    Issuers,
+    RefreshIssuer,
+    Simulate,
     Healthz,
     Readyz,
     Metrics,
@@ -168,6 +172,12 @@ pub const ROUTES: &[RouteRow] = &[
     ),
     get(Route::Events, "/v1/ledger", Who::Action("ledger:read"), "events, newest first"),
     get(Route::Event, "/v1/ledger/{id}", Who::Action("ledger:read"), "one event; a decision's id is its event's"),
+    get(
+        Route::Entitlements,
+        "/v1/entitlements",
+        Who::Action("ledger:read"),
+        "what each row of the bundle in force gives, and how often it was used; a token sees the templates of its own task's owner",
+    ),
     post(
         Route::LoadBundle,
         "/v1/bundle/load",
@@ -180,6 +190,26 @@ pub const ROUTES: &[RouteRow] = &[
         "/v1/keys",
         Who::Action("broker:operate"),
         "the keys that sign task tokens, and their state; a token needs the same permit",
+    ),
+    get(
+        Route::Issuers,
+        "/v1/issuers",
+        Who::Action("broker:operate"),
+        "the issuers of the bundle, and how their keys are; a token needs the same permit",
+    ),
+    post(
+        Route::RefreshIssuer,
+        "/v1/issuers/{name}/refresh",
+        Who::Action("broker:operate"),
+        &["operator"],
+        "fetches an issuer's keys at once: from the answer on, a key that was taken out opens nothing; a token needs the same permit",
+    ),
+    post(
+        Route::Simulate,
+        "/v1/simulate",
+        Who::Action("broker:operate"),
+        &[],
+        "a dry run: what would be answered to an ask, or why a decision on the record came out as it did; changes nothing; a token needs the same permit",
     ),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
@@ -207,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/v1/simulate", "/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }

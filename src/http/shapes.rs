@@ -1,12 +1,19 @@
 //! The JSON shapes of the wire, in one place: written by the server, read by the command line
 //! and the load generator. Unknown members are ignored when an answer is read.
 
+mod explanation;
+
 use std::collections::BTreeMap;
 
 use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
 /// One object of RFC 9396, as granted: the same in the answer and in the token.
 pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
+
+pub use explanation::{
+    ComparedClaim, ComparedRow, Comparison, EvidenceCheck, Explanation, PolicyByHand, RecordedDecision, UnderForce,
+    WouldGrant,
+};
 
 /// Where an event stands: a stream (32 hex digits) and a sequence number from 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +79,9 @@ pub struct OAuthError {
     /// With `E-NOT-DURABLE`: the end is in force in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective: Option<bool>,
+    /// Where the template says `explain = "caller"`: the caller's own claims beside the nearest row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
 }
 
 /// RFC 9457 problem, with our members.
@@ -167,6 +177,50 @@ pub struct Key {
     /// When it leaves this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
+}
+
+/// How an issuer's keys are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IssuerState {
+    /// Confirmed a moment ago.
+    Fresh,
+    /// Confirmed some time ago and still believed; the last fetches failed.
+    Stale,
+    /// There are none that are believed: its tokens get `E-ISSUER-DOWN`.
+    Down,
+    /// Nobody has asked yet.
+    Waiting,
+    /// They came with the bundle.
+    Pinned,
+    /// The issuer is switched off in the bundle.
+    Disabled,
+}
+
+/// An issuer of the bundle in force, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    pub name: String,
+    pub profile: String,
+    /// `workload` or `verifier`.
+    pub kind: String,
+    pub url: String,
+    /// Where its keys come from: `discovery`, `endpoint` (of a SPIFFE trust bundle) or `file`.
+    pub source: String,
+    pub state: IssuerState,
+    /// That can verify.
+    pub keys: u64,
+    /// When the keys were last seen to be these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed_at: Option<UnixMs>,
+    /// When they were last asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tried_at: Option<UnixMs>,
+    /// Fetches that failed since the process knows this issuer.
+    pub failures: u64,
+    /// Why the last fetch failed, if it did; nothing that the other side said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -331,6 +385,24 @@ pub struct Event {
     pub boot_ms: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
+}
+
+/// An action on a target that a row of the bundle in force gives, and its use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entitlement {
+    pub template: String,
+    /// The row, or a permit written by hand.
+    pub row: String,
+    /// Who answers for the row.
+    pub owner: String,
+    pub target: String,
+    pub action: String,
+    /// Credentials issued with it since `counted_since`.
+    pub count: u64,
+    /// Absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<UnixMs>,
+    pub counted_since: UnixMs,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

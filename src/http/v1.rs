@@ -66,6 +66,13 @@ pub(super) async fn events(flow: &Flow, parts: &Parts) -> Result<Response, Refus
     Ok(ok(&views::list(listing, views::event)?))
 }
 
+pub(super) async fn entitlements(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
+    let Query { filter, limit, cursor } = filters::entitlements(parts.uri.query())?;
+    let caller = caller(flow, parts).await?;
+    let listing = flow.entitlements(&caller, filter, limit, cursor.as_deref()).await?;
+    Ok(ok(&views::list(listing, |view| Ok(views::entitlement(view)))?))
+}
+
 pub(super) async fn event(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
     filters::none(parts.uri.query())?;
     // A name that is no id may be a route of a later version: nobody finds anything there today.

@@ -9,14 +9,14 @@ use super::{
     details::DAYFLY_TASK,
     exchange::{ACCESS_TOKEN, TASK_CONTROL},
     shapes::{
-        AuthorizationDetail, Details, Ended, Event, Known, Lease, LeaseCount, LedgerPoint, List, Revocation, Task,
-        TokenAnswer,
+        AuthorizationDetail, Details, Ended, Entitlement, Event, Known, Lease, LeaseCount, LedgerPoint, List,
+        Revocation, Task, TokenAnswer,
     },
 };
 use crate::{
     flow::{
-        ChannelState, EndAnswer, EventView, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point, Refused,
-        RevocationBound, TaskView,
+        ChannelState, EndAnswer, EntitlementView, EventView, Introspected, Issued, IssuedCredential, LeaseView,
+        Listing, Point, Refused, RevocationBound, TaskView,
     },
     store::{LeaseRow, TaskRow},
 };
@@ -257,6 +257,11 @@ fn in_rfc_3339(body: &mut Map<String, Value>) {
             body.insert(name.to_owned(), dayfly_domain::UnixMs::new(ms).to_string().into());
         }
     }
+}
+
+pub(super) fn entitlement(view: EntitlementView) -> Entitlement {
+    let EntitlementView { template, row, owner, target, action, count, last_used, counted_since } = view;
+    Entitlement { template, row, owner, target, action, count, last_used_at: last_used, counted_since }
 }
 
 pub(super) fn list<V, T>(listing: Listing<V>, shape: impl Fn(V) -> Result<T, Refused>) -> Result<List<T>, Refused> {

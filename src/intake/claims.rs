@@ -11,6 +11,8 @@ use dayfly_domain::{
 use ring::digest;
 use serde_json::{Map, Value};
 
+use super::place::{Seen, find};
+
 /// Why claims were refused. A claim's value is never quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimRefusal {
@@ -81,10 +83,23 @@ fn typed(issuer: &Issuer, payload: &Map<String, Value>) -> Result<Claims, ClaimR
 
 /// One claim. Absent is `None`; null, empty, blank or of another type is a refusal (law L4).
 // SECURITY: `t_039_blank_claims_are_refused`, `t_040_types_are_not_coerced`.
-fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<Option<ClaimValue>, ClaimRefusal> {
-    let Some(raw) = at(payload, &rule.at) else { return Ok(None) };
+pub(super) fn value(
+    name: &str,
+    rule: &ClaimRule,
+    payload: &Map<String, Value>,
+) -> Result<Option<ClaimValue>, ClaimRefusal> {
+    let raw = match find(payload, rule) {
+        Seen::Nothing => return Ok(None),
+        Seen::One(raw) => raw,
+        Seen::Each(values) => return common(name, rule, &values).map(|set| Some(ClaimValue::Set(set))),
+        Seen::Ambiguous => return Err(refused(name, "is there twice, or not in every part")),
+    };
     let wrong = || refused(name, "is of another type than its profile declares");
     let typed = match (rule.kind, raw) {
+        (ClaimType::String, _) if !rule.words.is_empty() => ClaimValue::String(word(name, rule, raw)?),
+        (ClaimType::Set, Value::Array(members)) if !rule.words.is_empty() => {
+            ClaimValue::Set(sorted(members.iter().map(|member| word(name, rule, member)))?)
+        }
         (ClaimType::String, Value::String(text)) => {
             let text = filled(name, text)?;
             ClaimValue::String(if rule.fold { folded(name, text)? } else { text.to_owned() })
@@ -103,31 +118,48 @@ fn value(name: &str, rule: &ClaimRule, payload: &Map<String, Value>) -> Result<O
     Ok(Some(typed))
 }
 
-/// `Value::pointer` (RFC 6901) into an object that is no `Value`: a copy of the whole payload would
-/// cost more than the reading.
-fn at<'a>(payload: &'a Map<String, Value>, pointer: &str) -> Option<&'a Value> {
-    let path = pointer.strip_prefix('/')?;
-    let (first, below) = path.find('/').map_or((path, ""), |end| path.split_at(end));
-    let member = match first.contains('~') {
-        true => payload.get(&first.replace("~1", "/").replace("~0", "~")),
-        false => payload.get(first),
-    };
-    member?.pointer(below)
-}
-
 fn canonical_long(text: &str) -> Option<i64> {
     text.parse::<i64>().ok().filter(|number| number.to_string() == text)
 }
 
 fn set(name: &str, members: &[Value]) -> Result<Vec<String>, ClaimRefusal> {
-    let text = |member: &Value| match member {
+    sorted(members.iter().map(|member| match member {
         Value::String(text) => filled(name, text).map(str::to_owned),
         _ => Err(refused(name, "has a member that is no string")),
-    };
-    let mut set = members.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    }))
+}
+
+fn sorted(members: impl Iterator<Item = Result<String, ClaimRefusal>>) -> Result<Vec<String>, ClaimRefusal> {
+    let mut set = members.collect::<Result<Vec<_>, _>>()?;
     set.sort_unstable();
     set.dedup();
     Ok(set)
+}
+
+/// One of the words that the claim can be, by itself or by the number that stands for it.
+// SECURITY: `a_word_that_is_none_is_refused`: no number is near enough to another.
+fn word(name: &str, rule: &ClaimRule, raw: &Value) -> Result<String, ClaimRefusal> {
+    let known = match raw {
+        Value::String(text) => rule.words.get_key_value(text),
+        Value::Number(number) => rule.words.iter().find(|(_, code)| number.as_i64() == Some(**code)),
+        _ => None,
+    };
+    known.map(|(word, _)| word.clone()).ok_or_else(|| refused(name, "is none of the words that its profile declares"))
+}
+
+/// What all parts have in common: what holds of the whole is what each part says.
+// SECURITY: `what_one_part_says_is_not_said_of_the_whole`.
+fn common(name: &str, rule: &ClaimRule, parts: &[&Value]) -> Result<Vec<String>, ClaimRefusal> {
+    let of = |part: &Value| match (part, rule.words.is_empty()) {
+        (Value::Array(members), true) => set(name, members),
+        (Value::Array(members), false) => sorted(members.iter().map(|member| word(name, rule, member))),
+        (Value::String(text), true) => Ok(vec![filled(name, text)?.to_owned()]),
+        (_, false) => Ok(vec![word(name, rule, part)?]),
+        (_, true) => Err(refused(name, "is of another type than its profile declares")),
+    };
+    let mut sets = parts.iter().map(|part| of(part)).collect::<Result<Vec<_>, _>>()?.into_iter();
+    let first = sets.next().unwrap_or_default();
+    Ok(sets.fold(first, |held, next| held.into_iter().filter(|text| next.contains(text)).collect()))
 }
 
 fn filled<'a>(name: &str, text: &'a str) -> Result<&'a str, ClaimRefusal> {
@@ -210,40 +242,11 @@ mod tests {
     use super::*;
 
     fn rule(at: &str, kind: ClaimType) -> ClaimRule {
-        let at = at.to_owned();
-        ClaimRule { at, kind, required: false, revocable: false, segment: None, fold: false, mutable: false, id: None }
+        ClaimRule { at: at.to_owned(), ..ClaimRule::of(kind) }
     }
 
     fn seen(kind: ClaimType, raw: Value) -> Result<Option<ClaimValue>, ClaimRefusal> {
         value("it", &rule("/it", kind), &Map::from_iter([("it".to_owned(), raw)]))
-    }
-
-    #[test]
-    fn a_pointer_into_the_payload_is_rfc_6901() {
-        let whole = serde_json::json!({
-            "a": { "b": [1, { "c": 2 }], "": 3 }, "m~n": 4, "x/y": { "~1": 5 }, "": { "": 6 }, "plain": 7,
-        });
-        let map = whole.as_object().unwrap();
-        for pointer in [
-            "/a",
-            "/a/b",
-            "/a/b/1/c",
-            "/a/b/7",
-            "/a/",
-            "/m~0n",
-            "/x~1y/~01",
-            "/",
-            "//",
-            "/plain",
-            "/plain/x",
-            "/none",
-            "plain",
-            "/~01",
-            "",
-        ] {
-            let same = if pointer.is_empty() { None } else { whole.pointer(pointer) };
-            assert_eq!(at(map, pointer), same, "{pointer}");
-        }
     }
 
     #[test]
@@ -275,6 +278,39 @@ mod tests {
         assert_eq!(seen(ClaimType::StringBool, "true".into()), Ok(Some(ClaimValue::Bool(true))));
     }
 
+    fn tiers() -> ClaimRule {
+        let words = [("none", 0), ("affirming", 2), ("warning", 32)].map(|(word, code)| (word.to_owned(), code));
+        ClaimRule { at: "/parts/*/tier".to_owned(), words: words.into(), ..ClaimRule::of(ClaimType::Set) }
+    }
+
+    fn of_parts(rule: &ClaimRule, parts: &[Value]) -> Result<Option<ClaimValue>, ClaimRefusal> {
+        let parts = parts.iter().enumerate().map(|(at, tier)| (at.to_string(), serde_json::json!({ "tier": tier })));
+        value("it", rule, &Map::from_iter([("parts".to_owned(), Value::Object(parts.collect()))]))
+    }
+
+    #[test]
+    fn what_one_part_says_is_not_said_of_the_whole() {
+        let said = |parts: &[Value]| of_parts(&tiers(), parts).unwrap().unwrap();
+        let set = |words: &[&str]| ClaimValue::Set(words.iter().map(|word| (*word).to_owned()).collect());
+        assert_eq!(said(&["affirming".into(), 2.into()]), set(&["affirming"]));
+        assert_eq!(said(&["affirming".into(), "warning".into()]), set(&[]));
+        let policies = ClaimRule { words: Default::default(), ..tiers() };
+        let said = |parts: &[Value]| of_parts(&policies, parts).unwrap().unwrap();
+        assert_eq!(said(&[serde_json::json!(["lax", "strict"]), "strict".into()]), set(&["strict"]));
+        assert!(of_parts(&policies, &[serde_json::json!(["strict", " "])]).is_err());
+        assert!(of_parts(&policies, &["strict".into(), 7.into()]).is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_none_is_refused() {
+        for raw in
+            [3.into(), (-2).into(), 2.5.into(), 34.into(), "AFFIRMING".into(), "2".into(), "".into(), true.into()]
+        {
+            assert!(of_parts(&tiers(), &["affirming".into(), raw]).is_err());
+        }
+        assert!(of_parts(&tiers(), &[Value::Null]).is_err());
+    }
+
     #[test]
     fn t_125_a_segment_is_refused_never_escaped() {
         for bad in ["../admin", "a/b", "*", "a,b", "%2f", "a\0b", "a\nb", ".", "..", "é", ""] {
@@ -298,6 +334,7 @@ mod tests {
             shared: false,
             pin: vec![],
             max_age: dayfly_domain::Span::seconds(600),
+            float_iat: false,
             principal: vec![],
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],
@@ -305,6 +342,7 @@ mod tests {
             require: vec![],
             same: vec![],
             lint: Roles::default(),
+            review: std::collections::BTreeMap::new(),
             claims: std::collections::BTreeMap::new(),
         };
         let label = |one: &str, two: &str| {

@@ -6,6 +6,8 @@
 
 mod claims;
 mod keys;
+mod look;
+mod place;
 mod proof;
 mod verifier;
 
@@ -19,7 +21,8 @@ use ring::digest;
 use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
-pub use keys::{IssuerKeys, KeysError};
+pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
+pub use look::{Check, look, look_at_claims, unverified};
 pub use proof::{ProofDesk, ProofError};
 pub use verifier::{ProvenVerifier, prove_verifier};
 
@@ -153,6 +156,7 @@ impl<'a> Origin<'a> {
             algs: issuer.algs.clone(),
             typ: issuer.typ.clone(),
             max_age_s: Some(self.profile.max_age.as_s()),
+            float_iat: self.profile.float_iat,
             leeway_s: LEEWAY_S,
             max_ahead_s: MAX_AHEAD_S,
         };

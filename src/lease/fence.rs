@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use dayfly_domain::{State, TaskId};
 
 use super::{
-    table::{Label, Table},
+    jobs::{Job, Seen},
+    table::{Label, Table, bound_to},
     time::Now,
 };
 use crate::store::TaskRow;
@@ -15,6 +16,8 @@ use crate::store::TaskRow;
 pub enum Overtaken {
     #[error("the evidence has opened a task")]
     Replayed,
+    #[error("task {0} or its job has shown another key")]
+    Conflict(TaskId),
     #[error("the task has ended")]
     Ended,
     #[error("the handle belongs to another task")]
@@ -25,6 +28,15 @@ pub enum Overtaken {
     PerJob,
 }
 
+/// How much of a template one job may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Live tasks.
+    pub per_job: u32,
+    /// Distinct keys of tasks that are remembered; `None`: any number.
+    pub keys_per_job: Option<u32>,
+}
+
 /// The fence of one batch: the table, and what earlier groups of the batch will have added.
 #[derive(Debug)]
 pub struct Fence<'a> {
@@ -33,6 +45,8 @@ pub struct Fence<'a> {
     evidence: HashSet<[u8; 32]>,
     handles: HashSet<[u8; 32]>,
     opened: HashMap<Label, u32>,
+    /// In which a task was opened.
+    jobs: HashSet<Job>,
     blocked: HashSet<Label>,
 }
 
@@ -44,28 +58,75 @@ impl<'a> Fence<'a> {
             evidence: HashSet::new(),
             handles: HashSet::new(),
             opened: HashMap::new(),
+            jobs: HashSet::new(),
             blocked: HashSet::new(),
         }
     }
 
+    /// Whether this batch opens a task that the new one would have to be judged by. It is judged
+    /// once that one is durable: a batch may fail.
+    pub fn follows(&self, task: &TaskRow, job_counts: bool) -> bool {
+        self.evidence.contains(&task.evidence_key) || job_counts && self.opens_in(&Job::of_row(task))
+    }
+
+    pub fn opens_in(&self, job: &Job) -> bool {
+        self.jobs.contains(job)
+    }
+
+    /// Whether a job holds what it held when the decision was made.
+    // SECURITY: `two_exchanges_at_once_do_not_both_pass_a_forbid_on_what_is_held`.
+    pub fn unchanged(&self, seen: &Seen) -> bool {
+        self.table.holdings(&seen.job, seen.but, self.now) == seen.holdings
+    }
+
     /// May this task open? Remembers it for the rest of the batch when it may.
     // SECURITY: `t_081_evidence_is_used_once`, `an_ended_job_stays_blocked`.
-    pub fn open(&mut self, task: &TaskRow, per_job: u32) -> Result<(), Overtaken> {
-        if self.evidence.contains(&task.evidence_key) || self.table.evidence.contains_key(&task.evidence_key) {
-            return Err(Overtaken::Replayed);
-        }
+    pub fn open(&mut self, task: &TaskRow, limits: Limits) -> Result<(), Overtaken> {
+        self.unused(task)?;
         if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
             return Err(Overtaken::HandleUsed);
         }
         let label = Label::of_row(task);
         self.not_blocked(&label)?;
-        if task.job.is_some() && self.live(&label) >= per_job {
-            return Err(Overtaken::PerJob);
-        }
+        self.within(task, &label, limits)?;
         self.evidence.insert(task.evidence_key);
         self.handles.insert(task.handle_hash);
+        self.jobs.insert(label.job());
         *self.opened.entry(label).or_default() += 1;
         Ok(())
+    }
+
+    /// Evidence that comes back with another key, or with one where there was none, was stolen: from
+    /// the task, or before it by whoever opened the task.
+    // SECURITY: `t_065_used_evidence_under_another_key_is_a_conflict`.
+    fn unused(&self, task: &TaskRow) -> Result<(), Overtaken> {
+        if self.evidence.contains(&task.evidence_key) {
+            return Err(Overtaken::Replayed);
+        }
+        match self.table.opened_by(&task.evidence_key) {
+            Some((id, first)) if first != bound_to(task) => Err(Overtaken::Conflict(id)),
+            Some(_) => Err(Overtaken::Replayed),
+            // Its record is about to be forgotten.
+            None if self.table.evidence.contains_key(&task.evidence_key) => Err(Overtaken::Replayed),
+            None => Ok(()),
+        }
+    }
+
+    // SECURITY: `a_second_key_in_a_job_is_a_conflict`.
+    fn within(&self, task: &TaskRow, label: &Label, limits: Limits) -> Result<(), Overtaken> {
+        if task.job.is_none() {
+            return Ok(());
+        }
+        if let (Some(most), Some(key)) = (limits.keys_per_job, bound_to(task)) {
+            let bound = self.table.keys_of(label);
+            let known: HashSet<_> = bound.iter().map(|(_, key)| *key).collect();
+            let too_many = !known.contains(&key) && known.len() >= most as usize;
+            if let (true, Some((id, _))) = (too_many, bound.last()) {
+                return Err(Overtaken::Conflict(*id));
+            }
+        }
+        let live = self.table.live_of(label, self.now) + self.opened.get(label).copied().unwrap_or_default();
+        if live >= limits.per_job { Err(Overtaken::PerJob) } else { Ok(()) }
     }
 
     /// May this task get a further credential?
@@ -85,12 +146,5 @@ impl<'a> Fence<'a> {
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {
         let blocked = self.blocked.contains(label) || self.table.is_blocked(label, self.now);
         if blocked { Err(Overtaken::Blocked) } else { Ok(()) }
-    }
-
-    fn live(&self, label: &Label) -> u32 {
-        let tasks = self.table.jobs.get(label).map(|tasks| tasks.clone()).unwrap_or_default();
-        let live = |id: &TaskId| self.table.task_state(*id, self.now) == Some(State::Active);
-        let kept = tasks.iter().filter(|id| live(id)).count() as u32;
-        kept + self.opened.get(label).copied().unwrap_or_default()
     }
 }

@@ -3,9 +3,11 @@
 
 mod calendar;
 mod fence;
+mod jobs;
 mod table;
 mod time;
 
-pub use fence::{Fence, Overtaken};
+pub use fence::{Fence, Limits, Overtaken};
+pub use jobs::{Holding, Job, Seen};
 pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};

@@ -10,7 +10,11 @@ use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Bound, Cause, LeaseId, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 
-use super::{calendar::Calendar, time::Now};
+use super::{
+    calendar::Calendar,
+    jobs::{Alike, Job},
+    time::Now,
+};
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
 
 /// How something ended. `seq` is known once it is durable.
@@ -85,7 +89,7 @@ pub struct Table {
     leases: DashMap<LeaseId, Lease>,
     pub(super) evidence: DashMap<[u8; 32], TaskId>,
     pub(super) handles: DashMap<[u8; 32], TaskId>,
-    pub(super) jobs: DashMap<Label, Vec<TaskId>>,
+    pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
@@ -107,9 +111,18 @@ impl Label {
         Self::new(task.template.clone(), task.job.clone(), task.workload.clone())
     }
 
+    /// Without the template.
+    pub fn job(&self) -> Job {
+        Job::of_label(self.job.clone(), self.workload.clone())
+    }
+
+    pub(super) fn template(&self) -> &Arc<str> {
+        &self.template
+    }
+
     /// The same, from a task's row.
     pub fn of_row(row: &TaskRow) -> Self {
-        let job = platform_job(row).map(Arc::from);
+        let job = job_of_row(row).map(Arc::from);
         Self::new(Arc::from(&*row.template), job, Arc::from(&*row.workload))
     }
 
@@ -149,6 +162,11 @@ impl Table {
         self.leases.get(&id).map(|lease| lease.clone())
     }
 
+    /// Whether this piece of evidence has opened a task that is remembered.
+    pub fn is_used(&self, evidence_key: &[u8; 32]) -> bool {
+        self.evidence.contains_key(evidence_key)
+    }
+
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
         self.handles.get(hash).map(|id| *id)
     }
@@ -156,6 +174,12 @@ impl Table {
     /// The task of a handle, and the key that it is bound to.
     pub fn owned_by(&self, handle_hash: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
         let id = self.task_of_handle(handle_hash)?;
+        self.tasks.get(&id).map(|task| (id, task.thumbprint))
+    }
+
+    /// The task that this evidence opened, and the key that its handle is bound to.
+    pub fn opened_by(&self, evidence_key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
+        let id = *self.evidence.get(evidence_key)?;
         self.tasks.get(&id).map(|task| (id, task.thumbprint))
     }
 
@@ -242,8 +266,12 @@ impl Table {
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
-        let mut task = self.tasks.get_mut(&id)?;
-        Some(*task.end.get_or_insert(end))
+        let (end, job) = {
+            let mut task = self.tasks.get_mut(&id)?;
+            (*task.end.get_or_insert(end), Job::of(&task))
+        };
+        self.end_in_job(id, &job);
+        Some(end)
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
@@ -268,8 +296,12 @@ impl Table {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
-                if let Some(mut task) = self.tasks.get_mut(id) {
+                let job = self.tasks.get_mut(id).map(|mut task| {
                     task.end = Some(End::from(*end));
+                    Job::of(&task)
+                });
+                if let Some(job) = job {
+                    self.end_in_job(*id, &job);
                 }
             }
             Change::EndLease(id, end) => {
@@ -294,7 +326,7 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
-            job: platform_job(row).map(|job| self.word(&job)),
+            job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
             evidence_key: row.evidence_key,
@@ -306,7 +338,7 @@ impl Table {
         };
         self.evidence.insert(row.evidence_key, row.id);
         self.handles.insert(row.handle_hash, row.id);
-        self.jobs.entry(Label::of(&task)).or_default().push(row.id);
+        self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
         self.tasks.insert(row.id, task);
     }
@@ -368,11 +400,7 @@ impl Table {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
-        let label = Label::of(&task);
-        if let Some(mut tasks) = self.jobs.get_mut(&label) {
-            tasks.retain(|other| *other != id);
-        }
-        self.jobs.remove_if(&label, |_, tasks| tasks.is_empty());
+        self.take_from_job(id, &task);
     }
 
     fn word(&self, text: &str) -> Arc<str> {
@@ -386,8 +414,12 @@ impl Table {
 }
 
 // SECURITY: `jobs_of_two_issuers_are_two_jobs`.
-fn platform_job(row: &TaskRow) -> Option<String> {
-    row.job.as_ref().map(|job| format!("{}/{job}", row.issuer))
+pub(super) fn platform_job(issuer: &str, job: &str) -> String {
+    format!("{issuer}/{job}")
+}
+
+fn job_of_row(row: &TaskRow) -> Option<String> {
+    row.job.as_ref().map(|job| platform_job(&row.issuer, job))
 }
 
 /// The key that a task's handle is bound to. What cannot be read, or cannot be proven here, is nobody's.

@@ -38,7 +38,9 @@ pub struct Circumstances<'a> {
     pub proven: BindingKind,
     /// Seconds since the evidence's `iat`.
     pub evidence_age_s: i64,
-    /// What the live tasks of the same job hold already: `target#action`, sorted, each once.
+    /// What the job holds beside this ask: `target#action`, sorted, each once. Of the other live
+    /// tasks of the job all that their handles can ask for, and of the task that asks what it does
+    /// not ask now.
     pub held: &'a [String],
 }
 
@@ -81,6 +83,7 @@ pub struct Grant {
     pub(in crate::policy) asked_ttl_s: Option<u32>,
     pub(in crate::policy) deadline: Span,
     pub(in crate::policy) per_job: u32,
+    pub(in crate::policy) keys_per_job: Option<u32>,
     pub(in crate::policy) ticket: Option<String>,
 }
 
@@ -141,6 +144,10 @@ impl Grant {
 
     pub fn per_job(&self) -> u32 {
         self.per_job
+    }
+
+    pub fn keys_per_job(&self) -> Option<u32> {
+        self.keys_per_job
     }
 
     pub fn ticket(&self) -> Option<&str> {

@@ -8,19 +8,20 @@ use std::{
 };
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Effect, Entities, Entity, EntityUid, Policy as Cedar, PolicyId, PolicySet,
+    ActionConstraint, Authorizer, Entities, Entity, EntityUid, Policy as Cedar, PolicyId, PolicySet,
     PrincipalConstraint, ResourceConstraint, RestrictedExpression, Schema, ValidationMode, ValidationWarning,
     Validator,
 };
 use dayfly_domain::{
-    Name, Span,
-    bundle::{BROKER_ACTIONS, Bundle, Problem, Row, Target, Template},
+    Name,
+    bundle::{BROKER_ACTIONS, Bundle, Issuer, Problem, Row, Target, Template},
 };
 
 use super::{
-    mention::Mentioned,
+    mention::{Mentioned, reads_context},
     names::{RUN, Type},
     row, schema,
+    slice::{RightsSlice, Rows, RunSlice},
     written::{self, Role, Written},
 };
 
@@ -29,27 +30,12 @@ use super::{
 pub struct Policy {
     pub(super) bundle: Bundle,
     schema: String,
-    /// The text of each compiled row, by id.
-    rows: BTreeMap<Name, String>,
-    written: Vec<Written>,
+    pub(super) written: Vec<Written>,
     /// Slices for `run`, by template.
-    pub(super) run: BTreeMap<Name, Slice>,
+    pub(super) run: BTreeMap<Name, RunSlice>,
     /// Slices for row-level rights, by built-in action.
-    pub(super) rights: BTreeMap<&'static str, Slice>,
+    pub(super) rights: BTreeMap<&'static str, RightsSlice>,
     pub(super) authorizer: Authorizer,
-}
-
-/// The policies that can match one kind of question, and the entities they may look at.
-#[derive(Debug, Clone)]
-pub(super) struct Slice {
-    pub policies: PolicySet,
-    /// The permits alone: who is entitled at all, whatever a forbid says of this ask.
-    pub entitling: PolicySet,
-    pub entities: Entities,
-    /// What of a workload they can look at.
-    pub mentioned: Mentioned,
-    /// The longest life that each permit gives, by id.
-    pub permits: BTreeMap<Arc<str>, Span>,
 }
 
 impl Policy {
@@ -57,23 +43,20 @@ impl Policy {
     pub fn compile(bundle: Bundle) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let written = written::read(&bundle, &mut problems);
-        let rows = row_texts(&bundle);
-        let permits = row_permits(&rows, &mut problems);
+        let permits = row_permits(&bundle, &mut problems);
         let schema = schema::text(&bundle);
-        validate(&schema, &permits, &written, &mut problems);
+        validate(&schema, one_of_each_form(&bundle, &permits), &written, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
         let run = bundle.templates.values().filter(|template| !template.disabled);
         let run = run
             .map(|template| Ok((template.name.clone(), run_slice(&bundle, template, &permits, &written)?)))
-            .collect::<Result<_, Box<dyn std::error::Error>>>();
+            .collect::<Result<_, BoxError>>();
         let rights = BROKER_ACTIONS.into_iter().map(|action| Ok((action, rights_slice(&bundle, action, &written)?)));
-        let rights = rights.collect::<Result<_, Box<dyn std::error::Error>>>();
+        let rights = rights.collect::<Result<_, BoxError>>();
         match (run, rights) {
-            (Ok(run), Ok(rights)) => {
-                Ok(Self { bundle, schema, rows, written, run, rights, authorizer: Authorizer::new() })
-            }
+            (Ok(run), Ok(rights)) => Ok(Self { bundle, schema, written, run, rights, authorizer: Authorizer::new() }),
             (Err(error), _) | (_, Err(error)) => Err(vec![Problem::new("bundle", "policies", error.to_string())]),
         }
     }
@@ -92,18 +75,24 @@ impl Policy {
     pub fn show(&self, template: Option<&str>) -> String {
         let shown = |name: &str| template.is_none_or(|template| template == name);
         let templates = self.bundle.templates.values().filter(|template| shown(&template.name));
-        let rows = templates.flat_map(|template| template.rows.iter().map(|row| self.show_row(row)));
+        let rows = templates.flat_map(|template| template.rows.iter().map(|row| self.show_row(template, row)));
         let slice = template.map(|template| self.run.get(template));
         let seen = |written: &&Written| match &slice {
             None => true,
-            Some(slice) => slice.is_some_and(|slice| slice.policies.policy(written.policy.id()).is_some()),
+            Some(slice) => slice.is_some_and(|slice| slice.written.policy(written.policy.id()).is_some()),
         };
         let written = self.written.iter().filter(seen).map(|written| format!("{}\n", written.policy));
         rows.chain(written).collect::<Vec<_>>().join("\n")
     }
 
-    fn show_row(&self, row: &Row) -> String {
-        self.rows.get(&row.id).cloned().unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
+    fn show_row(&self, template: &Template, row: &Row) -> String {
+        let shown = live(&self.bundle, template, row).map(|issuer| row::text(template, row, issuer));
+        shown.unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
+    }
+
+    /// Ids of what may let a workload run a template: its rows, and permits written by hand.
+    pub fn permits(&self, template: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys())
     }
 
     /// Whether what was opened by these is still in the bundle and not disabled.
@@ -117,10 +106,13 @@ impl Policy {
     /// Every policy in every slice, and every claim, for the test that slices change nothing.
     #[cfg(test)]
     pub(super) fn unslice(&mut self) {
-        let rows = row_permits(&self.rows, &mut Vec::new());
-        let all = || rows.values().chain(self.written.iter().map(|one| &one.policy)).cloned();
+        let rows: Vec<_> = self.run.values().flat_map(|slice| slice.rows.permits().to_vec()).collect();
+        let written = || self.written.iter().map(|one| one.policy.clone());
+        let permits = || written().filter(|policy| policy.effect() == cedar_policy::Effect::Permit);
         for slice in self.run.values_mut() {
-            slice.policies = PolicySet::from_policies(all()).unwrap();
+            slice.written = PolicySet::from_policies(rows.iter().cloned().chain(written())).unwrap();
+            slice.entitling = PolicySet::from_policies(rows.iter().cloned().chain(permits())).unwrap();
+            slice.rows = Rows::default();
             slice.mentioned = Mentioned::everything();
         }
     }
@@ -130,38 +122,50 @@ impl Policy {
     }
 }
 
-/// Rows that are live, as text. What is disabled is not compiled.
-fn row_texts(bundle: &Bundle) -> BTreeMap<Name, String> {
-    let live = bundle.templates.values().filter(|template| !template.disabled);
-    let rows = live.flat_map(|template| template.rows.iter().map(move |row| (template, row)));
-    rows.filter(|(_, row)| !row.disabled)
-        .filter_map(|(template, row)| {
-            let issuer = bundle.issuers.get(&row.issuer).filter(|issuer| !issuer.disabled)?;
-            Some((row.id.clone(), row::text(template, row, issuer)))
-        })
-        .collect()
+/// The issuer of a row that is live. What is disabled is not compiled.
+fn live<'a>(bundle: &'a Bundle, template: &Template, row: &Row) -> Option<&'a Issuer> {
+    let issuer = bundle.issuers.get(&row.issuer).filter(|issuer| !issuer.disabled);
+    issuer.filter(|_| !template.disabled && !row.disabled)
 }
 
-fn row_permits(rows: &BTreeMap<Name, String>, problems: &mut Vec<Problem>) -> BTreeMap<Name, Cedar> {
+fn live_rows(bundle: &Bundle) -> impl Iterator<Item = (&Template, &Row, &Issuer)> {
+    let rows = bundle.templates.values().flat_map(|template| template.rows.iter().map(move |row| (template, row)));
+    rows.filter_map(|(template, row)| Some((template, row, live(bundle, template, row)?)))
+}
+
+fn row_permits(bundle: &Bundle, problems: &mut Vec<Problem>) -> BTreeMap<Name, Cedar> {
     let mut permits = BTreeMap::new();
-    for (id, text) in rows {
-        match Cedar::parse(Some(PolicyId::new(id.as_str())), text) {
-            Ok(permit) => drop(permits.insert(id.clone(), permit)),
-            Err(error) => problems.push(Problem::new("bundle", format!("row {id}"), error.to_string())),
+    for (template, row, issuer) in live_rows(bundle) {
+        match row::permit(template, row, issuer) {
+            Ok(permit) => drop(permits.insert(row.id.clone(), permit)),
+            Err(error) => problems.push(Problem::new("bundle", format!("row {}", row.id), error.to_string())),
         }
     }
     permits
 }
 
+/// Validation looks at types and names, not at values: of the rows that differ in values alone one
+/// stands for all.
+fn one_of_each_form<'a>(bundle: &Bundle, permits: &'a BTreeMap<Name, Cedar>) -> impl Iterator<Item = &'a Cedar> {
+    let forms = live_rows(bundle).map(|(_, row, issuer)| (row::form(row, issuer), &row.id));
+    let one: BTreeMap<_, _> = forms.collect();
+    one.into_values().filter_map(|id| permits.get(id)).collect::<Vec<_>>().into_iter()
+}
+
 /// Strict validation, at load: a forbid that errs when it is asked would only deny, but would
 /// deny everything.
-fn validate(schema: &str, permits: &BTreeMap<Name, Cedar>, written: &[Written], problems: &mut Vec<Problem>) {
+fn validate<'a>(
+    schema: &str,
+    permits: impl Iterator<Item = &'a Cedar>,
+    written: &'a [Written],
+    problems: &mut Vec<Problem>,
+) {
     let schema = match Schema::from_cedarschema_str(schema) {
         Ok((schema, _)) => schema,
         Err(error) => return problems.push(Problem::new("bundle", "schema", error.to_string())),
     };
     let paths: BTreeMap<&str, &str> = written.iter().map(|one| (one.id(), one.path.as_str())).collect();
-    let policies = permits.values().chain(written.iter().map(|one| &one.policy)).cloned();
+    let policies = permits.chain(written.iter().map(|one| &one.policy)).cloned();
     let set = match PolicySet::from_policies(policies) {
         Ok(set) => set,
         Err(error) => return problems.push(Problem::new("bundle", "policies", error.to_string())),
@@ -187,33 +191,47 @@ fn matters(warning: &ValidationWarning) -> bool {
     )
 }
 
-type Sliced = Result<Slice, Box<dyn std::error::Error>>;
+type BoxError = Box<dyn std::error::Error>;
 
-fn run_slice(bundle: &Bundle, template: &Template, permits: &BTreeMap<Name, Cedar>, written: &[Written]) -> Sliced {
+fn run_slice(
+    bundle: &Bundle,
+    template: &Template,
+    permits: &BTreeMap<Name, Cedar>,
+    written: &[Written],
+) -> Result<RunSlice, BoxError> {
     let rows = template.rows.iter().filter_map(|row| Some((row, permits.get(&row.id)?)));
     let by_hand = written.iter().filter(|one| one.role == Role::Run(template.name.clone()));
     let forbids = written.iter().filter(|one| one.role == Role::Forbid && can_match_run(&one.policy, template));
     let ttls = rows.clone().map(|(row, _)| (Arc::from(row.id.as_str()), row.ttl.min(template.ttl)));
     let ttls = ttls.chain(by_hand.clone().map(|one| (Arc::from(one.id()), template.ttl))).collect();
-    let policies = rows.map(|(_, permit)| permit).chain(by_hand.chain(forbids).map(|one| &one.policy));
-    let template = Type::Template.uid(&template.name);
-    slice(bundle, policies.cloned().collect(), vec![template], ttls)
+    let policies: Vec<_> = by_hand.clone().chain(forbids).map(|one| one.policy.clone()).collect();
+    let claims = rows.clone().flat_map(|(row, _)| row.claims.keys().cloned());
+    let is_set = |row: &Row, claim: &str| bundle.issuers.get(&row.issuer).is_some_and(|at| row::is_set(at, claim));
+    Ok(RunSlice {
+        entities: seen_by(bundle, &policies, Type::Template.uid(&template.name))?,
+        mentioned: Mentioned::by(policies.iter()).and(claims),
+        reads_held: policies.iter().any(|policy| reads_context(policy, &["held", "held_tags"])),
+        written: PolicySet::from_policies(policies)?,
+        entitling: PolicySet::from_policies(by_hand.map(|one| one.policy.clone()))?,
+        rows: Rows::of(rows.map(|(row, permit)| (row, permit.clone())), is_set),
+        permits: ttls,
+    })
 }
 
-fn rights_slice(bundle: &Bundle, action: &str, written: &[Written]) -> Sliced {
+fn rights_slice(bundle: &Bundle, action: &str, written: &[Written]) -> Result<RightsSlice, BoxError> {
     let action = Type::Action.uid(action);
     let matching = written.iter().filter(|one| can_match_action(&one.policy, &action));
-    let policies = matching.map(|one| one.policy.clone()).collect();
-    slice(bundle, policies, vec![Type::Target.uid(dayfly_domain::bundle::BROKER)], BTreeMap::new())
+    let policies: Vec<_> = matching.map(|one| one.policy.clone()).collect();
+    Ok(RightsSlice {
+        entities: seen_by(bundle, &policies, Type::Target.uid(dayfly_domain::bundle::BROKER))?,
+        mentioned: Mentioned::by(policies.iter()),
+        policies: PolicySet::from_policies(policies)?,
+    })
 }
 
-fn slice(bundle: &Bundle, policies: Vec<Cedar>, mut seen: Vec<EntityUid>, permits: BTreeMap<Arc<str>, Span>) -> Sliced {
-    seen.extend(policies.iter().flat_map(Cedar::entity_literals));
-    let entities = Entities::from_entities(entities(bundle, seen)?, None)?;
-    let permitting = policies.iter().filter(|policy| policy.effect() == Effect::Permit).cloned();
-    let entitling = PolicySet::from_policies(permitting)?;
-    let mentioned = Mentioned::by(policies.iter());
-    Ok(Slice { policies: PolicySet::from_policies(policies)?, entitling, entities, mentioned, permits })
+fn seen_by(bundle: &Bundle, policies: &[Cedar], resource: EntityUid) -> Result<Entities, BoxError> {
+    let seen = [resource].into_iter().chain(policies.iter().flat_map(Cedar::entity_literals)).collect();
+    Ok(Entities::from_entities(entities(bundle, seen)?, None)?)
 }
 
 /// Whether the policy's scope leaves room for `run` of this template.
@@ -247,7 +265,7 @@ fn can_match_action(policy: &Cedar, action: &EntityUid) -> bool {
 }
 
 /// The bundle's entities among `seen`, with their environments.
-fn entities(bundle: &Bundle, seen: Vec<EntityUid>) -> Result<Vec<Entity>, Box<dyn std::error::Error>> {
+fn entities(bundle: &Bundle, seen: Vec<EntityUid>) -> Result<Vec<Entity>, BoxError> {
     let mut done = BTreeSet::new();
     let mut entities = Vec::new();
     for uid in seen {
@@ -272,7 +290,7 @@ fn entities(bundle: &Bundle, seen: Vec<EntityUid>) -> Result<Vec<Entity>, Box<dy
     Ok(entities)
 }
 
-type Made = (Result<Entity, Box<dyn std::error::Error>>, Option<EntityUid>);
+type Made = (Result<Entity, BoxError>, Option<EntityUid>);
 
 fn template_entity(template: &Template) -> Made {
     let attributes = [("owner", &*template.owner)];
@@ -375,8 +393,8 @@ mod tests {
             ));
         }
         let policy = policy(&[("shop.toml", &text), ("production.cedar", PRODUCTION)]).unwrap();
-        assert_eq!(policy.run["t-7"].policies.num_of_policies(), 1);
-        assert_eq!(policy.run["deploy-prod"].policies.num_of_policies(), 2);
+        assert_eq!(policy.run["t-7"].written.num_of_policies(), 0);
+        assert_eq!(policy.run["deploy-prod"].written.num_of_policies(), 1);
         let job = crate::policy::fixture::workload(&[("repository_id", "1299"), ("event_name", "push")]);
         let granted = crate::policy::fixture::bearer(&policy, &job, &crate::policy::fixture::ask("t-299")).unwrap();
         assert_eq!(&**granted.row(), "row-299");

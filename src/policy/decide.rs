@@ -1,22 +1,25 @@
 //! One question per exchange: may this workload run this template? Default deny; a forbid that
 //! matches denies, and so does any error (law L4).
 
-use std::{collections::HashMap, collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use cedar_policy::{
     Context, Decision as CedarDecision, Entity, EntityUid, PolicySet, Request, Response, RestrictedExpression,
 };
 use dayfly_domain::{
-    BindingKind, ClaimType, ClaimValue, Reason, Workload,
-    bundle::{Issuer, IssuerKind, Template},
+    BindingKind, ClaimType, ClaimValue, Reason, Span, Workload,
+    bundle::{Bundle, Issuer, IssuerKind, Template},
 };
 
 use super::{
     Ask, Circumstances, Decision, Denied, Grant, Policy,
-    compile::Slice,
     mention::Mentioned,
     names::{RUN, Type},
     resolve::{Failed, Resolved, resolve, whole},
+    slice::RunSlice,
 };
 
 /// The id of the permit that decides.
@@ -38,9 +41,10 @@ impl Policy {
             Err(failed) => return Err(self.told(workload, template, ask, circumstances, failed)),
         };
         let binding = circumstances.proven;
-        let question = Question { workload, template, ask, circumstances, binding, resolved: &resolved };
+        let question =
+            Question { bundle: &self.bundle, workload, template, ask, circumstances, binding, resolved: &resolved };
         let slice = self.slice(template)?;
-        let row = self.permitted(slice, &slice.policies, &question)?;
+        let row = self.permitted(slice, &slice.written, &question)?;
         let row_ttl = slice.permits.get(&row).copied();
         Ok(grant(template, ask, resolved, row, row_ttl.unwrap_or(template.ttl)))
     }
@@ -58,21 +62,31 @@ impl Policy {
     ) -> Denied {
         let Failed { denied, asked, binding } = failed;
         let resolved = &asked.map_or_else(|| whole(template), |asked| *asked);
-        let question = Question { workload, template, ask, circumstances, binding, resolved };
+        let question = Question { bundle: &self.bundle, workload, template, ask, circumstances, binding, resolved };
         let entitled = self.slice(template).and_then(|slice| self.permitted(slice, &slice.entitling, &question));
         entitled.err().unwrap_or(denied)
     }
 
-    fn slice(&self, template: &Template) -> Result<&Slice, Denied> {
+    fn slice(&self, template: &Template) -> Result<&RunSlice, Denied> {
         self.run.get(&template.name).ok_or_else(|| Reason::NoMatch.into_denied())
     }
 
-    /// The deciding permit out of `policies`, or why there is none.
-    fn permitted(&self, slice: &Slice, policies: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
+    /// The deciding permit out of the rows that can match and `written`, or why there is none. They
+    /// are asked apart: a permit applies, or a forbid does, whatever stands beside it.
+    fn permitted(&self, slice: &RunSlice, written: &PolicySet, question: &Question<'_>) -> Result<Permit, Denied> {
         let issuer = self.issuer_of(question.workload).ok_or_else(|| Reason::NoMatch.into_denied())?;
         let workload = workload_entity(question.workload, issuer, &slice.mentioned)?;
-        let response = self.ask_cedar(slice, policies, workload, question).map_err(failed)?;
-        outcome(slice, &response, question.resolved.ttl_s)
+        let uid = workload.uid();
+        let entities =
+            slice.entities.clone().upsert_entities([workload], None).map_err(|error| failed(error.into()))?;
+        let request = question.request(uid).map_err(failed)?;
+        let mut outcome = Outcome::default();
+        for rows in slice.rows.candidates(question.workload) {
+            let rows = rows.as_ref().map_err(|error| policy_error(error.to_string()))?;
+            outcome.add(&self.authorizer.is_authorized(&request, rows, &entities));
+        }
+        outcome.add(&self.authorizer.is_authorized(&request, written, &entities));
+        outcome.permit(&slice.permits, question.resolved.ttl_s)
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
@@ -90,31 +104,23 @@ impl Policy {
         (i64::from(resolved.ttl_s), pairs.collect())
     }
 
+    /// Whether a policy that decides on this template looks at what the job holds.
+    pub fn reads_held(&self, template: &str) -> bool {
+        self.run.get(template).is_some_and(|slice| slice.reads_held)
+    }
+
     /// The issuer, while it may vouch for workloads.
     pub(super) fn issuer_of(&self, workload: &Workload) -> Option<&Issuer> {
         let issuer = self.bundle.issuers.get(&workload.issuer)?;
         let vouches = !issuer.disabled && issuer.kind == IssuerKind::Workload && issuer.profile == workload.profile;
         vouches.then_some(issuer)
     }
-
-    fn ask_cedar(
-        &self,
-        slice: &Slice,
-        policies: &PolicySet,
-        workload: Entity,
-        question: &Question<'_>,
-    ) -> Result<Response, BoxError> {
-        let resource = Type::Template.uid(&question.template.name);
-        let context = question.context()?;
-        let request = Request::new(workload.uid(), Type::Action.uid(RUN), resource, context, None)?;
-        let entities = slice.entities.clone().upsert_entities([workload], None)?;
-        Ok(self.authorizer.is_authorized(&request, policies, &entities))
-    }
 }
 
 type BoxError = Box<dyn std::error::Error>;
 
 struct Question<'a> {
+    bundle: &'a Bundle,
     workload: &'a Workload,
     template: &'a Template,
     ask: &'a Ask,
@@ -124,20 +130,41 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
+    fn request(&self, workload: EntityUid) -> Result<Request, BoxError> {
+        let resource = Type::Template.uid(&self.template.name);
+        Ok(Request::new(workload, Type::Action.uid(RUN), resource, self.context()?, None)?)
+    }
+
     /// The context of `run`: policies.md section 4.
     fn context(&self) -> Result<Context, BoxError> {
         let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
         let asked = self.resolved.asked.iter().map(|(target, action)| text(&format!("{target}#{action}")));
+        let held = self.circumstances.held;
         let mut pairs = vec![
             ("ttl".to_owned(), RestrictedExpression::new_long(self.resolved.ttl_s.into())),
             ("kind".to_owned(), text(self.resolved.kind)),
             ("binding".to_owned(), text(self.binding.as_str())),
             ("age_s".to_owned(), RestrictedExpression::new_long(self.circumstances.evidence_age_s)),
             ("ask".to_owned(), RestrictedExpression::new_set(asked)),
+            ("ask_tags".to_owned(), self.tags(self.resolved.asked.iter().map(|(target, _)| target.as_str()))),
+            ("held".to_owned(), RestrictedExpression::new_set(held.iter().map(|held| text(held)))),
+            ("held_tags".to_owned(), self.tags(held.iter().map(|held| target_of(held)))),
         ];
         pairs.extend(self.ask.ticket.as_deref().map(|ticket| ("ticket".to_owned(), text(ticket))));
         Ok(Context::from_pairs(pairs)?)
     }
+
+    /// The tags of targets, by name.
+    fn tags<'a>(&self, targets: impl Iterator<Item = &'a str>) -> RestrictedExpression {
+        let tags: BTreeSet<_> =
+            targets.filter_map(|name| self.bundle.targets.get(name)).flat_map(|at| &at.tags).collect();
+        RestrictedExpression::new_set(tags.into_iter().map(|tag| RestrictedExpression::new_string(tag.to_string())))
+    }
+}
+
+/// Of `target#action`: neither has a `#` in it.
+fn target_of(held: &str) -> &str {
+    held.split_once('#').map_or(held, |(target, _)| target)
 }
 
 /// The workload as a slice's policies see it: of its claims those that they name. A claim that its issuer no longer declares is not seen; one of
@@ -165,7 +192,7 @@ pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer, seen: &Menti
     Entity::new(uid, attributes, HashSet::new()).map_err(|error| policy_error(error.to_string()))
 }
 
-fn is_of(value: &ClaimValue, kind: ClaimType) -> bool {
+pub(super) fn is_of(value: &ClaimValue, kind: ClaimType) -> bool {
     matches!(
         (value, kind),
         (ClaimValue::String(_), ClaimType::String)
@@ -186,33 +213,50 @@ fn expression(value: &ClaimValue) -> RestrictedExpression {
     }
 }
 
-/// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
-/// (t_178_a_forbid_that_errs_denies).
-fn outcome(slice: &Slice, response: &Response, ttl_s: u32) -> Result<Permit, Denied> {
-    let errors: Vec<_> = response.diagnostics().errors().map(ToString::to_string).collect();
-    if !errors.is_empty() {
-        return Err(policy_error(errors.join("; ")));
-    }
-    let ids: Vec<&str> = response.diagnostics().reason().map(AsRef::as_ref).collect();
-    match response.decision() {
-        CedarDecision::Deny if ids.is_empty() => Err(Reason::NoMatch.into_denied()),
-        CedarDecision::Deny => {
-            let mut policies: Vec<String> = ids.into_iter().map(str::to_owned).collect();
-            policies.sort();
-            Err(Denied { policies, ..Reason::Forbidden.into_denied() })
+/// What all policies that were asked say together.
+#[derive(Debug, Default)]
+struct Outcome {
+    permits: Vec<String>,
+    forbids: Vec<String>,
+    errors: Vec<String>,
+}
+
+impl Outcome {
+    fn add(&mut self, response: &Response) {
+        let diagnostics = response.diagnostics();
+        self.errors.extend(diagnostics.errors().map(ToString::to_string));
+        let ids = diagnostics.reason().map(ToString::to_string);
+        match response.decision() {
+            CedarDecision::Allow => self.permits.extend(ids),
+            CedarDecision::Deny => self.forbids.extend(ids),
         }
-        CedarDecision::Allow => {
-            let given = |id: &str| slice.permits.get(id).map_or(0, |ttl| ttl.as_s().min(ttl_s));
-            let best = slice.permits.keys().filter(|id| ids.contains(&&***id)).max_by(|a, b| {
-                // Of two that give as much, the one whose id comes first.
-                given(a).cmp(&given(b)).then_with(|| b.cmp(a))
-            });
-            best.cloned().ok_or_else(|| policy_error("a permit of no template applied".into()))
+    }
+
+    /// SECURITY: Cedar skips a policy that errs, a forbid too; so any error denies
+    /// (t_178_a_forbid_that_errs_denies).
+    fn permit(mut self, given: &HashMap<Permit, Span>, ttl_s: u32) -> Result<Permit, Denied> {
+        if !self.errors.is_empty() {
+            return Err(policy_error(self.errors.join("; ")));
+        }
+        if !self.forbids.is_empty() {
+            self.forbids.sort();
+            return Err(Denied { policies: self.forbids, ..Reason::Forbidden.into_denied() });
+        }
+        let applying = self.permits.iter().filter_map(|id| given.get_key_value(id.as_str()));
+        let best = applying.max_by(|(a, longest_a), (b, longest_b)| {
+            let given = |longest: &Span| longest.as_s().min(ttl_s);
+            // Of two that give as much, the one whose id comes first.
+            given(longest_a).cmp(&given(longest_b)).then_with(|| b.cmp(a))
+        });
+        match best {
+            Some((id, _)) => Ok(id.clone()),
+            None if self.permits.is_empty() => Err(Reason::NoMatch.into_denied()),
+            None => Err(policy_error("a permit of no template applied".into())),
         }
     }
 }
 
-fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_ttl: dayfly_domain::Span) -> Grant {
+fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_ttl: Span) -> Grant {
     Grant {
         template: template.name.clone(),
         purpose: template.purpose.as_str().into(),
@@ -225,6 +269,7 @@ fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_tt
         row_ttl,
         deadline: template.deadline,
         per_job: template.per_job,
+        keys_per_job: template.keys_per_job,
         ticket: ask.ticket.clone(),
     }
 }

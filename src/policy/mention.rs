@@ -29,6 +29,12 @@ impl Mentioned {
         mentioned
     }
 
+    /// And these claims, which rows name.
+    pub fn and(mut self, claims: impl Iterator<Item = String>) -> Self {
+        self.names.extend(claims);
+        self
+    }
+
     /// All there is, whatever policies name.
     #[cfg(test)]
     pub fn everything() -> Self {
@@ -80,6 +86,30 @@ impl Mentioned {
             None => self.walk(left),
         }
     }
+}
+
+/// Whether a policy looks at one of these members of the context; also where it uses the context
+/// as a whole, or cannot be looked through.
+pub(super) fn reads_context(policy: &Cedar, members: &[&str]) -> bool {
+    let json = policy.to_json().ok();
+    json.as_ref().and_then(|json| json.get("conditions")).is_none_or(|conditions| looks_at(conditions, members))
+}
+
+fn looks_at(node: &Value, members: &[&str]) -> bool {
+    match node {
+        Value::Object(parts) => parts.iter().any(|(name, value)| match access(name, value) {
+            Some((left, attribute)) if is_context(left) => members.contains(&attribute),
+            Some((left, _)) => looks_at(left, members),
+            None if name == "Value" => false,
+            None => name == "Var" && value == "context" || looks_at(value, members),
+        }),
+        Value::Array(nodes) => nodes.iter().any(|node| looks_at(node, members)),
+        _ => false,
+    }
+}
+
+fn is_context(node: &Value) -> bool {
+    node.get("Var").is_some_and(|var| var == "context")
 }
 
 /// The two expressions that name an attribute, in Cedar's JSON.

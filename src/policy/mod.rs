@@ -6,20 +6,25 @@
 mod ask;
 mod compile;
 mod decide;
+mod explain;
 #[cfg(test)]
 mod fixture;
 mod mention;
 mod names;
+mod nearest;
 mod reach;
 mod resolve;
 mod row;
 mod schema;
+mod slice;
 mod source;
 mod verifiers;
 mod written;
 
 pub use ask::{Ask, Circumstances, Decision, Denied, Grant, GrantedTarget, What};
 pub use compile::Policy;
+pub use explain::{ByHand, Comparison, Explanation, NEAREST_MAX, Outcome, Permitted, WANTED_MAX};
+pub use nearest::{ClaimSeen, RowObstacle, RowSeen, Seen};
 pub use reach::{Reach, RowFacts, RowKind};
 pub use resolve::{ACTIONS_MAX, TICKET_MAX_CHARS};
 pub use source::{BundleEnv, EXTRAS_MAX_BYTES, parse, parse_kept};

@@ -21,7 +21,10 @@ const ENTITIES: &str = "\
 const RUN: &str = "    action run appliesTo {
         principal: Workload,
         resource: Template,
-        context: { ttl: Long, kind: String, binding: String, ticket?: String, age_s: Long, ask: Set<String> },
+        context: {
+            ttl: Long, kind: String, binding: String, ticket?: String, age_s: Long,
+            ask: Set<String>, ask_tags: Set<String>, held: Set<String>, held_tags: Set<String>,
+        },
     };
 ";
 

@@ -29,10 +29,20 @@ pub struct BundleEnv {
 pub const EXTRAS_MAX_BYTES: usize = 64 << 20;
 
 /// Profiles that come with the program, by the path they have in the fingerprint.
-const BUILTIN: [(&str, &str); 3] = [
+const BUILTIN: [(&str, &str); 13] = [
+    ("builtin/profiles/aws.toml", include_str!("../../policies/profiles/aws.toml")),
+    ("builtin/profiles/azure.toml", include_str!("../../policies/profiles/azure.toml")),
+    ("builtin/profiles/bitbucket.toml", include_str!("../../policies/profiles/bitbucket.toml")),
+    ("builtin/profiles/buildkite.toml", include_str!("../../policies/profiles/buildkite.toml")),
+    ("builtin/profiles/circleci.toml", include_str!("../../policies/profiles/circleci.toml")),
+    ("builtin/profiles/ear.toml", include_str!("../../policies/profiles/ear.toml")),
     ("builtin/profiles/github.toml", include_str!("../../policies/profiles/github.toml")),
+    ("builtin/profiles/gitlab.toml", include_str!("../../policies/profiles/gitlab.toml")),
+    ("builtin/profiles/google.toml", include_str!("../../policies/profiles/google.toml")),
+    ("builtin/profiles/kubernetes.toml", include_str!("../../policies/profiles/kubernetes.toml")),
     ("builtin/profiles/oidc.toml", include_str!("../../policies/profiles/oidc.toml")),
     ("builtin/profiles/spiffe.toml", include_str!("../../policies/profiles/spiffe.toml")),
+    ("builtin/profiles/terraform.toml", include_str!("../../policies/profiles/terraform.toml")),
 ];
 
 /// Reads and checks a bundle: its `*.toml` and `*.cedar`, sorted or not. `read_extra` reads the

@@ -90,6 +90,7 @@ fn one(
         wrong.push(format!("`@id(\"{id}\")` is the id of {first} already"));
     }
     wrong.extend(unknown_literals(bundle, policy));
+    wrong.extend(unknown_words(bundle, policy));
     let role = role(bundle, policy).map_err(|what| wrong.push(what)).unwrap_or(Role::Forbid);
     if wrong.is_empty() {
         Ok(Written { path: file.path.clone(), policy: policy.new_id(PolicyId::new(&id)), role })
@@ -122,6 +123,47 @@ fn unknown_literals(bundle: &Bundle, policy: &Cedar) -> Vec<String> {
     literals.sort();
     literals.dedup();
     literals.into_iter().map(|uid| format!("`{uid}` is not in the bundle")).collect()
+}
+
+/// So would one about a tag that no target has, or an action that none knows.
+// SECURITY: `a_forbid_about_a_tag_that_no_target_has`.
+fn unknown_words(bundle: &Bundle, policy: &Cedar) -> Vec<String> {
+    let mut words = Vec::new();
+    let json = policy.to_json().unwrap_or_default();
+    looked_for(&json["conditions"], &mut words);
+    let pair = |word: &str| word.split_once('#').map(|(target, action)| (target.to_owned(), action.to_owned()));
+    let known = |member: &str, word: &str| match member {
+        "ask_tags" | "held_tags" => bundle.targets.values().any(|target| target.tags.contains(word)),
+        _ => pair(word).is_some_and(|(target, action)| {
+            bundle.targets.get(target.as_str()).is_some_and(|target| target.actions.contains(action.as_str()))
+        }),
+    };
+    words.sort();
+    words.dedup();
+    let unknown = words.into_iter().filter(|(member, word)| !known(member, word));
+    unknown.map(|(member, word)| format!("`context.{member}` never contains `{word}`: no target has it")).collect()
+}
+
+/// The literals that `context.ask`, `context.held` and their tags are searched for.
+fn looked_for(node: &serde_json::Value, words: &mut Vec<(String, String)>) {
+    use serde_json::Value;
+    for search in ["contains", "containsAny", "containsAll"] {
+        let member = node.pointer(&format!("/{search}/left/./attr")).and_then(Value::as_str);
+        let of_context = node.pointer(&format!("/{search}/left/./left/Var")).is_some_and(|var| var == "context");
+        let Some(member) = member.filter(|name| of_context && ["ask", "ask_tags", "held", "held_tags"].contains(name))
+        else {
+            continue;
+        };
+        let right = &node[search]["right"];
+        let literals = right["Set"].as_array().map_or_else(|| vec![right], |members| members.iter().collect());
+        let texts = literals.into_iter().filter_map(|literal| literal["Value"].as_str());
+        words.extend(texts.map(|text| (member.to_owned(), text.to_owned())));
+    }
+    match node {
+        Value::Array(items) => items.iter().for_each(|item| looked_for(item, words)),
+        Value::Object(members) => members.values().for_each(|item| looked_for(item, words)),
+        _ => {}
+    }
 }
 
 fn role(bundle: &Bundle, policy: &Cedar) -> Result<Role, String> {

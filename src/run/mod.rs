@@ -179,6 +179,19 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
     }
 }
 
+/// Keeps the keys of issuers fresh, so that no request waits for a fetch. Only `serve` does: a broker for
+/// development asks nobody whose token it was not shown.
+async fn fetch_ahead(flow: Flow, stop: CancellationToken) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seconds.tick() => flow.fetch_issuers_ahead(),
+        }
+    }
+}
+
 /// How soon another checkout of the bundle is noticed.
 pub const FOLLOWED_EACH: Duration = Duration::from_secs(2);
 

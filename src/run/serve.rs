@@ -92,6 +92,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     let parts = Parts { startup, api, tls: tls.config(), ops: Some(ops), socket, limits: Limits::of(caps) };
     let mut running = super::launch(parts)?;
     running.also("tls", tls.clone().watch(running.flow.clone(), running.stopper()));
+    running.also("issuers", super::fetch_ahead(running.flow.clone(), running.stopper()));
     notify::tell("READY=1");
     ready(address);
     let ended = attend(running, &mut signals, async |flow| reload(flow, &tls).await).await;

@@ -1,4 +1,4 @@
-//! The only door to clock, entropy, environment, network and files.
+//! The only door to clock, entropy, environment, network, programs and files.
 
 pub mod clock;
 pub mod entropy;
@@ -7,3 +7,4 @@ pub mod files;
 pub mod log;
 pub mod net;
 pub mod offload;
+pub mod program;

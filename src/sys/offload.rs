@@ -1,4 +1,5 @@
-//! Short blocking work (a read of the database) off the request threads.
+//! Work that does not belong on a request: short and blocking (a read of the database) on a thread of
+//! its own, or begun for many (a fetch) and finished whoever leaves.
 
 use tokio::sync::Semaphore;
 
@@ -17,6 +18,14 @@ static PLACES: Semaphore = Semaphore::const_new(OFFLOADED_MAX);
 /// Runs `work` on a thread where it may block.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Unfinished> {
     offload_in(&PLACES, work).await
+}
+
+/// Begins `work` at once and carries it to its end, also when nobody waits for it any more.
+pub fn carried<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = Result<T, Unfinished>> + Send {
+    let task = tokio::spawn(work);
+    async move { task.await.map_err(|_| Unfinished) }
 }
 
 async fn offload_in<T: Send + 'static>(
@@ -41,6 +50,15 @@ mod tests {
     };
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_carried_is_finished_without_its_caller() {
+        let (done, heard) = tokio::sync::oneshot::channel();
+        drop(carried(async move { done.send(7) }));
+        assert_eq!(heard.await, Ok(7));
+        let failing: Result<(), Unfinished> = carried(async { panic!("as a test wants it") }).await;
+        assert_eq!(failing, Err(Unfinished));
+    }
 
     #[tokio::test]
     async fn work_waits_for_a_place_and_is_forgotten_with_its_caller() {

@@ -12,6 +12,7 @@ mod secret;
 mod span;
 pub mod spiffe;
 mod time;
+mod told;
 mod words;
 
 pub use claims::{ClaimType, ClaimValue, Claims, Workload};
@@ -21,4 +22,5 @@ pub use reason::{REASONS, Reason, ReasonRow};
 pub use secret::{HANDLE_PREFIX, Secret, may_hold_secret};
 pub use span::{Span, SpanError};
 pub use time::UnixMs;
+pub use told::{TOLD_MAX_CHARS, told};
 pub use words::{BindingKind, Bound, BundlePart, Cause, Channel, Kind, State, Verifies};

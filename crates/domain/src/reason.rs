@@ -44,8 +44,14 @@ reasons! {
     /// Well signed, but the issuer's pins do not match.
     Stranger = "E-STRANGER", 400, "invalid_request", 77, "the token is genuine but belongs to nobody this broker serves; check the issuer's pin";
     Event = "E-EVENT", 400, "invalid_request", 77, "the profile refuses this kind of run; start the job by an event that runs reviewed code";
+    /// An attestation result that does not affirm everything.
+    Appraisal = "E-APPRAISAL", 400, "invalid_request", 77, "the attestation result does not affirm every part of the workload; its verifier says why";
     Own = "E-OWN", 400, "invalid_request", 4, "nothing that Dayfly issued is evidence; present the platform's token";
     Replayed = "E-REPLAYED", 400, "invalid_request", 77, "this evidence has already opened a task; use that task's handle, or fetch a fresh token";
+    /// Evidence, or a job, that shows a second key: somebody else has it.
+    Conflict = "E-CONFLICT", 400, "invalid_request", 77, "this evidence, or its job, has already shown another key: either of the two may be a thief; look at the task, end it, and fetch a fresh token";
+    /// The platform was asked (Kubernetes: TokenReview), and knows the workload no more.
+    NotAlive = "E-NOT-ALIVE", 400, "invalid_request", 77, "the platform says that this workload no longer exists; its token opens nothing any more";
     /// Handle unknown, cut, of the wrong type or without its proof.
     Handle = "E-HANDLE", 400, "invalid_request", 4, "the handle is not one of a live task";
     HandleUsed = "E-HANDLE-USED", 400, "invalid_request", 2, "this task_control_s256 belongs to another task; make a new handle for each task";

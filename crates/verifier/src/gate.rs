@@ -38,6 +38,9 @@ pub struct Rules {
     pub typ: Vec<String>,
     /// Refuse what was issued longer ago than this, whatever its `exp`.
     pub max_age_s: Option<u32>,
+    /// Take an `iat` that is written as a float and whole, such as `1.7e9` (some libraries write all
+    /// numbers so).
+    pub float_iat: bool,
     /// For `nbf` and `iat`. `exp` has none: an expired token is expired.
     pub leeway_s: u32,
     /// Refuse an `exp` further ahead than this.
@@ -53,6 +56,7 @@ impl Rules {
             algs: vec!["RS256".to_owned(), "ES256".to_owned()],
             typ: vec![String::new(), "JWT".to_owned()],
             max_age_s: None,
+            float_iat: false,
             leeway_s: 30,
             max_ahead_s: 24 * 3600,
         }
@@ -230,7 +234,9 @@ fn is_text(value: &Value) -> bool {
 
 fn check_times(claims: &Map<String, Value>, rules: &Rules, now_s: i64) -> Result<(i64, i64), Refusal> {
     let required = |name| seconds(claims, name)?.ok_or(Refusal::Claim(name));
-    let (exp, iat, nbf) = (required("exp")?, required("iat")?, seconds(claims, "nbf")?);
+    let float_iat = claims.get("iat").filter(|_| rules.float_iat).and_then(whole_float_s);
+    let iat = float_iat.map_or_else(|| required("iat"), Ok)?;
+    let (exp, nbf) = (required("exp")?, seconds(claims, "nbf")?);
     let soonest_s = now_s.saturating_add(rules.leeway_s.into());
     if now_s >= exp {
         return Err(Refusal::Expired);
@@ -254,4 +260,13 @@ fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
         None => Ok(None),
         Some(value) => value.as_i64().filter(|&s| s >= 0).map(Some).ok_or(Refusal::Claim(name)),
     }
+}
+
+/// A float without a fraction, far below where floats skip seconds.
+fn whole_float_s(value: &Value) -> Option<i64> {
+    let seconds = value.as_f64().filter(|_| value.is_f64())?;
+    let whole = seconds.fract() == 0.0 && (0.0..1e15).contains(&seconds) && seconds.is_sign_positive();
+    // INVARIANT: checked to be whole and in range.
+    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
+    whole.then_some(seconds as i64)
 }

@@ -4,8 +4,11 @@ use dayfly_domain::{EventId, Reason};
 
 use super::transport::{Answer, WireError};
 use crate::{
-    cli::failure::{Exit, Failure},
-    http::shapes::{OAuthError, Problem},
+    cli::{
+        compared,
+        failure::{Exit, Failure},
+    },
+    http::shapes::{Comparison, OAuthError, Problem},
 };
 
 /// A call that gave no answer to work with.
@@ -32,6 +35,7 @@ pub struct Refusal {
     pub retry_after_s: Option<u64>,
     /// With `E-NOT-DURABLE`: the end is in force.
     pub effective: bool,
+    pub comparison: Option<Comparison>,
     pub shown: Shown,
 }
 
@@ -130,6 +134,9 @@ fn refused(refusal: &Refusal, doing: &str) -> Failure {
     if let Some(help) = key_help(refusal) {
         failure = failure.help(help);
     }
+    if let Some(help) = explain_help(refusal) {
+        failure = failure.compared(refusal.comparison.clone()).help(help);
+    }
     let request_id = Some(refusal.request_id.clone()).filter(|id| !id.is_empty());
     failure.answered(&refusal.code, refusal.status, refusal.decision_id, request_id)
 }
@@ -165,6 +172,15 @@ fn key_help(refusal: &Refusal) -> Option<&'static str> {
     })
 }
 
+/// What would let this job in, as far as it is told; and who can see the decision.
+fn explain_help(refusal: &Refusal) -> Option<String> {
+    let by_policy = matches!(refusal.reason()?, Reason::NoMatch | Reason::Forbidden | Reason::Policy);
+    let operator = refusal.decision_id.map(|id| format!("ask an operator: dayfly explain {id}"));
+    let wish = refusal.comparison.as_ref().and_then(compared::wish);
+    let parts: Vec<_> = wish.into_iter().chain(operator).collect();
+    (by_policy && !parts.is_empty()).then(|| parts.join(", or "))
+}
+
 fn refusal(answer: &Answer) -> Option<Refusal> {
     let retry_after_s = answer.retry_after_s;
     let problem = |it: Problem| Refusal {
@@ -175,6 +191,7 @@ fn refusal(answer: &Answer) -> Option<Refusal> {
         request_id: it.request_id,
         retry_after_s,
         effective: it.effective.unwrap_or(false),
+        comparison: None,
         shown: Shown::default(),
     };
     let oauth = |it: OAuthError| Refusal {
@@ -185,6 +202,7 @@ fn refusal(answer: &Answer) -> Option<Refusal> {
         request_id: it.request_id,
         retry_after_s,
         effective: false,
+        comparison: it.comparison,
         shown: Shown::default(),
     };
     let first = serde_json::from_slice(&answer.body).ok().map(problem);

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Secret, TaskId};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 use error::Shown;
@@ -117,9 +117,19 @@ impl Api {
         self.get("/v1/keys").await.map(|list: List<Key>| list.items)
     }
 
-    /// What is known of the issuers' keys, as a broker of any version tells it.
-    pub async fn issuers(&self) -> Result<Value, ApiError> {
-        self.get("/v1/issuers").await
+    /// The issuers of the bundle in force, all of them.
+    pub async fn issuers(&self) -> Result<Vec<Issuer>, ApiError> {
+        self.get("/v1/issuers").await.map(|list: List<Issuer>| list.items)
+    }
+
+    /// The issuer, once its keys are fetched.
+    pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
+        self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
+    }
+
+    /// A dry run: changes nothing. The body may hold evidence.
+    pub async fn simulate(&self, body: Map<String, Value>) -> Result<Explanation, ApiError> {
+        self.post("/v1/simulate", body).await
     }
 
     /// Waits before another try.

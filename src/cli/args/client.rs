@@ -101,6 +101,30 @@ pub struct KeyListArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum IssuerVerb {
+    /// List the issuers of the bundle, and how their keys are
+    Ls(IssuerListArgs),
+    /// Fetch an issuer's keys now: a key that was taken out opens nothing from then on
+    Refresh(IssuerRefreshArgs),
+}
+
+/// `dayfly issuer ls`.
+#[derive(Debug, Clone, Args)]
+pub struct IssuerListArgs {
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly issuer refresh`.
+#[derive(Debug, Clone, Args)]
+pub struct IssuerRefreshArgs {
+    /// As the bundle names it, `[issuer.NAME]`
+    pub name: Name,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum LedgerVerb {
     /// List events, newest first, or show one
     Show(Box<LedgerShowArgs>),

@@ -4,6 +4,7 @@
 mod broker;
 mod client;
 mod doctor;
+mod explain;
 mod trust;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,10 +14,12 @@ pub use broker::{
     PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
-    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
+    LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs,
+    TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
+pub use explain::{ExplainArgs, Explained};
 pub use trust::{TrustAddArgs, TrustVerb};
 
 /// Short-lived credentials, each tied to one task, each ended with it
@@ -100,6 +103,9 @@ pub enum Verb {
     Lease(LeaseVerb),
     /// End a lease or a whole task, as an operator
     Revoke(RevokeArgs),
+    /// Say why a decision came out as it did, and what would change it
+    #[command(long_about = EXPLAIN_ABOUT)]
+    Explain(Box<ExplainArgs>),
     /// Check and show the trust bundle
     #[command(subcommand)]
     Policy(PolicyVerb),
@@ -114,6 +120,9 @@ pub enum Verb {
     Key(KeyVerb),
     /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
     Doctor(DoctorArgs),
+    /// Look at the issuers whose tokens are evidence, and fetch their keys anew
+    #[command(subcommand)]
+    Issuer(IssuerVerb),
 }
 
 const TOKEN_ABOUT: &str = "\
@@ -127,6 +136,18 @@ The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_
 --task-file), mode 0600. A later call with the same file renews with that handle and needs no
 evidence; `dayfly task end` ends the task with it. Without a place to keep it, the handle is
 thrown away and the task lives to its deadline.";
+
+const EXPLAIN_ABOUT: &str = "\
+Say why a decision came out as it did, and what would change it. Changes nothing.
+
+  dayfly explain evt_...                         a decision on the record, under the bundle it was made with
+  dayfly explain lse_...                         which row permitted a lease, and by which claims
+  dayfly explain --evidence-file F --task NAME   a token: what the broker would answer to it
+  dayfly explain --claims F --task NAME          the claims of a token, as JSON, without a token
+  dayfly explain                                 who this job is: each probe, and why it fired or not
+
+The broker is asked as an operator asks it: its socket, or DAYFLY_ADDR with a token for the broker.
+With --policies DIR no broker is asked; the signature of a token is then NOT checked.";
 
 #[cfg(test)]
 mod tests {
@@ -169,6 +190,11 @@ mod tests {
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
             "dayfly doctor --config f --state d --policies p --offline --output json",
+            "dayfly explain",
+            "dayfly explain evt_0000000000g000000000000000 --state d",
+            "dayfly explain lse_0000000000g000000000000000 --output json",
+            "dayfly explain --claims c.json --task deploy-prod --target https://t.example --policies p --issuer github",
+            "dayfly explain --evidence-file - --task deploy-prod --action a:b --ttl 5m --binding bearer",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }
@@ -198,6 +224,10 @@ mod tests {
             "dayfly trust add github acme/shop --task t --untrusted",
             "dayfly trust add github acme/shop --task t --yes --dry-run",
             "dayfly ledger show --since yesterday",
+            "dayfly explain tsk_0000000000g000000000000000",
+            "dayfly explain evt_0000000000g000000000000000 --claims c.json",
+            "dayfly explain evt_0000000000g000000000000000 --task deploy-prod",
+            "dayfly explain --claims c.json --evidence-file e",
             "dayfly exec -- make",
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` was taken"));

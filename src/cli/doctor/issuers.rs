@@ -6,47 +6,44 @@ use dayfly_domain::{
     UnixMs,
     bundle::{Bundle, Issuer, KeySource},
 };
-use serde_json::Value;
 use tokio::time::timeout;
 
 use super::finding::Finding;
-use crate::{intake::IssuerKeys, sys::net::Fetcher};
+use crate::{
+    http::shapes::{Issuer as Shown, IssuerState},
+    intake::IssuerKeys,
+    sys::net::Fetcher,
+};
 
 /// For all issuers together, where several do not answer.
 const ALL: Duration = Duration::from_secs(30);
 
-/// From the broker's own account of them; `None` if it gives none that we understand.
-pub fn told(answer: &Value) -> Option<Vec<Finding>> {
-    let items = answer.get("items")?.as_array()?;
-    items.iter().map(one).collect()
+/// From the broker's own account of them.
+pub fn told(issuers: &[Shown]) -> Vec<Finding> {
+    issuers.iter().map(one).collect()
 }
 
-fn one(item: &Value) -> Option<Finding> {
-    let text = |key: &str| item.get(key).and_then(Value::as_str);
-    let name = text("name").or_else(|| text("issuer"))?;
-    let why = text("why").map(|why| format!(": {why}")).unwrap_or_default();
-    Some(match text("state")? {
-        "down" => Finding::wrong(
-            "issuers",
-            format!("`{name}`: its keys cannot be had, so its tokens are refused{why}"),
-            mend(name, text("url")),
-        ),
-        // Still believed, for six hours at most.
-        "stale" if !why.is_empty() => {
-            Finding::warning("issuers", format!("`{name}`: its keys are old{why}"), mend(name, text("url")))
+fn one(issuer: &Shown) -> Finding {
+    let Shown { name, url, state, why, .. } = issuer;
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let mend = || format!("{}\nthen: dayfly issuer refresh {name}", look(url));
+    match state {
+        IssuerState::Down => {
+            let what = format!("`{name}`: its keys cannot be had, so its tokens are refused{why}");
+            Finding::wrong("issuers", what, mend())
         }
-        state => Finding::ok("issuers", format!("`{name}` is {state}")),
-    })
+        // Still believed, for six hours at most.
+        IssuerState::Stale => Finding::warning("issuers", format!("`{name}`: its keys are old{why}"), mend()),
+        IssuerState::Fresh => Finding::ok("issuers", format!("`{name}` gives its keys")),
+        IssuerState::Waiting => Finding::ok("issuers", format!("`{name}` was not asked for its keys yet")),
+        IssuerState::Pinned => Finding::ok("issuers", format!("`{name}` has pinned keys")),
+        IssuerState::Disabled => Finding::ok("issuers", format!("`{name}` is disabled")),
+    }
 }
 
-fn mend(name: &str, url: Option<&str>) -> String {
-    match url {
-        Some(url) => format!(
-            "curl -sSI {}/.well-known/openid-configuration   # from this machine: DNS, proxy, firewall, CAs",
-            url.trim_end_matches('/')
-        ),
-        None => format!("journalctl -u dayfly | grep 'issuer={name}'   # then DNS, proxy, firewall, CAs"),
-    }
+fn look(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    format!("curl -sSI {url}/.well-known/openid-configuration   # from this machine: DNS, proxy, firewall, CAs")
 }
 
 /// Asks each for its keys, as a broker would.
@@ -76,7 +73,7 @@ async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
     let alg = issuer.algs.first().map_or("", String::as_str);
     match keys.of(issuer, None, alg, now).await {
         Ok(_) => Finding::ok("issuers", format!("`{name}` gives its keys")),
-        Err(error) => Finding::wrong("issuers", error.to_string(), mend(name, Some(&issuer.url))),
+        Err(error) => Finding::wrong("issuers", error.to_string(), look(&issuer.url)),
     }
 }
 
@@ -93,17 +90,24 @@ mod tests {
 
     #[test]
     fn what_the_broker_knows_is_told_again() {
-        let answer = serde_json::json!({ "items": [
-            { "name": "a", "state": "fresh" },
-            { "name": "b", "state": "down", "why": "its host has no address", "url": "https://b.example/" },
-            { "name": "c", "state": "stale", "why": "the fetch took too long" },
-            { "name": "d", "state": "stale" },
-        ]});
-        let found = told(&answer).unwrap();
+        let issuer = |name: &str, state: &str, why: Option<&str>| {
+            serde_json::json!({
+                "name": name, "profile": "oidc", "kind": "workload", "url": format!("https://{name}.example/"),
+                "source": "discovery", "state": state, "keys": 1, "failures": 0, "why": why,
+            })
+        };
+        let issuers = serde_json::json!([
+            issuer("a", "fresh", None),
+            issuer("b", "down", Some("its host has no address")),
+            issuer("c", "stale", Some("the fetch took too long")),
+            issuer("d", "pinned", None),
+        ]);
+        let found = told(&serde_json::from_value::<Vec<Shown>>(issuers).unwrap());
         let verdicts: Vec<_> = found.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::Ok, Verdict::Wrong, Verdict::Warning, Verdict::Ok]);
-        assert!(found[1].mend.as_ref().unwrap().contains("https://b.example/.well-known/openid-configuration"));
-        assert_eq!(told(&serde_json::json!({ "error": "x" })), None);
+        let mend = found[1].mend.as_ref().unwrap();
+        assert!(mend.contains("https://b.example/.well-known/openid-configuration"), "{mend}");
+        assert!(mend.contains("dayfly issuer refresh b"), "{mend}");
     }
 
     /// A port that nobody listens on, and a name that cannot exist.

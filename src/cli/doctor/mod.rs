@@ -161,14 +161,14 @@ async fn running(patient: &Patient, found: &mut Vec<Finding>, session: &Session)
 /// As the broker knows them; where none runs, or it is too old to tell, by asking them.
 async fn of_issuers(near: Option<&Near>, loaded: Option<&Loaded>, may_ask: bool, session: &Session) -> Vec<Finding> {
     if let Some(near) = near
-        && let Ok(answer) = near.api.issuers().await
-        && let Some(found) = issuers::told(&answer)
+        && let Ok(known) = near.api.issuers().await
     {
-        return found;
+        return issuers::told(&known);
     }
-    match loaded {
-        Some(loaded) if may_ask => issuers::asked(loaded.policy.bundle(), Fetcher::new(), session.clock.wall()).await,
-        _ => Vec::new(),
+    let Some(loaded) = loaded.filter(|_| may_ask) else { return Vec::new() };
+    match Fetcher::by_environment() {
+        Ok(fetcher) => issuers::asked(loaded.policy.bundle(), fetcher, session.clock.wall()).await,
+        Err(error) => vec![Finding::wrong("issuers", error.to_string(), "put HTTPS_PROXY and NO_PROXY right")],
     }
 }
 

@@ -8,9 +8,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::Span;
 use serde_json::{Map, Value, json};
 
-use super::{evidence::Evidence, kept::require_plain};
+use super::kept::require_plain;
 use crate::{
-    cli::{args::Output, failure::Failure, print, session::Session},
+    cli::{args::Output, failure::Failure, identity::Evidence, print, session::Session},
     http::shapes::TokenAnswer,
     sys::files,
 };

@@ -3,25 +3,19 @@
 //! A kept handle is used first; otherwise evidence is found and opens a task under a new handle.
 
 mod deliver;
-mod evidence;
 mod exchange;
-mod github;
 pub mod handle;
 mod kept;
 
 use dayfly_domain::{Name, Reason};
 
-use self::{
-    evidence::{Evidence, Source},
-    exchange::Ask,
-    handle::Handle,
-    kept::Kept,
-};
+use self::{exchange::Ask, handle::Handle, kept::Kept};
 use super::{
     api::{Api, ApiError},
     args::{Output, TokenArgs},
     door::{Door, Way},
     failure::{Exit, Failure},
+    identity::{self, Evidence, Machine, Source, Surroundings},
     proof,
     session::Session,
 };
@@ -68,7 +62,12 @@ async fn token(
         Renewed::Unknown(handle) => Some(handle),
         Renewed::Nothing => None,
     };
-    let source = evidence::probe(args.evidence_file.as_deref(), &session.vars)?;
+    let audience = match &door.way {
+        Way::Remote(addr) => Some(addr.as_str()),
+        Way::Socket(_) => None,
+    };
+    let around = Surroundings { vars: &session.vars, machine: &Machine::this(), audience };
+    let source = identity::find(args.evidence_file.as_deref(), &around)?;
     let evidence = fetched(source, door, api, session).await?;
     if let Some(line) = deliver::identity(&evidence) {
         session.screen.say(&line);
@@ -140,12 +139,19 @@ async fn opened(
     })
 }
 
-async fn fetched(source: Source, door: &Door, api: &Api, session: &Session) -> Result<Evidence, Failure> {
-    let Source::GitHub { url, request_token } = source else { return source.read() };
+pub(in crate::cli) async fn fetched(
+    source: Source,
+    door: &Door,
+    api: &Api,
+    session: &Session,
+) -> Result<Evidence, Failure> {
+    if !source.wants_audience() {
+        return source.read();
+    }
     let metadata =
         api.metadata().await.map_err(|error| error.failure("the broker's name for itself cannot be read"))?;
     check_issuer(door, &metadata.issuer)?;
-    github::fetch(&url, &request_token, &metadata.issuer, &session.vars).await
+    source.fetch(&metadata.issuer, &session.vars).await
 }
 
 /// SECURITY: a server that names another broker as its issuer would be given evidence that is

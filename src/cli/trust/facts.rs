@@ -267,7 +267,8 @@ async fn look_up(facts: &mut Facts, home: Option<&str>) -> Result<(), Failure> {
             .because(why)
             .help(format!("print them yourself, and give them: {}", by_hand(facts)))
     };
-    let body = Fetcher::new().get(&fetch).await.map_err(|error| failed(error.to_string()))?;
+    let fetcher = Fetcher::by_environment().map_err(|error| failed(error.to_string()))?;
+    let body = fetcher.get(&fetch).await.map_err(|error| failed(error.to_string()))?;
     let found = looked_up(provider, &name, &body).map_err(failed)?;
     for (claim, value) in found {
         facts.ids.entry(claim).or_insert(value);

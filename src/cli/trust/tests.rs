@@ -173,6 +173,12 @@ fn a_test_that_another_row_answers_is_left_out_and_named() {
 #[test]
 fn a_row_for_unreviewed_code_is_tested_as_one() {
     let dir = folder();
+    // What unreviewed code may do at all is to read.
+    let reading = SHOP.replace(
+        "actions     = [\"deploy:create\", \"deploy:status\"]",
+        "actions     = [\"deploy:create\", \"deploy:status\"]\nreads       = [\"deploy:create\", \"deploy:status\"]",
+    );
+    std::fs::write(dir.path().join("shop.toml"), reading).unwrap();
     let line = format!("{WEB} --task deploy-staging --environment staging");
     let untrusted = || proposed(&line, dir.path(), |facts| facts.untrusted = true);
     let proposal = untrusted().unwrap();
@@ -207,11 +213,22 @@ fn every_platform_gives_a_row_that_passes_its_own_tests() {
     }
 }
 
+/// The help names the options, as the lint names the claims.
+#[tokio::test]
+async fn a_row_for_production_that_every_branch_could_use_is_not_written() {
+    let dir = folder();
+    let failure = refused(&format!("{WEB} --task deploy-prod --yes"), dir.path()).await;
+    let text = failure.text("error");
+    assert!(text.contains("reaches production") && text.contains("--environment production"), "{text}");
+    let unguarded = format!("{WEB} --task deploy-prod --ref refs/heads/main --unprotected --yes");
+    assert!(refused(&unguarded, dir.path()).await.text("error").contains("ref_protected = true"));
+}
+
 #[test]
 fn a_ref_alone_is_wanted_protected() {
     let dir = folder();
     let row = |more: &str| {
-        let line = format!("{WEB} --task deploy-prod --ref refs/heads/main{more}");
+        let line = format!("{WEB} --task deploy-staging --ref refs/heads/main{more}");
         let after = proposed(&line, dir.path(), |_| ()).unwrap().after;
         after.contains("ref = \"refs/heads/main\", ref_protected = true }")
     };

@@ -1,18 +1,21 @@
-//! Fetches an issuer's discovery document and keys. In: a URL of the bundle, never of a token.
-//! Out: at most 256 KiB, from the host that was named, over verified TLS, within five seconds.
+//! Asks an issuer for its documents, or a platform's API about a token. In: a URL of the bundle,
+//! never of a token. Out: at most 256 KiB, from the host that was named, over verified TLS, within
+//! five seconds.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use dayfly_domain::Secret;
 use http_body_util::Full;
-use hyper::{Request, StatusCode, Uri, body::Bytes, header};
-use rustls::ClientConfig;
-use rustls_pki_types::ServerName;
+use hyper::{HeaderMap, Request, StatusCode, body::Bytes, header};
+use rustls::{CertificateError, ClientConfig};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
     address::is_public,
-    exchange::{Failure, Reply, bare, exchange, port},
+    exchange::{Failure, Reply, bare, exchange},
+    place::Place,
+    proxy::{Proxy, ProxyError, ProxyFault},
     tls::{NetError, client_config},
 };
 
@@ -30,6 +33,22 @@ pub struct Fetch {
     pub allow_private: bool,
 }
 
+/// What to send: JSON, on somebody's authority.
+#[derive(Debug)]
+pub struct Post {
+    /// `Bearer ...`
+    pub authorization: Secret<String>,
+    pub json: Secret<String>,
+}
+
+/// What came back.
+#[derive(Debug, Clone)]
+pub struct Document {
+    pub body: Vec<u8>,
+    /// How long the other side says that it stays good (`Cache-Control`); 0: not at all.
+    pub max_age_s: Option<u32>,
+}
+
 /// Why a document was not fetched. Carries nothing that the other side said.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -43,11 +62,13 @@ pub enum FetchError {
     PrivateAddress { host: String },
     #[error("cannot connect to `{host}`: {source}")]
     Connect { host: String, source: io::Error },
+    #[error(transparent)]
+    Proxy(#[from] ProxyFault),
     #[error("TLS to `{host}` failed: {source}")]
     Tls { host: String, source: io::Error },
     #[error("the answer is a redirect ({0}), which is not followed")]
     Redirect(u16),
-    #[error("the answer has status {0}, not 200")]
+    #[error("the answer has status {0}")]
     Status(u16),
     #[error("the answer is compressed, which was not asked for")]
     Encoding,
@@ -59,11 +80,58 @@ pub enum FetchError {
     Timeout,
 }
 
-/// Fetches documents. Stateless: caching, pacing and sharing are with the caller.
+impl FetchError {
+    /// The same for operators, wherever it is shown: in our own words alone. A host may come from a
+    /// fetched document, and the text of a TLS error from a certificate.
+    pub fn told(&self) -> Cow<'static, str> {
+        match self {
+            Self::Trust(_) => "the authorities to trust cannot be read".into(),
+            Self::Resolve { .. } => "its host has no address".into(),
+            Self::PrivateAddress { .. } => "its host has an address that is not public (`allow_private`)".into(),
+            Self::Connect { source, .. } => refused_connection(source).into(),
+            Self::Tls { source, .. } => refused_certificate(source).into(),
+            Self::Url(_)
+            | Self::Proxy(_)
+            | Self::Redirect(_)
+            | Self::Status(_)
+            | Self::Encoding
+            | Self::TooLarge
+            | Self::Protocol
+            | Self::Timeout => self.to_string().into(),
+        }
+    }
+}
+
+fn refused_connection(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::ConnectionRefused => "its host refuses the connection",
+        io::ErrorKind::TimedOut => "its host does not answer",
+        _ => "its host cannot be reached",
+    }
+}
+
+fn refused_certificate(source: &io::Error) -> &'static str {
+    let cause = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let Some(rustls::Error::InvalidCertificate(fault)) = cause else { return "TLS failed" };
+    match fault {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet"
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "its certificate is for another host"
+        }
+        CertificateError::UnknownIssuer => "its certificate is of an authority that is not trusted",
+        _ => "its certificate does not verify",
+    }
+}
+
+/// Asks. Stateless: caching, pacing and sharing are with the caller.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     names: Names,
     total: Duration,
+    proxy: Option<Arc<Proxy>>,
 }
 
 impl Default for Fetcher {
@@ -73,25 +141,59 @@ impl Default for Fetcher {
 }
 
 impl Fetcher {
+    /// By no proxy.
     pub fn new() -> Self {
-        Self { names: Names::System, total: Duration::from_secs(5) }
+        Self { names: Names::System, total: Duration::from_secs(5), proxy: None }
+    }
+
+    /// By the proxy that `HTTPS_PROXY` names, but for what `NO_PROXY` lists.
+    pub fn by_environment() -> Result<Self, ProxyError> {
+        Ok(Self { proxy: Proxy::by_environment()?.map(Arc::new), ..Self::new() })
     }
 
     /// The body of a 200 answer.
-    // SECURITY: `t_047_*` redirects, `t_049_*` and `t_051_*` addresses, `t_054_*` size and time,
-    // `t_058_*` certificates.
     pub async fn get(&self, fetch: &Fetch) -> Result<Vec<u8>, FetchError> {
-        timeout(self.total, self.get_untimed(fetch)).await.map_err(|_| FetchError::Timeout)?
+        self.document(fetch).await.map(|document| document.body)
     }
 
-    async fn get_untimed(&self, fetch: &Fetch) -> Result<Vec<u8>, FetchError> {
-        let place = Place::parse(&fetch.url)?;
-        let trust = client_config(fetch.ca_pem.as_deref())?;
-        let addresses = self.resolve(&place, fetch.allow_private).await?;
-        let stream = place.connect(&addresses).await?;
-        let stream = place.secure(stream, trust).await?;
-        let reply = exchange(stream, place.request()?, FETCH_MAX_BYTES, |status| status == StatusCode::OK).await;
-        plain_body(reply.map_err(failure)?)
+    /// A 200 answer.
+    pub async fn document(&self, fetch: &Fetch) -> Result<Document, FetchError> {
+        self.ask(fetch, |place| get(place), |status| status == StatusCode::OK).await
+    }
+
+    /// What a 200 or 201 answers to what is sent.
+    pub async fn post(&self, fetch: &Fetch, what: &Post) -> Result<Document, FetchError> {
+        let taken = |status| status == StatusCode::OK || status == StatusCode::CREATED;
+        self.ask(fetch, |place| post(place, what), taken).await
+    }
+
+    // SECURITY: `t_047_*` redirects, `t_049_*` and `t_051_*` addresses, `t_054_*` size and time,
+    // `t_058_*` certificates.
+    async fn ask(
+        &self,
+        fetch: &Fetch,
+        request: impl FnOnce(&Place) -> Result<Request<Full<Bytes>>, FetchError>,
+        wanted: fn(StatusCode) -> bool,
+    ) -> Result<Document, FetchError> {
+        let asking = async {
+            let place = Place::parse(&fetch.url)?;
+            let trust = client_config(fetch.ca_pem.as_deref())?;
+            let stream = self.connect(&place, fetch.allow_private).await?;
+            let stream = secure(&place, stream, trust).await?;
+            let reply = exchange(stream, request(&place)?, FETCH_MAX_BYTES, wanted).await;
+            document(reply.map_err(failure)?)
+        };
+        timeout(self.total, asking).await.map_err(|_| FetchError::Timeout)?
+    }
+
+    async fn connect(&self, place: &Place, allow_private: bool) -> Result<TcpStream, FetchError> {
+        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.leads_to(place)) else {
+            return first_to_answer(place, &self.resolve(place, allow_private).await?).await;
+        };
+        if !allow_private && place.is_inside_by_its_spelling() {
+            return Err(FetchError::PrivateAddress { host: place.host.clone() });
+        }
+        proxy.tunnel(place).await
     }
 
     /// Every address of the host, all of them allowed. They are what is connected to: the name
@@ -110,7 +212,7 @@ impl Fetcher {
 }
 
 /// One address that does not answer must not eat the whole time.
-const CONNECT_TIME: Duration = Duration::from_secs(2);
+pub(super) const CONNECT_TIME: Duration = Duration::from_secs(2);
 
 /// How names become addresses.
 #[derive(Debug, Clone)]
@@ -131,80 +233,76 @@ impl Names {
     }
 }
 
-/// A URL that may be fetched, taken apart.
-struct Place {
-    /// As written; an IPv6 address in brackets.
-    host: String,
-    server_name: ServerName<'static>,
-    port: u16,
-    /// `host` or `host:port`.
-    authority: String,
-    /// Path and query.
-    path: String,
+/// The first of the addresses that answers.
+async fn first_to_answer(place: &Place, addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in addresses {
+        match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(FetchError::Connect { host: place.host.clone(), source: last })
 }
 
-impl Place {
-    fn parse(url: &str) -> Result<Self, FetchError> {
-        if !url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
-            return Err(FetchError::Url("it holds a character that no URL may hold"));
-        }
-        if url.contains('#') {
-            return Err(FetchError::Url("it has a fragment"));
-        }
-        let uri: Uri = url.parse().map_err(|_| FetchError::Url("it cannot be parsed"))?;
-        if uri.scheme_str() != Some("https") {
-            return Err(FetchError::Url("its scheme is not `https`"));
-        }
-        let authority = uri.authority().ok_or(FetchError::Url("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(FetchError::Url("it names a user"));
-        }
-        let host = authority.host().to_owned();
-        Ok(Self {
-            server_name: ServerName::try_from(bare(&host).to_owned())
-                .map_err(|_| FetchError::Url("its host is neither a name nor an address"))?,
-            port: port(authority).ok_or(FetchError::Url("its port is not one"))?,
-            host,
-            authority: authority.as_str().to_owned(),
-            path: uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        })
-    }
-
-    /// The first of the addresses that answers.
-    async fn connect(&self, addresses: &[SocketAddr]) -> Result<TcpStream, FetchError> {
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(FetchError::Connect { host: self.host.clone(), source: last })
-    }
-
-    async fn secure(&self, stream: TcpStream, trust: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, FetchError> {
-        let secured = TlsConnector::from(trust).connect(self.server_name.clone(), stream).await;
-        secured.map_err(|source| FetchError::Tls { host: self.host.clone(), source })
-    }
-
-    fn request(&self) -> Result<Request<Full<Bytes>>, FetchError> {
-        Request::get(self.path.as_str())
-            .header(header::HOST, self.authority.as_str())
-            .header(header::USER_AGENT, "dayfly")
-            .header(header::ACCEPT, "application/json")
-            .header(header::ACCEPT_ENCODING, "identity")
-            .header(header::CONNECTION, "close")
-            .body(Full::default())
-            .map_err(|_| FetchError::Url("it cannot be asked for"))
-    }
+async fn secure(
+    place: &Place,
+    stream: TcpStream,
+    trust: Arc<ClientConfig>,
+) -> Result<TlsStream<TcpStream>, FetchError> {
+    let secured = TlsConnector::from(trust).connect(place.server_name.clone(), stream).await;
+    secured.map_err(|source| FetchError::Tls { host: place.host.clone(), source })
 }
 
-fn plain_body(reply: Reply) -> Result<Vec<u8>, FetchError> {
+fn get(place: &Place) -> Result<Request<Full<Bytes>>, FetchError> {
+    built(Request::get(place.path.as_str()), place, Full::default())
+}
+
+fn post(place: &Place, Post { authorization, json }: &Post) -> Result<Request<Full<Bytes>>, FetchError> {
+    let mut authorization = header::HeaderValue::from_str(authorization.expose())
+        .map_err(|_| FetchError::Url("what it is asked with is no header"))?;
+    authorization.set_sensitive(true);
+    let request = Request::post(place.path.as_str())
+        .header(header::AUTHORIZATION, authorization)
+        .header(header::CONTENT_TYPE, "application/json");
+    built(request, place, Full::from(json.expose().clone()))
+}
+
+fn built(
+    request: hyper::http::request::Builder,
+    place: &Place,
+    body: Full<Bytes>,
+) -> Result<Request<Full<Bytes>>, FetchError> {
+    request
+        .header(header::HOST, place.authority.as_str())
+        .header(header::USER_AGENT, "dayfly")
+        .header(header::ACCEPT, "application/json")
+        .header(header::ACCEPT_ENCODING, "identity")
+        .header(header::CONNECTION, "close")
+        .body(body)
+        .map_err(|_| FetchError::Url("it cannot be asked for"))
+}
+
+fn document(reply: Reply) -> Result<Document, FetchError> {
     match reply.headers.get(header::CONTENT_ENCODING) {
         Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(FetchError::Encoding),
-        _ => Ok(reply.body),
+        _ => Ok(Document { max_age_s: max_age_s(&reply.headers), body: reply.body }),
     }
+}
+
+/// The shortest that is said; what cannot be read says nothing.
+fn max_age_s(headers: &HeaderMap) -> Option<u32> {
+    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let directives = values.flat_map(|value| value.split(',')).map(|one| one.trim().to_ascii_lowercase());
+    let seconds = directives.filter_map(|directive| match directive.split_once('=') {
+        None => matches!(&*directive, "no-store" | "no-cache").then_some(0),
+        Some(("max-age", seconds)) if seconds.bytes().all(|byte| byte.is_ascii_digit()) && !seconds.is_empty() => {
+            Some(seconds.parse().unwrap_or(u32::MAX))
+        }
+        Some(_) => None,
+    });
+    seconds.min()
 }
 
 fn failure(failure: Failure) -> FetchError {

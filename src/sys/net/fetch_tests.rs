@@ -34,7 +34,7 @@ impl Issuer {
 
 /// A fetcher whose look-ups answer in this order (last first).
 fn finding(answers: Vec<Vec<SocketAddr>>) -> Fetcher {
-    Fetcher { names: Names::Given(Arc::new(Mutex::new(answers))), total: Duration::from_secs(5) }
+    Fetcher { names: Names::Given(Arc::new(Mutex::new(answers))), ..Fetcher::new() }
 }
 
 fn ok(body: &str) -> String {
@@ -98,9 +98,7 @@ async fn t_049_a_private_address_as_host_is_refused() {
     }
     for host in ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0"] {
         let refused = get_public(host).await;
-        let kept_out =
-            matches!(refused, Err(FetchError::Url(_) | FetchError::Resolve { .. } | FetchError::PrivateAddress { .. }));
-        assert!(kept_out, "{host}: {refused:?}");
+        assert!(matches!(refused, Err(FetchError::Url(_))), "{host}: {refused:?}");
     }
 }
 

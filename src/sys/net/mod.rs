@@ -5,11 +5,16 @@ mod address;
 mod client;
 mod exchange;
 mod fetch;
+mod metadata;
+mod place;
+mod proxy;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tls;
 
 pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError, peer_process};
-pub use fetch::{FETCH_MAX_BYTES, Fetch, FetchError, Fetcher};
+pub use fetch::{Document, FETCH_MAX_BYTES, Fetch, FetchError, Fetcher, Post};
+pub use metadata::{METADATA_WITHIN, metadata};
+pub use proxy::{NO_PROXY_VARIABLES, PROXY_VARIABLES, ProxyError};
 pub use tls::{Certified, Chain, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers,
+    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers, lint,
     problem::{Found, Place},
     profiles,
     tables::{Placed, Tables},
@@ -31,7 +31,7 @@ pub struct Surroundings<'a> {
 /// The one format there is.
 const FORMAT: u32 = 1;
 
-/// Everything named exists, everything typed is of its type; otherwise all problems, in order.
+/// Everything named exists, everything typed is of its type, and no lint refuses; otherwise all problems, in order.
 pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Problem>> {
     let mut found = Found(tables.problems.clone());
     check_format(tables, &mut found);
@@ -51,7 +51,12 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
     let files = Vec::new();
-    Ok(Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files })
+    let bundle =
+        Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files };
+    match lint::refusals(&bundle, tables) {
+        refusals if refusals.is_empty() => Ok(bundle),
+        refusals => Err(refusals),
+    }
 }
 
 fn check_format(tables: &Tables, found: &mut Found) {
@@ -255,6 +260,20 @@ mod tests {
         assert!(crate::bundle::lints(&bundle).iter().any(|lint| lint.what.contains("no credential can be issued")));
         assert!(toml::from_str::<File>(&SHOP.replacen("purpose   =", "grace = 15\npurpose   =", 1)).is_err());
         assert!(toml::from_str::<File>(&SHOP.replacen("purpose   =", "gracee = \"15s\"\npurpose   =", 1)).is_err());
+    }
+
+    #[test]
+    fn tags_and_keys_per_job_are_checked() {
+        let with = |tags: &str, keys: &str| {
+            let text = SHOP.replacen("verifies    =", &format!("tags = {tags}\nverifies    ="), 1);
+            checked(&[&text.replacen("purpose   =", &format!("keys_per_job = {keys}\npurpose   ="), 1)])
+        };
+        let bundle = with("[\"pci\", \"data:eu\"]", "2").unwrap();
+        assert!(bundle.targets["shop-production"].tags.contains("pci") && bundle.targets["broker"].tags.is_empty());
+        assert_eq!(bundle.templates["deploy-prod"].keys_per_job, Some(2));
+        for (tags, keys) in [("[\"PCI\"]", "1"), ("[\"\"]", "1"), ("[\"a\", \"a\"]", "1"), ("[]", "0")] {
+            assert!(with(tags, keys).is_err(), "{tags} {keys}");
+        }
     }
 
     #[test]

@@ -21,9 +21,11 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, kind, required, revocable, segment, fold, mutable, id } = table.clone();
+        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of } =
+            table.clone();
         let mutable = mutable || id.is_some();
-        (name.clone(), ClaimRule { at, kind, required, revocable, segment, fold, mutable, id })
+        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of };
+        (name.clone(), rule)
     };
     claims.iter().map(rule).collect()
 }
@@ -60,12 +62,33 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
         let help = format!("write `/{name}`; a `/` inside a name is `~1`, a `~` is `~0`");
         found.add_with(place, "at", format!("`{}` is not a JSON pointer (RFC 6901)", table.at), help);
     }
+    check_places(table, place, found);
+    if !table.words.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
+        found.add(place, "words", "only a claim of type `string` or `set` is made of words");
+    }
     if table.segment.is_some() && table.kind != ClaimType::String {
         found.add(place, "segment", "only a claim of type `string` is rewritten");
+    }
+    if !table.one_of.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
+        found.add(place, "one_of", "only claims of type `string` and `set` are listed");
     }
     if table.fold && table.kind != ClaimType::String {
         found.add(place, "fold", "only a claim of type `string` has a case to fold");
     }
+}
+
+/// A `*` stands once, for the same members in all places, and gathers a set.
+fn check_places(table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
+    for pointer in table.formerly.iter().filter(|pointer| !is_pointer(pointer)) {
+        found.add(place, "formerly", format!("`{pointer}` is not a JSON pointer (RFC 6901)"));
+    }
+    let stars = |pointer: &str| pointer.split('/').filter(|part| *part == "*").count();
+    let members = |pointer: &String| pointer.split_once("/*").map(|(members, _)| members.to_owned());
+    let same = table.formerly.iter().all(|pointer| members(pointer) == members(&table.at));
+    let once = std::iter::once(&table.at).chain(&table.formerly).all(|pointer| stars(pointer) <= 1);
+    found.require(same && once, place, "at", "has a `*` more than once, or not at the same place as `formerly`");
+    let gathers = stars(&table.at) == 0 || table.kind == ClaimType::Set;
+    found.require(gathers, place, "type", "a `*` gathers a `set`");
 }
 
 fn is_claim_name(name: &str) -> bool {
@@ -124,6 +147,12 @@ pub(super) fn typed(
 ) -> Option<ClaimValue> {
     let wants = match (rule.kind, value) {
         (ClaimType::String | ClaimType::Set, Scalar::String(text)) => {
+            if !rule.words.is_empty() && !rule.words.contains_key(text) {
+                let words: Vec<_> = rule.words.keys().map(String::as_str).collect();
+                let help = format!("it is one of `{}`", words.join("`, `"));
+                found.add_with(place, name, "is no word that this claim can be, so this would never match", help);
+                return None;
+            }
             return some_text(text, rule.fold, place, name, found);
         }
         (ClaimType::Bool | ClaimType::StringBool, Scalar::Bool(value)) => return Some(ClaimValue::Bool(*value)),

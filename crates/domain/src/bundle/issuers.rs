@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    ClaimRule, Issuer, IssuerKind, KeySource, Profile, Segment, Surroundings,
+    ClaimRule, Issuer, IssuerKind, KeySource, Profile, Review, Segment, Surroundings,
     check::Owners,
     claim,
     problem::{Found, Place},
     profiles::check_algs,
-    tables::{IssuerTable, KeysTable, KindWord, Placed, Tables},
+    tables::{IssuerTable, KeysTable, KindWord, Placed, ReviewTable, Tables},
     uri,
 };
 use crate::{ClaimType, ClaimValue, Name, spiffe};
@@ -68,6 +68,7 @@ fn issuer(
     if kind == IssuerKind::Workload || discovery {
         check_form(url, profile, place, found);
     }
+    let review = table.review.as_ref().map(|table| review(table, profile, given, &place.below("review"), found));
     let pin = pins(table, profile, url, &claims, place, found);
     let algs = table.algs.as_ref().unwrap_or(&profile.algs);
     check_algs(algs, place, found);
@@ -81,6 +82,7 @@ fn issuer(
         kind,
         url: url.as_str().into(),
         keys,
+        review,
         audience: table.audience.as_deref().unwrap_or(given.issuer_url).into(),
         pin,
         typ: typ.clone(),
@@ -195,6 +197,36 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
         }
         KeySource::Discovery { .. } | KeySource::Pinned { .. } => {}
     }
+}
+
+fn review(
+    table: &ReviewTable,
+    profile: &Profile,
+    given: &Surroundings<'_>,
+    place: &Place<'_>,
+    found: &mut Found,
+) -> Review {
+    let what = format!("profile `{}` has no review, so nobody could say what an answer means", profile.name);
+    found.require(!profile.review.is_empty(), place, "", &what);
+    let url = table.url.strip_suffix('/').unwrap_or(&table.url);
+    match uri::parse(url) {
+        Err(what) => found.add(place, "url", what),
+        Ok(uri) => {
+            found.require(uri.scheme == "https" && uri.rest.is_empty(), place, "url", "is not `https://host[:port]`");
+        }
+    }
+    found.require(table.token_file.starts_with('/'), place, "token_file", "is not an absolute path");
+    Review {
+        url: url.into(),
+        token_file: table.token_file.as_str().into(),
+        ca_pem: table.ca_file.as_deref().map(|file| content(given, file)),
+        allow_private: table.allow_private,
+    }
+}
+
+/// What was read of a file that a table names.
+fn content(given: &Surroundings<'_>, file: &str) -> Arc<[u8]> {
+    given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]))
 }
 
 /// SECURITY: behind a shared issuer's URL anyone can get a token, so it must be pinned to claims

@@ -16,7 +16,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -119,6 +119,17 @@ pub enum KeySource {
     BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
 }
 
+/// Where the platform is asked whether a token's workload still exists: an API server's TokenReview.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// `https`, without path.
+    pub url: Arc<str>,
+    /// The broker's own token for that API, read anew for each review.
+    pub token_file: Arc<str>,
+    pub ca_pem: Option<Arc<[u8]>>,
+    pub allow_private: bool,
+}
+
 #[derive(Debug, Clone)]
 pub struct Issuer {
     pub name: Name,
@@ -128,6 +139,7 @@ pub struct Issuer {
     /// Byte-equal to the token's `iss`.
     pub url: Arc<str>,
     pub keys: KeySource,
+    pub review: Option<Review>,
     /// Byte-equal to the token's one `aud`.
     pub audience: Arc<str>,
     /// Claims that make a shared issuer's token ours.
@@ -151,10 +163,14 @@ pub struct Target {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: BTreeSet<Action>,
+    /// Those that change nothing; every other writes.
+    pub reads: BTreeSet<Action>,
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
     pub accept_unrevocable: Option<String>,
+    /// Words that policies may speak of it by, spelt like actions.
+    pub tags: BTreeSet<Arc<str>>,
     pub verifiers: Vec<VerifierRow>,
     pub disabled: bool,
     /// The broker itself.
@@ -183,6 +199,10 @@ pub struct Template {
     pub review_by: Date,
     /// Live tasks of this template in one job.
     pub per_job: u32,
+    /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
+    pub keys_per_job: Option<u32>,
+    /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
+    pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
 }
@@ -219,6 +239,8 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
+    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    pub float_iat: bool,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
@@ -228,6 +250,9 @@ pub struct Profile {
     /// Claims that must be there and equal; otherwise `E-EVENT`.
     pub same: Vec<Vec<String>>,
     pub lint: Roles,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    /// Empty: no issuer of this profile has a review.
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimRule>,
 }
 
@@ -243,8 +268,13 @@ pub struct Refusal {
 
 #[derive(Debug, Clone)]
 pub struct ClaimRule {
-    /// RFC 6901 JSON pointer into the payload.
+    /// RFC 6901 JSON pointer into the payload. A `*` stands for every member of an object, and the
+    /// claim for what they have in common.
     pub at: String,
+    /// Where the same claim stood in older tokens. It is in one of these places, never in two.
+    pub formerly: Vec<String>,
+    /// All that the claim can be, each with the number that also stands for it; empty: anything.
+    pub words: BTreeMap<String, i64>,
     pub kind: ClaimType,
     pub required: bool,
     pub revocable: bool,
@@ -255,6 +285,32 @@ pub struct ClaimRule {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    pub one_of: Vec<String>,
+}
+
+impl ClaimRule {
+    /// A claim of this type and nothing else that is said of it.
+    pub fn of(kind: ClaimType) -> Self {
+        Self {
+            at: String::new(),
+            formerly: Vec::new(),
+            words: BTreeMap::new(),
+            kind,
+            required: false,
+            revocable: false,
+            segment: None,
+            fold: false,
+            mutable: false,
+            id: None,
+            one_of: Vec::new(),
+        }
+    }
+
+    /// All places where it may stand.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
+    }
 }
 
 /// Which claims say what a lint asks about.
@@ -266,6 +322,8 @@ pub struct Roles {
     pub protected: Vec<String>,
     /// Which phase of a run this is; the phase that only plans is `untrusted`.
     pub phase: Vec<String>,
+    /// Claims that name code by a ref, with the claim that says its commit.
+    pub moving: BTreeMap<String, String>,
 }
 
 /// How a claim becomes a segment of a principal when its characters do not fit.

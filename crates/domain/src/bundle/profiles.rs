@@ -51,6 +51,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
     let require = table.require.iter().map(|entry| refusal(entry, &claims, &place.below("require"), found)).collect();
     check_same(&table.same, &claims, place, found);
+    check_review(&table.review, &claims, &place.below("review"), found);
     let lint = roles(&table.lint, &claims, &place.below("lint"), found);
     let urls = forms(&table.urls, place, "urls", found);
     let own_urls = forms(&table.own_urls, place, "own_urls", found);
@@ -68,6 +69,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         shared: table.shared,
         pin: table.pin.clone(),
         max_age,
+        float_iat: table.float_iat,
         principal: table.principal.clone(),
         job: table.job.clone(),
         untrusted,
@@ -75,7 +77,21 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         require,
         same: table.same.clone(),
         lint,
+        review: table.review.clone(),
         claims,
+    }
+}
+
+/// What a review says of a workload is held against claims that the token says it with.
+fn check_review(
+    review: &BTreeMap<String, String>,
+    claims: &BTreeMap<String, ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) {
+    for (pointer, name) in review {
+        found.require(pointer.starts_with('/'), place, pointer, "is not a JSON pointer (RFC 6901)");
+        claim::require_declared(std::slice::from_ref(name), claims, place, pointer, found);
     }
 }
 
@@ -102,15 +118,17 @@ fn check_same(same: &[Vec<String>], claims: &BTreeMap<String, ClaimRule>, place:
 }
 
 fn roles(table: &LintTable, claims: &BTreeMap<String, ClaimRule>, place: &Place<'_>, found: &mut Found) -> Roles {
-    let LintTable { environment, protected, phase } = table.clone();
-    for (key, names) in [("environment", &environment), ("protected", &protected), ("phase", &phase)] {
+    let LintTable { environment, protected, phase, moving } = table.clone();
+    let refs: Vec<String> = moving.iter().flat_map(|(name, commit)| [name.clone(), commit.clone()]).collect();
+    for (key, names) in [("environment", &environment), ("protected", &protected), ("phase", &phase), ("moving", &refs)]
+    {
         claim::require_declared(names, claims, place, key, found);
     }
     let says_so = |name: &String| {
         claims.get(name).is_none_or(|rule| matches!(rule.kind, ClaimType::Bool | ClaimType::StringBool))
     };
     found.require(protected.iter().all(says_so), place, "protected", "is said by claims that are true or false");
-    Roles { environment, protected, phase }
+    Roles { environment, protected, phase, moving }
 }
 
 fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {

@@ -1,7 +1,7 @@
 //! A bundle's text as it is written: the tables of many files, merged by name.
 //!
-//! Unknown keys are errors everywhere. Keys of later parts (`tags`, `explain`, `keys_per_job`,
-//! `grace`, `serves`) are read and typed, and nothing uses them yet.
+//! Unknown keys are errors everywhere. Keys of later parts (`grace`, `serves`) are read and typed,
+//! and nothing uses them yet.
 
 use std::collections::BTreeMap;
 
@@ -58,6 +58,7 @@ pub struct IssuerTable {
     pub kind: KindWord,
     pub url: Option<String>,
     pub keys: Option<KeysTable>,
+    pub review: Option<ReviewTable>,
     pub audience: Option<String>,
     #[serde(default)]
     pub pin: BTreeMap<String, Scalar>,
@@ -83,6 +84,17 @@ pub struct KeysTable {
     pub allow_private: bool,
 }
 
+/// Where the platform is asked whether a token's workload still exists.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewTable {
+    pub url: String,
+    pub token_file: String,
+    pub ca_file: Option<String>,
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetTable {
@@ -92,11 +104,15 @@ pub struct TargetTable {
     pub binding: BindingKind,
     pub verifies: Verifies,
     pub actions: Vec<String>,
+    /// Of `actions`, those that change nothing.
+    #[serde(default)]
+    pub reads: Vec<String>,
     pub max_ttl: Option<Span>,
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
     pub accept_unrevocable: Option<String>,
-    pub tags: Option<Vec<String>>,
+    #[serde(default)]
+    pub tags: Vec<String>,
     #[serde(default)]
     pub verifier: Vec<VerifierTable>,
     #[serde(default)]
@@ -170,6 +186,8 @@ pub struct ProfileTable {
     #[serde(default)]
     pub pin: Vec<String>,
     pub max_age: Option<Span>,
+    #[serde(default)]
+    pub float_iat: bool,
     pub principal: Vec<String>,
     #[serde(default)]
     pub job: Vec<String>,
@@ -186,6 +204,9 @@ pub struct ProfileTable {
     pub same: Vec<Vec<String>>,
     #[serde(default)]
     pub lint: LintTable,
+    /// Of an answered TokenReview's `status.user`: a JSON pointer, and the claim that says the same.
+    #[serde(default)]
+    pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimTable>,
 }
 
@@ -193,6 +214,12 @@ pub struct ProfileTable {
 #[serde(deny_unknown_fields)]
 pub struct ClaimTable {
     pub at: String,
+    /// Where it stood in older tokens.
+    #[serde(default)]
+    pub formerly: Vec<String>,
+    /// All that it can be, each with the number that also stands for it.
+    #[serde(default)]
+    pub words: BTreeMap<String, i64>,
     #[serde(rename = "type")]
     pub kind: ClaimType,
     #[serde(default)]
@@ -208,6 +235,9 @@ pub struct ClaimTable {
     pub mutable: bool,
     /// This is a name; the claim named here is the id that stays.
     pub id: Option<String>,
+    /// All that the platform sends, where that is known; for lints alone.
+    #[serde(default)]
+    pub one_of: Vec<String>,
 }
 
 /// Which claims say what a lint asks about.
@@ -220,6 +250,8 @@ pub struct LintTable {
     pub protected: Vec<String>,
     #[serde(default)]
     pub phase: Vec<String>,
+    #[serde(default)]
+    pub moving: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -319,6 +351,13 @@ impl Tables {
     pub fn extra_files(&self) -> Vec<Extra<'_>> {
         let mut files = Vec::new();
         for (name, Placed { path, table }) in &self.issuers {
+            let review = table.review.iter().filter_map(|review| review.ca_file.as_ref());
+            files.extend(review.map(|file| Extra {
+                path,
+                at: format!("issuer.{name}.review.ca_file"),
+                file,
+                jwks: false,
+            }));
             let Some(keys) = &table.keys else { continue };
             let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key != "ca_file" };
             files.extend(keys.jwks_file.iter().map(|file| one("jwks_file", file)));

@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{Name, Span, Verifies};
 
+/// Of the broker's actions, those that change nothing.
+const BROKER_READS: [&str; 4] = ["tasks:read", "leases:read", "ledger:read", "introspect"];
 const MAX_TTL: Span = Span::seconds(1_800);
 const CACHE: Span = Span::seconds(10);
 const LEEWAY: Span = Span::seconds(30);
@@ -60,6 +62,10 @@ fn target(
     bad.for_each(|action| {
         found.add(place, "actions", format!("`{action}` is not an action: `[a-z0-9][a-z0-9:._-]{{0,63}}`"))
     });
+    check_tags(table, place, found);
+    for action in table.reads.iter().filter(|action| !table.actions.contains(action)) {
+        found.add(place, "reads", format!("`{action}` is not one of its actions"));
+    }
     Target {
         name: name.clone(),
         uri: table.uri.as_str().into(),
@@ -68,14 +74,24 @@ fn target(
         binding: table.binding,
         verifies: table.verifies,
         actions: table.actions.iter().map(|action| Action::from(action.as_str())).collect(),
+        reads: table.reads.iter().map(|action| Action::from(action.as_str())).collect(),
         max_ttl: table.max_ttl.unwrap_or(MAX_TTL),
         cache: table.cache.unwrap_or(CACHE),
         leeway: table.leeway.unwrap_or(LEEWAY),
         accept_unrevocable: table.accept_unrevocable.clone(),
+        tags: table.tags.iter().map(|tag| tag.as_str().into()).collect(),
         verifiers,
         disabled,
         builtin: false,
     }
+}
+
+fn check_tags(table: &TargetTable, place: &Place<'_>, found: &mut Found) {
+    for tag in table.tags.iter().filter(|tag| !is_action(tag)) {
+        found.add(place, "tags", format!("`{tag}` is not a tag: `[a-z0-9][a-z0-9:._-]{{0,63}}`"));
+    }
+    let different: BTreeSet<_> = table.tags.iter().collect();
+    found.require(different.len() == table.tags.len(), place, "tags", "names a tag twice");
 }
 
 fn is_action(text: &str) -> bool {
@@ -152,11 +168,13 @@ fn broker(given: &Surroundings<'_>) -> Target {
         binding: given.broker_binding,
         verifies: Verifies::Introspect,
         actions: BROKER_ACTIONS.into_iter().map(Action::from).collect::<BTreeSet<_>>(),
+        reads: BROKER_READS.into_iter().map(Action::from).collect(),
         max_ttl: Span::seconds(3_600),
         // It reads its own lease table, and its own clock.
         cache: Span::seconds(0),
         leeway: Span::seconds(0),
         accept_unrevocable: None,
+        tags: BTreeSet::new(),
         verifiers: Vec::new(),
         disabled: false,
         builtin: true,

@@ -10,7 +10,7 @@ use super::{
     check::Owners,
     claim,
     problem::{Found, Place},
-    tables::{Placed, RowTable, Tables, TaskTable},
+    tables::{ExplainWord, Placed, RowTable, Tables, TaskTable},
     targets::TTL_CAP,
 };
 use crate::{Name, Span};
@@ -74,6 +74,8 @@ fn template(
         deadline: table.deadline.unwrap_or(table.ttl),
         review_by: review_by?,
         per_job: table.per_job.unwrap_or(PER_JOB),
+        keys_per_job: table.keys_per_job,
+        explains_to_caller: table.explain == Some(ExplainWord::Caller),
         rows,
         disabled,
     })
@@ -88,6 +90,8 @@ fn check_task(table: &TaskTable, place: &Place<'_>, found: &mut Found) {
     let deadline_fits = table.deadline.is_none_or(|deadline| deadline > zero && deadline <= DEADLINE_CAP);
     found.require(deadline_fits, place, "deadline", "is not between 1s and 30d");
     found.require(table.per_job != Some(0), place, "per_job", "is 0: the template could never run in a job");
+    let keys = table.keys_per_job;
+    found.require(keys != Some(0), place, "keys_per_job", "is 0: no key could ever be bound in a job");
 }
 
 fn grants(

@@ -4,7 +4,7 @@ use dayfly_domain::Secret;
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::evidence::Evidence;
+use super::Evidence;
 use crate::cli::{
     api::{Answer, Request, Transport, encode},
     door,

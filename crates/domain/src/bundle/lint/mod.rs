@@ -1,6 +1,18 @@
-//! What loads and is probably not meant.
+//! What is well formed and not meant: what loads with a warning (here), and what does not load at
+//! all (`refuse`). Every lint is in one table (`rules`).
 
-use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Row, Target, Template};
+mod reach;
+mod refuse;
+#[cfg(test)]
+mod refuse_tests;
+mod rules;
+mod useless;
+
+pub use reach::{Cut, Reach, Why};
+pub(super) use refuse::refusals;
+pub use rules::{LINTS, LintRow, Rule};
+
+use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
@@ -25,7 +37,7 @@ pub fn lints(bundle: &Bundle) -> Vec<Lint> {
 pub fn overdue_lints(bundle: &Bundle, now: UnixMs) -> Vec<Lint> {
     let one = |(template, row): (&Template, &Row)| {
         let what = format!("was to be reviewed by {}", row.review_by);
-        lint(at_row(template, row), what, Some("review the row and set a new `review_by`"))
+        lint(Rule::Overdue, at_row(template, row), what, Some("review the row and set a new `review_by`"))
     };
     bundle.overdue(now).map(one).collect()
 }
@@ -67,6 +79,7 @@ fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
     ) {
         let help = "give `ca_file` too, unless a public CA vouches for the internal host";
         lints.push(lint(
+            Rule::PrivateKeys,
             format!("issuer.{}.keys", issuer.name),
             "reaches private addresses with public CAs",
             Some(help),
@@ -78,14 +91,19 @@ fn of_target(target: &Target, lints: &mut Vec<Lint>) {
     let at = || format!("target.{}", target.name);
     if matches!(target.verifies, Verifies::List | Verifies::Crl) {
         let what = format!("no credential can be issued for it yet: `{}` comes in a later part", target.verifies);
-        lints.push(lint(at(), what, Some("use `introspect` or `exp_only`")));
+        lints.push(lint(Rule::NotYet, at(), what, Some("use `introspect` or `exp_only`")));
     }
     if target.binding == BindingKind::Mtls {
-        lints.push(lint(at(), "no credential can be issued for it yet: `mtls` comes in a later part", None));
+        lints.push(lint(
+            Rule::NotYet,
+            at(),
+            "no credential can be issued for it yet: `mtls` comes in a later part",
+            None,
+        ));
     }
     if target.accept_unrevocable.is_some() && target.max_ttl > super::UNREVOCABLE_MAX_TTL {
         let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
-        lints.push(lint(at(), what, Some("verify by introspection, or shorten `max_ttl`")));
+        lints.push(lint(Rule::Unrevocable, at(), what, Some("verify by introspection, or shorten `max_ttl`")));
     }
 }
 
@@ -95,7 +113,7 @@ fn of_verifier(bundle: &Bundle, issuer: &Issuer, lints: &mut Vec<Lint>) {
     if issuer.kind == IssuerKind::Verifier && !issuer.disabled && !bundle.targets.values().any(named) {
         let help = format!("add `[[target.NAME.verifier]]` with `issuer = \"{}\"`", issuer.name);
         let what = "may introspect for no target";
-        lints.push(Lint { at: format!("issuer.{}", issuer.name), what: what.into(), help: Some(help) });
+        lints.push(lint(Rule::IdleVerifier, format!("issuer.{}", issuer.name), what, Some(&help)));
     }
 }
 
@@ -109,12 +127,17 @@ fn of_introspection(bundle: &Bundle, target: &Target, lints: &mut Vec<Lint>) {
     if !target.verifiers.iter().any(|row| live(&row.issuer)) {
         let what = "no verifier may introspect for it, only a token for the broker";
         let help = format!("add `[[target.{}.verifier]]` with an issuer of kind `verifier`", target.name);
-        lints.push(Lint { at: at(), what: what.into(), help: Some(help) });
+        lints.push(lint(Rule::NobodyAnswers, at(), what, Some(&help)));
     }
     for (index, _) in target.verifiers.iter().enumerate().filter(|(_, row)| row.claims.is_empty()) {
         if shared_by_many(bundle, &target.verifiers[index].issuer) {
             let help = "name a claim such as `sub`, unless all that this issuer vouches for may ask";
-            lints.push(lint(at_verifier(target, index), "is every token of a platform", Some(help)));
+            lints.push(lint(
+                Rule::WholePlatform,
+                at_verifier(target, index),
+                "is every token of a platform",
+                Some(help),
+            ));
         }
     }
 }
@@ -135,11 +158,11 @@ fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
             target.longest_ttl(),
             template.ttl
         );
-        lints.push(lint(format!("{}.ttl", at()), what, None));
+        lints.push(lint(Rule::NeverGranted, format!("{}.ttl", at()), what, None));
     }
     if template.deadline < template.ttl {
         let what = format!("is shorter than the ttl, so {} is never granted", template.ttl);
-        lints.push(lint(format!("{}.deadline", at()), what, None));
+        lints.push(lint(Rule::NeverGranted, format!("{}.deadline", at()), what, None));
     }
 }
 
@@ -149,27 +172,35 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
     let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
     let stable = |name: &String| profile.principal.contains(name) && !issuer.pin.contains_key(name);
     if !row.claims.keys().any(stable) {
-        let what = "names only claims that can change hands";
         let help = format!("name one of `{}`", profile.principal.join("`, `"));
-        lints.push(Lint { at: at(), what: what.into(), help: Some(help) });
+        lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
     }
-    if profile.refuse.iter().any(|refusal| within(row, &refusal.when)) {
-        lints.push(lint(at(), "can never match: the profile refuses such evidence", None));
-    } else if !row.untrusted && profile.untrusted.iter().any(|when| within(row, when)) {
-        let help = "evidence of unreviewed code needs `untrusted = true`";
-        lints.push(lint(at(), "can never match: such evidence speaks for unreviewed code", Some(help)));
-    }
-    let other =
-        |(name, pin): &(&String, &ClaimValue)| row.claims.get(*name).is_some_and(|values| !values.contains(pin));
-    if let Some((name, _)) = issuer.pin.iter().find(other) {
-        lints.push(lint(at(), format!("can never match: the issuer pins another `{name}`"), None));
+    lints.extend(moving_ref(profile, row, at()));
+    for Cut { claim, value, why } in Reach::of(row, issuer, profile).cut {
+        // Where nothing is left the bundle does not load.
+        let what = format!("`{claim} = {value}` never matches: {}", why.text(&claim));
+        lints.push(lint(Rule::ValueNeverMatches, at(), what, Some("remove the value")));
     }
 }
 
-/// Whether all that the row can match has `when`.
-fn within(row: &Row, when: &ClaimMatch) -> bool {
-    when.iter()
-        .all(|(name, bad)| row.claims.get(name).is_some_and(|values| values.iter().all(|value| bad.contains(value))))
+/// Code named by a branch or a tag: whoever can move that runs what they like.
+fn moving_ref(profile: &Profile, row: &Row, at: String) -> Option<Lint> {
+    let is_commit = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let pinned = |value: &ClaimValue| match value {
+        ClaimValue::String(text) => text.rsplit_once('@').is_some_and(|(_, commit)| is_commit(commit)),
+        _ => false,
+    };
+    if profile.lint.protected.iter().any(|name| row.claims.contains_key(name)) {
+        return None;
+    }
+    let moves = |(name, commit): &(&String, &String)| {
+        let values = row.claims.get(*name);
+        values.is_some_and(|values| !values.iter().all(pinned)) && !row.claims.contains_key(*commit)
+    };
+    let (name, commit) = profile.lint.moving.iter().find(moves)?;
+    let guards: Vec<_> = profile.lint.protected.iter().map(|name| format!(" or `{name} = true`")).collect();
+    let help = format!("add `{commit}`{}", guards.concat());
+    Some(lint(Rule::MovingRef, at, format!("`{name}` names code by a ref that can be moved"), Some(&help)))
 }
 
 fn at_row(template: &Template, row: &Row) -> String {
@@ -180,8 +211,8 @@ fn at_verifier(target: &Target, index: usize) -> String {
     format!("target.{}.verifier[{index}]", target.name)
 }
 
-fn lint(at: String, what: impl Into<String>, help: Option<&str>) -> Lint {
-    Lint { at, what: what.into(), help: help.map(str::to_owned) }
+fn lint(rule: Rule, at: String, what: impl AsRef<str>, help: Option<&str>) -> Lint {
+    rule.warns(at, what, help.map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -192,12 +223,12 @@ mod tests {
     use crate::bundle::{Fingerprint, Surroundings, check, tables::Tables};
 
     fn shop(from: &str, to: &str) -> Bundle {
-        let text = include_str!("../../../../policies/shop.toml");
+        let text = include_str!("../../../../../policies/shop.toml");
         assert!(text.contains(from));
         let mut tables = Tables::default();
-        let github = include_str!("../../../../policies/profiles/github.toml");
+        let github = include_str!("../../../../../policies/profiles/github.toml");
         tables.merge_builtin("builtin/profiles/github.toml", toml::from_str(github).unwrap());
-        let oidc = include_str!("../../../../policies/profiles/oidc.toml");
+        let oidc = include_str!("../../../../../policies/profiles/oidc.toml");
         tables.merge_builtin("builtin/profiles/oidc.toml", toml::from_str(oidc).unwrap());
         tables.merge("shop.toml", toml::from_str(&text.replace(from, to)).unwrap());
         let given = Surroundings {
@@ -236,30 +267,40 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_can_never_match() {
-        for (with, part) in [
-            ("event_name = \"pull_request_target\"", "the profile refuses"),
-            ("event_name = \"pull_request\"", "unreviewed code"),
-            ("repository_owner_id = \"0005\"", "pins another"),
-        ] {
-            let said = said(&shop(
-                "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
-                &format!("{with} }}\n\n[task"),
-            ));
-            assert!(
-                said.contains("task.deploy-prod.allow.shop-main: can never match") && said.contains(part),
-                "{said}"
-            );
-        }
+    fn a_value_that_can_never_match_beside_one_that_can() {
+        let row = "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task";
+        let with = |more: &str| said(&shop(row, &row.replacen("environment", &format!("{more}, environment"), 1)));
+        let both = with("event_name = [\"push\", \"pull_request\", \"workflow_run\"]");
+        assert!(
+            both.contains("`event_name = pull_request` never matches: such evidence speaks for unreviewed"),
+            "{both}"
+        );
+        assert!(both.contains("`event_name = workflow_run` never matches: the profile refuses"), "{both}");
+        assert_eq!(both.matches("[value-never-matches]").count(), 2, "{both}");
+        let mr = with("ref_type = [\"branch\", \"mr\"]");
+        assert!(mr.contains("`ref_type = mr` never matches: the platform sends no such `ref_type`"), "{mr}");
     }
 
     #[test]
     fn a_row_of_what_can_change_hands() {
-        let said = said(&shop(
-            "{ repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\" }\n\n[task",
-            "{ repository = \"shop/shop\" }\n\n[task",
-        ));
-        assert!(said.contains("can change hands"), "{said}");
+        let row = "repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\"";
+        let said = said(&shop(row, "ref = \"refs/heads/main\", environment = \"production\""));
+        assert!(said.contains("can change hands [changes-hands]"), "{said}");
+    }
+
+    #[test]
+    fn t_067_a_workflow_that_is_named_by_a_branch() {
+        let row = "environment = \"production\" }\n\n[task";
+        let with = |more: &str| said(&shop(row, &format!("{more}, {row}")));
+        let path = "acme/ci/.github/workflows/deploy.yml";
+        let moved = with(&format!("job_workflow_ref = \"{path}@refs/heads/main\""));
+        assert!(moved.contains("`job_workflow_ref` names code by a ref that can be moved [moving-ref]"), "{moved}");
+        assert!(moved.contains("add `job_workflow_sha` or `ref_protected = true`"), "{moved}");
+        let commit = "0123456789012345678901234567890123456789";
+        assert_eq!(with(&format!("job_workflow_ref = \"{path}@{commit}\"")), "");
+        for guard in [&format!("job_workflow_sha = \"{commit}\"") as &str, "ref_protected = true"] {
+            assert_eq!(with(&format!("job_workflow_ref = \"{path}@refs/tags/v1\", {guard}")), "");
+        }
     }
 
     #[test]

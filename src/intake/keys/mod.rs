@@ -1,0 +1,252 @@
+//! Public keys of the issuers: pinned with the bundle, or found by discovery of the configured
+//! issuer only and kept fresh.
+//!
+//! One fetch at a time for each issuer, at most one per cooldown for unknown key ids; old keys
+//! stay usable while the issuer is away, up to a hard limit; an empty or broken answer never
+//! replaces keys that work. Whoever has a key to go on with waits for nobody; a fetch that began is
+//! finished, whoever asked for it.
+
+mod source;
+mod state;
+
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+use dayfly_domain::{
+    Name, UnixMs,
+    bundle::{Issuer, KeySource},
+};
+use dayfly_verifier::KeySet;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
+
+use crate::sys::{net::Fetcher, offload::carried};
+use state::State;
+pub use state::{FORCED_EACH_MS, KeysState};
+
+/// Why an issuer's keys cannot be had. Inside text: the outside only hears `E-ISSUER-DOWN`.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum KeysError {
+    #[error("`{issuer}` could not be fetched: {why}")]
+    Fetch { issuer: Name, why: Arc<str> },
+    #[error("the pinned key set of `{0}` is not usable")]
+    Pinned(Name),
+}
+
+/// Why a refresh that was asked for brought no keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotRefreshed {
+    #[error("its keys were asked for a moment ago")]
+    TooSoon,
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+/// What is known of an issuer's keys: for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysHealth {
+    pub state: KeysState,
+    /// That can verify.
+    pub keys: usize,
+    /// When the keys were last seen to be these.
+    pub confirmed_at: Option<UnixMs>,
+    pub tried_at: Option<UnixMs>,
+    /// Fetches that failed since the process knows this issuer.
+    pub failures: u64,
+    /// Why the last fetch failed, if it did; in our own words.
+    pub why: Option<Arc<str>>,
+}
+
+/// Fetches ahead of need that may be under way at once. Beyond it the next second; what a request
+/// needs is fetched beside them.
+pub const FETCHES_AHEAD_MAX: usize = 32;
+
+/// The key sets of all issuers.
+#[derive(Debug)]
+pub struct IssuerKeys {
+    fetcher: Fetcher,
+    known: DashMap<Name, Arc<Known>>,
+    ahead: Arc<Semaphore>,
+}
+
+/// One issuer's keys. A changed source (another bundle) starts anew.
+#[derive(Debug)]
+struct Known {
+    name: Name,
+    url: Arc<str>,
+    source: KeySource,
+    state: Mutex<State>,
+    fetching: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl IssuerKeys {
+    pub fn new(fetcher: Fetcher) -> Self {
+        Self { fetcher, known: DashMap::new(), ahead: Arc::new(Semaphore::new(FETCHES_AHEAD_MAX)) }
+    }
+
+    /// The keys to check a token with `kid` and `alg` against.
+    // SECURITY: `t_053_*`.
+    pub async fn of(
+        &self,
+        issuer: &Issuer,
+        kid: Option<&str>,
+        alg: &str,
+        now: UnixMs,
+    ) -> Result<Arc<KeySet>, KeysError> {
+        let known = self.known(issuer)?;
+        if !known.is_fetched() {
+            return known.read().keys.ok_or_else(|| KeysError::Pinned(issuer.name.clone()));
+        }
+        let state = known.read();
+        if let Some(keys) = state.enough(kid, alg, now) {
+            return Ok(keys);
+        }
+        let turn = match known.fetching.clone().try_lock_owned() {
+            Ok(turn) => turn,
+            // Whoever has a key to go on with does not wait while another request fetches.
+            Err(_) => match state.usable(now).filter(|keys| keys.contains(kid, alg)) {
+                Some(keys) => return Ok(keys),
+                None => known.fetching.clone().lock_owned().await,
+            },
+        };
+        let state = known.read();
+        if state.good(kid, alg, now).is_none() && state.may_fetch(now) {
+            self.fetch(&known, turn, now).await;
+        }
+        let state = known.read();
+        let why = || state.why.clone().unwrap_or_else(|| "it was asked a moment ago".into());
+        state.usable(now).ok_or_else(|| KeysError::Fetch { issuer: issuer.name.clone(), why: why() })
+    }
+
+    /// Begins to fetch what will be needed soon, so that no request has to wait for it. Waits for none
+    /// of it.
+    pub fn fetch_ahead<'a>(&self, issuers: impl Iterator<Item = &'a Issuer>, now: UnixMs) {
+        for issuer in issuers {
+            let Ok(known) = self.known(issuer) else { continue };
+            if !known.is_fetched() || !known.read().is_due(now) {
+                continue;
+            }
+            let (Ok(place), Ok(turn)) =
+                (self.ahead.clone().try_acquire_owned(), known.fetching.clone().try_lock_owned())
+            else {
+                continue;
+            };
+            let fetch = self.fetch(&known, turn, now);
+            drop(carried(async move {
+                fetch.await;
+                drop(place);
+            }));
+        }
+    }
+
+    /// Asks for the keys anew, whatever is known of them.
+    // SECURITY: `t_056_*`: a key that was taken out is refused from the answer on.
+    pub async fn refresh(&self, issuer: &Issuer, now: UnixMs) -> Result<(), NotRefreshed> {
+        let unusable = |error: KeysError| NotRefreshed::Failed(error.to_string().into());
+        let known = self.known(issuer).map_err(unusable)?;
+        if !known.is_fetched() {
+            return Ok(());
+        }
+        if !known.change(|state| state.may_be_forced(now)) {
+            return Err(NotRefreshed::TooSoon);
+        }
+        // One that is under way may have begun before what the operator knows of.
+        let turn = known.fetching.clone().lock_owned().await;
+        self.fetch(&known, turn, now).await;
+        known.read().why.map_or(Ok(()), |why| Err(NotRefreshed::Failed(why)))
+    }
+
+    /// Forgets issuers that the bundle no longer has.
+    pub fn keep_only(&self, carried: impl Fn(&Name) -> bool) {
+        self.known.retain(|name, _| carried(name));
+    }
+
+    /// What is known of an issuer, without asking anybody.
+    pub fn health(&self, issuer: &Issuer, now: UnixMs) -> KeysHealth {
+        match self.known(issuer) {
+            Ok(known) => known.read().health(known.is_fetched(), issuer.disabled, now),
+            Err(error) => State::broken(error.to_string().into()).health(true, issuer.disabled, now),
+        }
+    }
+
+    fn known(&self, issuer: &Issuer) -> Result<Arc<Known>, KeysError> {
+        let same = |known: &Arc<Known>| known.url == issuer.url && known.source == issuer.keys;
+        if let Some(known) = self.known.get(&issuer.name).map(|known| known.clone()).filter(same) {
+            return Ok(known);
+        }
+        let mut state = State::default();
+        let pinned = match &issuer.keys {
+            KeySource::Pinned { jwks } => Some(KeySet::parse(jwks)),
+            KeySource::TrustBundle { bundle } => Some(KeySet::of_trust_bundle(bundle)),
+            KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => None,
+        };
+        if let Some(keys) = pinned {
+            state.keys = Some(Arc::new(keys.map_err(|_| KeysError::Pinned(issuer.name.clone()))?));
+        }
+        let known = Arc::new(Known {
+            name: issuer.name.clone(),
+            url: issuer.url.clone(),
+            source: issuer.keys.clone(),
+            state: Mutex::new(state),
+            fetching: Arc::default(),
+        });
+        self.known.insert(issuer.name.clone(), known.clone());
+        Ok(known)
+    }
+
+    /// Fetches once. What began is finished even when nobody waits for it any more: otherwise whoever
+    /// asks and leaves would use up the one fetch of a cooldown.
+    // SECURITY: `t_053_who_asks_and_leaves_stops_no_fetch`.
+    fn fetch(&self, known: &Arc<Known>, turn: OwnedMutexGuard<()>, now: UnixMs) -> impl Future<Output = ()> + use<> {
+        known.change(|state| state.tried_at = Some(now));
+        let (known, fetcher) = (known.clone(), self.fetcher.clone());
+        let work = carried({
+            let known = known.clone();
+            async move {
+                let _turn = turn;
+                known.learn(source::fetch(&fetcher, &known.url, &known.source).await, now);
+            }
+        });
+        async move {
+            if work.await.is_err() {
+                known.learn(Err("the fetch was not finished".into()), now);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn is_fetched(&self) -> bool {
+        match self.source {
+            KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => true,
+            KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => false,
+        }
+    }
+
+    fn learn(&self, fetched: Result<source::Fetched, Arc<str>>, now: UnixMs) {
+        let before = self.change(|state| {
+            let before = state.why.take();
+            match &fetched {
+                Ok(source::Fetched { keys, max_age_s }) => state.confirm(keys.clone(), *max_age_s, now),
+                Err(why) => state.fail(why.clone()),
+            }
+            before
+        });
+        let issuer = &self.name;
+        match (fetched, before) {
+            (Ok(_), Some(_)) => tracing::info!(%issuer, "keys are fetched again"),
+            (Err(why), before) if before.as_ref() != Some(&why) => {
+                tracing::warn!(%issuer, %why, "keys could not be fetched");
+            }
+            // Said when it began.
+            _ => {}
+        }
+    }
+
+    fn read(&self) -> State {
+        self.change(|state| state.clone())
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+}

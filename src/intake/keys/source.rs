@@ -1,0 +1,82 @@
+//! Where fetched keys come from: the issuer's discovery document and the key set that it names, or the
+//! endpoint of a SPIFFE trust bundle.
+
+use std::{fmt, sync::Arc};
+
+use dayfly_domain::bundle::KeySource;
+use dayfly_verifier::{KeySet, KeySetError};
+use serde::Deserialize;
+
+use crate::sys::net::{Document, Fetch, Fetcher};
+
+/// A key set that can be used.
+pub(super) struct Fetched {
+    pub keys: Arc<KeySet>,
+    /// How long the issuer says that it stays good.
+    pub max_age_s: Option<u32>,
+}
+
+/// OpenID Connect Discovery 1.0, section 3, as far as it is needed.
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+}
+
+// SECURITY: `t_060_a_discovery_document_of_another_issuer_is_refused`.
+pub(super) async fn fetch(fetcher: &Fetcher, url: &str, source: &KeySource) -> Result<Fetched, Arc<str>> {
+    match source {
+        KeySource::Discovery { ca_pem, allow_private } => {
+            let from = From { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
+            let jwks_uri = from.discovery(url).await?;
+            let Document { body, max_age_s } = from.get(KEYS, jwks_uri).await?;
+            fetched(KEYS, KeySet::parse(&body), max_age_s)
+        }
+        KeySource::BundleEndpoint { url, ca_pem, allow_private } => {
+            let from = From { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
+            let Document { body, max_age_s } = from.get(BUNDLE, url.to_string()).await?;
+            fetched(BUNDLE, KeySet::of_trust_bundle(&body), max_age_s)
+        }
+        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => Err("its keys are pinned".into()),
+    }
+}
+
+struct From<'a> {
+    fetcher: &'a Fetcher,
+    ca_pem: Option<&'a Arc<[u8]>>,
+    allow_private: bool,
+}
+
+impl From<'_> {
+    async fn get(&self, what: &str, url: String) -> Result<Document, Arc<str>> {
+        let fetch = Fetch { url, ca_pem: self.ca_pem.cloned(), allow_private: self.allow_private };
+        self.fetcher.document(&fetch).await.map_err(|error| said(what, error.told()))
+    }
+
+    /// Where the issuer says that its keys are.
+    async fn discovery(&self, issuer: &str) -> Result<String, Arc<str>> {
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let document = self.get(DISCOVERY, url).await?;
+        let document: Discovery =
+            serde_json::from_slice(&document.body).map_err(|_| said(DISCOVERY, "it is no discovery document"))?;
+        if document.issuer == issuer { Ok(document.jwks_uri) } else { Err(said(DISCOVERY, "it names another issuer")) }
+    }
+}
+
+/// An empty set never replaces keys that work.
+fn fetched(what: &str, keys: Result<KeySet, KeySetError>, max_age_s: Option<u32>) -> Result<Fetched, Arc<str>> {
+    let keys = keys.map_err(|error| said(what, error))?;
+    if keys.is_empty() {
+        return Err(said(what, "no key of it can be used"));
+    }
+    Ok(Fetched { keys: Arc::new(keys), max_age_s })
+}
+
+const DISCOVERY: &str = "discovery";
+const KEYS: &str = "key set";
+const BUNDLE: &str = "trust bundle";
+
+/// In our own words: nothing that the other side said.
+fn said(what: &str, why: impl fmt::Display) -> Arc<str> {
+    format!("{what}: {why}").into()
+}

@@ -1,0 +1,284 @@
+//! What a token says of itself beside what the bundle wants of its issuer, for operators who ask why
+//! it was refused. Nothing here proves anything: the signature is not looked at.
+
+use dayfly_domain::{
+    Name, UnixMs,
+    bundle::{Bundle, Issuer, IssuerKind, Profile},
+    told,
+};
+use dayfly_verifier::Jws;
+use serde_json::{Map, Value};
+
+use super::{ClaimRefusal, LEEWAY_S, Origin, claims};
+
+/// Issuers that are named beside one that is not known.
+const ISSUERS_MAX: usize = 20;
+
+/// One thing that evidence must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// `iss`, `aud`, `exp`, `pin repository_owner_id`, ...
+    pub what: String,
+    /// Text, cut; `None`: missing, or of no use.
+    pub seen: Option<String>,
+    /// One of these; empty: anything.
+    pub wanted: Vec<String>,
+    pub ok: bool,
+    pub note: Option<String>,
+}
+
+impl Check {
+    fn new(what: impl Into<String>, seen: Option<String>, wanted: Vec<String>, ok: bool) -> Self {
+        Self { what: what.into(), seen, wanted, ok, note: None }
+    }
+
+    fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
+    }
+}
+
+/// Form, issuer, header, audience and times of a token, then its pins and claims.
+pub fn look(token: &str, bundle: &Bundle, own_issuer: &str, now: UnixMs) -> Vec<Check> {
+    let jws = match Jws::parse(token) {
+        Ok(jws) => jws,
+        Err(refusal) => {
+            let form = Check::new("form", None, vec!["a compact JWS".to_owned()], false);
+            return vec![form.note(refusal.to_string())];
+        }
+    };
+    let url = jws.unverified_issuer();
+    let Ok(Origin { issuer, profile }) = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer) else {
+        return vec![unknown(url, bundle, own_issuer)];
+    };
+    let claims = jws.unverified_claims();
+    let named = Check::new("iss", url.map(told), vec![told(&issuer.url)], true);
+    let mut checks = vec![named.note(format!("the issuer `{}`, profile `{}`", issuer.name, profile.name))];
+    checks.push(Check::new(
+        "alg",
+        Some(jws.alg().to_owned()),
+        issuer.algs.clone(),
+        issuer.algs.iter().any(|alg| alg == jws.alg()),
+    ));
+    checks.push(typ(jws.typ(), issuer));
+    checks.push(audience(claims, issuer));
+    checks.extend(times(claims, profile, now));
+    checks.extend(look_at_claims(issuer, profile, claims));
+    checks
+}
+
+/// The issuer that a token is said to be of, and its claims. Nobody has proven them.
+pub fn unverified(token: &str, bundle: &Bundle, own_issuer: &str) -> Option<(Name, Map<String, Value>)> {
+    let jws = Jws::parse(token).ok()?;
+    let issuer = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer).ok()?.issuer.name.clone();
+    Some((issuer, jws.into_unverified_claims()))
+}
+
+/// Pins, and of the claims those that the profile does not take.
+pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (name, wanted) in &issuer.pin {
+        let seen = issuer.claims.get(name).and_then(|rule| claims::value(name, rule, payload).ok().flatten());
+        let ok = seen.as_ref() == Some(wanted);
+        let seen = seen.map(|seen| told(&seen.to_string()));
+        checks.push(Check::new(format!("pin {name}"), seen, vec![told(&wanted.to_string())], ok));
+    }
+    for (name, rule) in &issuer.claims {
+        match claims::value(name, rule, payload) {
+            Ok(None) if rule.required => {
+                checks.push(Check::new(name, None, Vec::new(), false).note(format!("`{name}` is missing")));
+            }
+            Ok(_) => {}
+            Err(ClaimRefusal::Claim(what)) => checks.push(Check::new(name, None, Vec::new(), false).note(what)),
+            Err(_) => {}
+        }
+    }
+    let all_well = checks.iter().all(|check| check.ok);
+    if let Err(ClaimRefusal::Claim(what)) = claims::read(issuer, profile, payload)
+        && all_well
+    {
+        checks.push(Check::new("principal", None, profile.principal.clone(), false).note(what));
+    }
+    checks
+}
+
+fn unknown(url: Option<&str>, bundle: &Bundle, own_issuer: &str) -> Check {
+    let workloads = bundle.issuers.values().filter(|issuer| issuer.kind == IssuerKind::Workload);
+    let known: Vec<_> = workloads.clone().filter(|issuer| !issuer.disabled).map(|issuer| told(&issuer.url)).collect();
+    let check = Check::new("iss", url.map(told), known.into_iter().take(ISSUERS_MAX).collect(), false);
+    let of_this = |issuer: &&Issuer| url == Some(&*issuer.url);
+    match (url, bundle.issuers.values().find(of_this)) {
+        (None, _) => check.note("`iss` is missing or no string"),
+        (Some(url), _) if url == own_issuer => check.note("Dayfly issued this itself, and that is never evidence"),
+        (_, Some(issuer)) if issuer.kind != IssuerKind::Workload => {
+            check.note(format!("the issuer `{}` can only authenticate introspection", issuer.name))
+        }
+        (_, Some(issuer)) => check.note(format!("the issuer `{}`, or its owner, is disabled", issuer.name)),
+        (_, None) => check.note("no issuer of the bundle has this URL, byte for byte"),
+    }
+}
+
+fn typ(seen: Option<&str>, issuer: &Issuer) -> Check {
+    let named = |typ: &String| if typ.is_empty() { "(absent)".to_owned() } else { told(typ) };
+    let ok = issuer.typ.iter().any(|typ| typ == seen.unwrap_or_default());
+    Check::new("typ", seen.map(told), issuer.typ.iter().map(named).collect(), ok)
+}
+
+fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Check {
+    let (seen, one) = match claims.get("aud") {
+        None => (None, None),
+        Some(Value::String(text)) => (Some(told(text)), Some(text.as_str())),
+        Some(Value::Array(members)) => {
+            let texts: Vec<_> = members.iter().filter_map(Value::as_str).collect();
+            let one = if let [one] = texts.as_slice() { Some(*one).filter(|_| members.len() == 1) } else { None };
+            (Some(told(&texts.join(", "))), one)
+        }
+        Some(_) => (None, None),
+    };
+    let check = Check::new("aud", seen, vec![told(&issuer.audience)], one == Some(&*issuer.audience));
+    if check.ok { check } else { check.note("exactly this one, byte for byte") }
+}
+
+fn times(claims: &Map<String, Value>, profile: &Profile, now: UnixMs) -> Vec<Check> {
+    let now_s = now.as_s();
+    let seconds = |name: &str| claims.get(name).and_then(Value::as_i64).filter(|seconds| *seconds >= 0);
+    let shown = |seconds: i64| UnixMs::from_s(seconds).to_string();
+    let at = |name: &str, ok: fn(i64, i64, i64) -> bool, limit: i64, note: fn(i64, i64) -> String| {
+        let seen = seconds(name);
+        let good = seen.is_some_and(|seen| ok(seen, now_s, limit));
+        let check = Check::new(name, seen.map(shown), Vec::new(), good);
+        match seen {
+            _ if good => check,
+            Some(seen) => check.note(note(seen, now_s)),
+            None => check.note(format!("`{name}` is missing or no number of seconds")),
+        }
+    };
+    let max_age = i64::from(profile.max_age.as_s());
+    let mut checks = vec![
+        at("exp", |exp, now, _| now < exp, 0, |exp, now| format!("expired since {} s", now - exp)),
+        at(
+            "iat",
+            |iat, now, max_age| now - iat <= max_age && iat <= now + i64::from(LEEWAY_S),
+            max_age,
+            |iat, now| match now - iat {
+                ahead if ahead < 0 => format!("issued {} s ahead of the broker's clock", -ahead),
+                age => format!("issued {age} s ago"),
+            },
+        ),
+    ];
+    if let Some(iat) = checks.last_mut() {
+        iat.wanted.push(format!("no older than {}", profile.max_age));
+    }
+    if claims.contains_key("nbf") {
+        let early = |nbf: i64, now: i64| format!("not valid for another {} s", nbf - now);
+        checks.push(at("nbf", |nbf, now, _| nbf <= now + i64::from(LEEWAY_S), 0, early));
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
+    const OWN: &str = "https://broker.example.org";
+
+    fn bundle() -> Bundle {
+        let text = r#"
+            format = 1
+            trust_domain = "example.org"
+            [owner.team]
+            [issuer.github]
+            profile = "github"
+            owner = "team"
+            pin = { repository_owner_id = "4411" }
+            [issuer.off]
+            profile = "oidc"
+            owner = "team"
+            url = "https://off.example"
+            disabled = true
+        "#;
+        let file = crate::sys::files::SourceFile { path: "a.toml".into(), bytes: text.into() };
+        let env =
+            crate::policy::BundleEnv { issuer_url: OWN.into(), broker_binding: dayfly_domain::BindingKind::Bearer };
+        let none = |path: &str| Err(std::io::Error::other(path.to_owned()));
+        crate::policy::parse(&[file], &env, &mut { none }).unwrap().0
+    }
+
+    fn good() -> Value {
+        json!({
+            "iss": "https://token.actions.githubusercontent.com", "aud": OWN, "sub": "s", "jti": "j",
+            "iat": 1_800_000_000 - 5, "nbf": 1_800_000_000 - 5, "exp": 1_800_000_000 + 300,
+            "repository_id": "88120", "repository_owner_id": "4411", "event_name": "push",
+        })
+    }
+
+    fn looked(claims: &Value) -> Vec<Check> {
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let token = format!("{}.{}.c2ln", part(&json!({ "alg": "RS256", "typ": "JWT", "kid": "k" })), part(claims));
+        look(&token, &bundle(), OWN, NOW)
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut claims = good();
+        claims[name] = value;
+        claims
+    }
+
+    #[test]
+    fn a_token_that_has_everything_fails_no_check() {
+        let checks = looked(&good());
+        assert!(checks.iter().all(|check| check.ok), "{checks:#?}");
+        let names: Vec<_> = checks.iter().map(|check| check.what.as_str()).collect();
+        assert_eq!(names, ["iss", "alg", "typ", "aud", "exp", "iat", "nbf", "pin repository_owner_id"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown_beside_what_is_wanted() {
+        for (claims, what, seen, wanted, note) in [
+            (
+                with("iss", json!("https://evil.example")),
+                "iss",
+                "https://evil.example",
+                "githubusercontent",
+                "byte for byte",
+            ),
+            (
+                with("iss", json!("https://off.example")),
+                "iss",
+                "https://off.example",
+                "githubusercontent",
+                "is disabled",
+            ),
+            (with("iss", json!(OWN)), "iss", OWN, "githubusercontent", "issued this itself"),
+            (with("aud", json!("https://other.example")), "aud", "https://other.example", OWN, "exactly"),
+            (with("aud", json!([OWN, "x"])), "aud", &format!("{OWN}, x"), OWN, "exactly"),
+            (with("exp", json!(1_800_000_000 - 192)), "exp", "2027-01-15T07:56:48Z", "", "expired since 192 s"),
+            (with("iat", json!(1_800_000_000 - 3_600)), "iat", "2027-01-15T07:00:00Z", "no older than", "3600 s ago"),
+            (with("iat", json!(1_800_000_000 + 90)), "iat", "2027-01-15T08:01:30Z", "no older than", "90 s ahead"),
+            (with("nbf", json!(1_800_000_000 + 90)), "nbf", "2027-01-15T08:01:30Z", "", "another 90 s"),
+            (with("repository_owner_id", json!("666")), "pin repository_owner_id", "666", "4411", ""),
+            (with("repository_id", json!(7)), "repository_id", "", "", "of another type"),
+            (with("repository_id", json!("a/b")), "principal", "", "repository_id", "cannot stand in a principal"),
+        ] {
+            let checks = looked(&claims);
+            let bad: Vec<_> = checks.iter().filter(|check| !check.ok).collect();
+            let [check] = bad.as_slice() else { panic!("{what}: {bad:#?}") };
+            assert_eq!((check.what.as_str(), check.seen.as_deref().unwrap_or_default()), (what, seen));
+            assert!(check.wanted.join(" ").contains(wanted), "{check:?}");
+            assert!(check.note.as_deref().unwrap_or_default().contains(note), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_not_quoted() {
+        for text in ["dtc_secret", "eyJ.eyJ.x", "", "a b c"] {
+            let checks = look(text, &bundle(), OWN, NOW);
+            assert_eq!((checks.len(), checks[0].what.as_str(), checks[0].ok), (1, "form", false));
+            assert!(text.is_empty() || !format!("{checks:?}").contains(text));
+        }
+    }
+}
