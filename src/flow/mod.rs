@@ -32,6 +32,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use dayfly_domain::Span;
 use tokio::sync::mpsc;
 
 /// What the doors show of an issuer's keys.
@@ -88,6 +89,7 @@ pub struct Shared {
     /// Where the source lay when it was last read.
     followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
+    review_grace: Span,
     /// Loads of the bundle take turns.
     loading: Arc<tokio::sync::Mutex<()>>,
     queue: mpsc::Sender<group::Group>,

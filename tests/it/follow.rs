@@ -58,6 +58,7 @@ impl Site {
             keys_dir: None,
             source: Arc::new(Folder { path: dir.path().join("mount"), env }),
             strict_rollback: strict,
+            review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         };
         let (flow, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
         std::thread::spawn(move || writer.run());
