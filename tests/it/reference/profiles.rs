@@ -93,6 +93,13 @@ fn remarks(rule: &ClaimRule) -> String {
     if rule.revocable {
         remarks.push("can be named in a mass end".to_owned());
     }
+    if !rule.formerly.is_empty() {
+        remarks.push(format!("formerly {}", names(&rule.formerly)));
+    }
+    if !rule.words.is_empty() {
+        let words: Vec<_> = rule.words.iter().map(|(word, code)| format!("`{word}` ({code})")).collect();
+        remarks.push(format!("one of {}", words.join(", ")));
+    }
     match &rule.id {
         Some(id) => remarks.push(format!("a name; the id is {}", code(id))),
         None if rule.mutable => remarks.push("a name or free text".to_owned()),
@@ -109,8 +116,8 @@ fn remarks(rule: &ClaimRule) -> String {
     }
     match rule.segment {
         Some(Segment::Hash128) => remarks.push("hashed in names".to_owned()),
-        Some(Segment::StripBraces) => remarks.push("without braces in names".to_owned()),
         Some(Segment::SpiffePath) => remarks.push("its path in names".to_owned()),
+        Some(Segment::StripBraces) => remarks.push("without braces in names".to_owned()),
         None => {}
     }
     remarks.join(", ")

@@ -68,7 +68,11 @@ fn example_claims(claims: &ClaimMatch, at: String) -> impl Iterator<Item = Strin
 
 fn is_example(name: &str, value: &ClaimValue) -> bool {
     let numeric = |text: &str| text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    name.ends_with("_id") && matches!(value, ClaimValue::String(text) if numeric(text))
+    match value {
+        ClaimValue::String(text) if name.ends_with("_id") => numeric(text),
+        ClaimValue::String(text) if name.ends_with("uid") => text.starts_with("00000000-"),
+        _ => false,
+    }
 }
 
 fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
