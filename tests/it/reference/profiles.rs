@@ -118,7 +118,6 @@ fn remarks(rule: &ClaimRule) -> String {
         Some(Segment::Hash128) => remarks.push("hashed in names".to_owned()),
         Some(Segment::SpiffePath) => remarks.push("its path in names".to_owned()),
         Some(Segment::StripBraces) => remarks.push("without braces in names".to_owned()),
-        Some(Segment::SpiffePath) => remarks.push("its path in names".to_owned()),
         None => {}
     }
     remarks.join(", ")
