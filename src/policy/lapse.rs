@@ -46,7 +46,7 @@ mod tests {
     use dayfly_domain::BindingKind;
 
     use super::*;
-    use crate::policy::fixture::{SHOP, ask, bearer, decide, main_job, policy};
+    use crate::policy::fixture::{SHOP, ask, bearer, decide, main_job, policy, with};
 
     const GRACE: Span = Span::seconds(30 * 86_400);
 
@@ -79,6 +79,16 @@ mod tests {
         assert_eq!(row(), "shop-staging-main");
         policy.lapse(at("2027-08-01T00:00:00Z"), GRACE);
         assert_eq!(row(), "a-short");
+    }
+
+    #[test]
+    fn a_review_that_nobody_made_is_explained() {
+        let policy = policy(&[("shop.toml", SHOP)]).unwrap();
+        policy.lapse(at("2028-01-01T00:00:00Z"), GRACE);
+        let told = policy.explain(&main_job("staging"), &ask("deploy-staging"), with(BindingKind::Bearer));
+        let facts: Vec<_> = told.rows[0].obstacles.iter().map(|obstacle| obstacle.fact()).collect();
+        assert_eq!(facts, ["the row was to be reviewed by 2027-06-30, and its grace is over"]);
+        assert_eq!(told.would_permit, ["row `shop-staging-main` with a review, and a new `review_by`"]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod reference;
 mod refusals;
 mod renewal;
 mod restarts;
+mod reviews;
 mod rights;
 mod secrets;
 mod served;
