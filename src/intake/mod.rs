@@ -25,7 +25,7 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
-pub use look::{Check, look, look_at_claims, unverified};
+pub use look::{Check, look, look_at_claims, refused_by, unverified};
 pub use proof::{ProofDesk, ProofError};
 use review::{NotConfirmed, Reviewed};
 pub use verifier::{ProvenVerifier, prove_verifier};

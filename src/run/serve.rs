@@ -84,6 +84,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         keys_dir: Some(settings.state_dir.clone()),
         source: Arc::new(source),
         strict_rollback: settings.strict_rollback,
+        review_grace: settings.review_grace,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
     if let Some(fewer) = fewer {

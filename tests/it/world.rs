@@ -194,6 +194,12 @@ impl World {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), false)
     }
 
+    /// On a file, with another bundle and Cedar policies.
+    pub fn on_file_with(bundle: &str, cedar: &str) -> Self {
+        let files = BTreeMap::from([("world.cedar".to_owned(), cedar.as_bytes().to_vec())]);
+        Self::made(bundle, files, Some(tempfile::tempdir().unwrap()), false)
+    }
+
     pub fn strict_on_file() -> Self {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), true)
     }
@@ -414,7 +420,7 @@ pub fn local(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn new_key() -> SigningKey {
+pub fn new_key() -> SigningKey {
     SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap()
 }
 
@@ -452,6 +458,7 @@ fn broker(
         keys_dir: folder.map(|folder| folder.path().to_owned()),
         source: bundle.clone(),
         strict_rollback: strict,
+        review_grace: dayfly_domain::Span::seconds(30 * 86_400),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let writer = std::thread::spawn(move || writer.run());

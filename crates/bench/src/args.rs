@@ -52,6 +52,8 @@ pub enum What {
     Revoke,
     /// Exchanges alone and under a flood of tokens with unknown key ids
     Flood,
+    /// Policy alone, by the number of rows: loads and decisions, in this process
+    Policy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -74,6 +76,7 @@ impl Args {
             (What::Introspect, Some(By::Socket)) => Scenario::IntrospectBySocket,
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
+            (What::Policy, _) => return Err("policy is measured without a broker".to_owned()),
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
         if self.n == 0 || self.connections == 0 {
