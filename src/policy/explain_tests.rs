@@ -149,7 +149,12 @@ fn many_rows() -> String {
     };
     let far = r#"repository_id = "1", ref = "x", environment = "y", sha = "z""#;
     let wide: Vec<_> = (0..20).map(|number| format!("\"{number}\"")).collect();
-    let rows = [far.to_owned(), format!("ref = [{}]", wide.join(", ")), far.to_owned(), r#"sha = "a""#.to_owned()];
+    let rows = [
+        far.to_owned(),
+        format!("ref = [{}]", wide.join(", ")),
+        far.replace("\"z\"", "\"q\""),
+        r#"sha = "a""#.to_owned(),
+    ];
     let rows: String = rows.iter().enumerate().map(|(index, claims)| row(index, claims)).collect();
     format!("{SHOP}{rows}")
 }
@@ -199,14 +204,15 @@ fn world() -> impl Strategy<Value = (String, String)> {
     let row = (0..2usize, 0..3usize, 0..4usize, any::<bool>(), 0..6usize);
     let forbid = (0..4usize, 0..3usize);
     (prop::collection::vec(row, 0..7), prop::collection::vec(forbid, 0..3)).prop_map(|(rows, forbids)| {
-        let mut toml = SHOP.split("[task.").next().unwrap_or_default().to_owned();
+        let head = SHOP.split("[task.").next().unwrap_or_default();
+        let mut toml = head.replace("\"production\"", "\"live\"").replace("\nactions ", "\nreads = [\"deploy:status\"]\nactions ");
         for (template, target) in ["shop-production", "shop-staging"].iter().enumerate() {
             toml.push_str(&format!("\n[task.t{template}]\npurpose=\"p\"\nowner=\"team-shop\"\nttl=\"15m\"\nreview_by=2027-01-01\ngrants={{ {target} = [\"deploy:status\"] }}\n"));
         }
         for (index, (template, reference, sha, untrusted, disabled)) in rows.into_iter().enumerate() {
             let sha = if sha == 3 { String::new() } else { format!(", sha = [\"s{sha}\", \"s9\"]") };
             let disabled = disabled == 0;
-            toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\ndisabled={disabled}\nclaims={{ ref = \"r{reference}\"{sha} }}\n"));
+            toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\ndisabled={disabled}\nclaims={{ ref = \"r{reference}\"{sha}, run_id = [\"1\", \"x{index}\"] }}\n"));
         }
         let cedar = forbids.into_iter().enumerate().map(|(index, (scope, reference))| {
             let resource = ["resource", "resource == Dayfly::Template::\"t0\"", "resource in Dayfly::Environment::\"staging\"", "resource is Dayfly::Template"][scope];
@@ -239,7 +245,8 @@ proptest! {
     ) {
         let policy = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
         let (reference, sha) = (format!("r{reference}"), sha.map(|sha| format!("s{sha}")));
-        let claims: Vec<_> = [("ref", Some(&reference)), ("sha", sha.as_ref())].into_iter()
+        let run = "1".to_owned();
+        let claims: Vec<_> = [("ref", Some(&reference)), ("sha", sha.as_ref()), ("run_id", Some(&run))].into_iter()
             .filter_map(|(name, value)| Some((name, value?.as_str()))).collect();
         let job = Workload { untrusted, ..workload(&claims) };
         let at = with(if dpop { BindingKind::Dpop } else { BindingKind::Bearer });

@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn a_row_that_was_reviewed_goes_on_beside_one_that_was_not() {
         let more = "\n[[task.deploy-staging.allow]]\nid = \"a-short\"\nttl = \"5m\"\nreview_by = 2028-01-01\nissuer = \"github\"\n\
-            claims = { repository_id = \"0088120\", environment = \"staging\" }\n";
+            claims = { repository_id = \"0088120\", event_name = \"push\" }\n";
         let policy = policy(&[("shop.toml", &format!("{SHOP}{more}"))]).unwrap();
         let row = || bearer(&policy, &main_job("staging"), &ask("deploy-staging")).unwrap().row().to_string();
         assert_eq!(row(), "shop-staging-main");

@@ -8,10 +8,13 @@
 )]
 
 mod archive;
+mod attested;
 mod bench;
 mod bound_job;
+mod bundle_life;
 mod claims;
 mod clocks;
+mod conflicts;
 mod corpus;
 mod crowds;
 mod deadline;
@@ -27,13 +30,16 @@ mod folders;
 mod follow;
 mod foreign;
 mod foreign_client;
+mod fuzzing;
 mod grants;
 mod handles;
+mod held;
 mod hostility;
 mod idp;
 mod interop;
 mod operate;
 mod process;
+mod profiles;
 mod races;
 mod reference;
 mod refusals;
@@ -45,6 +51,7 @@ mod served;
 mod servers;
 mod spiffe;
 mod startable;
+mod starter;
 mod swaps;
 mod tampering;
 mod thin_path;
