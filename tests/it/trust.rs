@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -195,16 +196,22 @@ fn a_person_is_asked_and_only_a_yes_writes() {
     assert_ne!(fs::read_to_string(&file).unwrap(), before);
 }
 
+/// As nobody, where the tests run as root, whom no mode stops.
 #[test]
-fn a_folder_that_cannot_be_written_is_said_and_left() {
+fn a_folder_that_cannot_be_written_is_said_and_left_as_it_was() {
     let work = dev::work();
     let work = work.path();
-    policies(work);
+    let file = policies(work);
+    let before = fs::read_to_string(&file).unwrap();
+    for (path, mode) in [(work, 0o755), (file.as_path(), 0o644), (file.parent().unwrap(), 0o555)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
     let add = blocks("sh").into_iter().flat_map(commands).find(|line| line.contains("trust add github")).unwrap();
-    // A file system that takes nothing, also from root.
-    fs::rename(work.join("policies"), work.join("real")).unwrap();
-    fs::create_dir(work.join("policies")).unwrap();
-    std::os::unix::fs::symlink("/proc/self/status", work.join("policies/odd.toml")).unwrap();
-    let refused = typed(work, &format!("{add} --yes"));
-    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stderr));
+    let as_nobody = if rustix::process::geteuid().is_root() { "setpriv --reuid 65534 --clear-groups " } else { "" };
+    let refused = typed(work, &format!("{as_nobody}{add} --yes"));
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("cannot be written; nothing was changed"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
+    fs::set_permissions(file.parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
 }
