@@ -27,7 +27,7 @@ pub const VARIABLES: &[Variable] = &[
         "`token`, operator verbs, `task end`",
         "the key that the credential is bound to, as `--dpop-key`",
     ),
-    read("DAYFLY_ID_TOKEN", "`token`", "the platform's identity token itself"),
+    read("DAYFLY_ID_TOKEN", "`token`, `explain`", "the platform's identity token itself"),
     read(
         "DAYFLY_ID_TOKEN_FILE",
         "`token`",
@@ -35,7 +35,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     read("DAYFLY_LOG", "`serve`, `dev`", "filter of the log; beats the setting `log`"),
     read("DAYFLY_OUTPUT", EVERY, "`table`, `json`, `jsonl` or `name`, as `--output`"),
-    read("DAYFLY_TASK", "`token`", "the template to run, as `--task`"),
+    read("DAYFLY_TASK", "`token`, `explain`", "the template to run, as `--task`"),
     read("DAYFLY_TASK_FILE", "`token`, `task end`", "the file that keeps the task's handle, as `--task-file`"),
     read("DAYFLY_TOKEN_FILE", OPERATORS, "file with a token for the broker itself; needed with `DAYFLY_ADDR`"),
     read(

@@ -86,7 +86,11 @@ impl Policy {
             outcome.add(&self.authorizer.is_authorized(&request, rows, &entities));
         }
         outcome.add(&self.authorizer.is_authorized(&request, written, &entities));
-        outcome.permit(&slice.permits, question.resolved.ttl_s)
+        let lapsed: Vec<_> = outcome.permits.extract_if(.., |id| self.is_lapsed(id)).collect();
+        outcome.permit(&slice.permits, question.resolved.ttl_s).map_err(|denied| match denied.reason {
+            Reason::NoMatch if !lapsed.is_empty() => self.denied_by_lapse(lapsed),
+            _ => denied,
+        })
     }
 
     /// What is asked, as the record keeps it: seconds, and `target#action` of each action; of an ask
@@ -301,7 +305,7 @@ mod tests {
     use super::*;
     use crate::policy::{
         What,
-        fixture::{PRODUCTION, SHOP, STAGING_URI, ask, bearer, decide, main_job, policy, with_cedar, workload},
+        fixture::{PRODUCTION, SHOP, STAGING_URI, ask, bearer, decide, main_job, policy, with, with_cedar, workload},
     };
 
     fn shop() -> Policy {
@@ -354,6 +358,8 @@ mod tests {
         let fork = Workload { untrusted: true, ..main_job("staging") };
         assert_eq!(reason(bearer(&shop(), &fork, &ask("deploy-staging"))), Reason::NoMatch);
         let text = SHOP.replacen("id     = \"shop-staging-main\"", "id = \"shop-staging-main\"\nuntrusted = true", 1);
+        let actions = "actions     = [\"deploy:create\", \"deploy:status\"]";
+        let text = text.replacen(actions, &format!("{actions}\n{}", actions.replacen("actions", "reads", 1)), 1);
         let open = policy(&[("shop.toml", &text)]).unwrap();
         assert!(bearer(&open, &fork, &ask("deploy-staging")).is_ok());
         assert!(bearer(&open, &main_job("staging"), &ask("deploy-staging")).is_ok());
@@ -493,11 +499,60 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_and_the_tags_of_targets() {
+        let tagged = SHOP.replacen("verifies    =", "tags = [\"pci\", \"live\"]\nverifies    =", 1).replacen(
+            "[target.shop-staging]",
+            "[target.shop-staging]\ntags = [\"outside\"]",
+            1,
+        );
+        let decides = |condition: &str, held: &[&str]| {
+            let cedar = format!(
+                "@id(\"a\") @purpose(\"b\") forbid (principal, action == Dayfly::Action::\"run\", resource) unless {{ {condition} }};"
+            );
+            let policy = policy(&[("shop.toml", &tagged), ("more.cedar", &cedar)]).unwrap();
+            assert_eq!(policy.reads_held("deploy-staging"), condition.contains("held"));
+            let held: Vec<_> = held.iter().map(|held| (*held).to_owned()).collect();
+            let now = Circumstances { held: &held, ..with(BindingKind::Bearer) };
+            matches!(policy.decide(&main_job("staging"), &ask("deploy-staging"), now), Decision::Permit(_))
+        };
+        let prod = "shop-production#deploy:create";
+        assert!(decides("context.held.isEmpty() && context.held_tags.isEmpty()", &[]));
+        assert!(decides("context.ask_tags == [\"outside\"]", &[]));
+        assert!(decides(&format!("context.held == [\"{prod}\"] && context.held_tags == [\"live\", \"pci\"]"), &[prod]));
+        // What a job held may be gone from the bundle: it has no tags any more.
+        assert!(decides("context.held_tags.isEmpty() && !context.held.isEmpty()", &["gone#x"]));
+        assert!(!decides("!(context.ask_tags.contains(\"outside\") && context.held_tags.contains(\"pci\"))", &[prod]));
+    }
+
+    #[test]
+    fn t_178_a_forbid_over_an_attribute_that_may_be_missing() {
+        // Refused when it is loaded, and when it is asked all the same.
+        let condition = "when { principal.github.sha == \"x\" }";
+        let forbid = format!(
+            "@id(\"a\") @purpose(\"b\") forbid (principal is Dayfly::Workload, action == Dayfly::Action::\"run\", resource) {condition};"
+        );
+        assert!(with_cedar(&forbid).unwrap_err().contains("github"));
+        let mut policy = shop();
+        let forbid = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("a")), forbid).unwrap();
+        policy.run.get_mut("deploy-staging").unwrap().written.add(forbid).unwrap();
+        let denied = bearer(&policy, &main_job("staging"), &ask("deploy-staging")).unwrap_err();
+        assert_eq!(denied.reason, Reason::Policy);
+        assert!(denied.inside.unwrap().contains("sha"));
+    }
+
+    #[test]
     fn the_longest_of_the_permits_decides_and_ties_go_by_id() {
-        let rows = [("b-long", "15m"), ("a-long", "15m"), ("c-short", "5m")].map(|(id, ttl)| {
-            format!("\n[[task.deploy-staging.allow]]\nid = \"{id}\"\nttl = \"{ttl}\"\nissuer = \"github\"\nclaims = {{ repository_id = \"0088120\" }}\n")
+        let rows = [
+            ("b-long", "15m", ", event_name = \"push\""),
+            ("a-long", "15m", ", environment = \"staging\""),
+            ("c-short", "5m", ""),
+        ]
+        .map(|(id, ttl, more)| {
+            format!("\n[[task.deploy-staging.allow]]\nid = \"{id}\"\nttl = \"{ttl}\"\nissuer = \"github\"\nclaims = {{ repository_id = \"0088120\"{more} }}\n")
         });
-        let policy = policy(&[("shop.toml", &format!("{SHOP}{}", rows.concat()))]).unwrap();
+        let elsewhere =
+            SHOP.replacen("environment = \"staging\" }\n\n[[test", "environment = \"elsewhere\" }\n\n[[test", 1);
+        let policy = policy(&[("shop.toml", &format!("{elsewhere}{}", rows.concat()))]).unwrap();
         let deciding = |ttl_s| bearer(&policy, &main_job("staging"), &Ask { ttl_s, ..ask("deploy-staging") }).unwrap();
         assert_eq!((&**deciding(None).row(), deciding(None).row_ttl().as_s()), ("a-long", 900));
         assert_eq!(&**deciding(Some(300)).row(), "a-long");
@@ -509,13 +564,13 @@ mod tests {
         let row = (0..3usize, 0..3usize, any::<bool>());
         let forbid = (0..6usize, 0..3usize);
         (prop::collection::vec(row, 0..6), prop::collection::vec(forbid, 0..5)).prop_map(|(rows, forbids)| {
-            let mut toml = SHOP.split("[task.").next().unwrap_or_default().to_owned();
+            let mut toml = SHOP.split("[task.").next().unwrap_or_default().replace("\nactions ", "\nreads = [\"deploy:status\"]\nactions ");
             for template in 0..3 {
                 let target = if template == 0 { "shop-production" } else { "shop-staging" };
                 toml.push_str(&format!("\n[task.t{template}]\npurpose=\"p\"\nowner=\"team-shop\"\nttl=\"15m\"\nreview_by=2027-01-01\ngrants={{ {target} = [\"deploy:status\"] }}\n"));
             }
             for (index, (template, reference, untrusted)) in rows.into_iter().enumerate() {
-                toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\nclaims={{ ref = \"r{reference}\" }}\n"));
+                toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\nclaims={{ ref = \"r{reference}\", environment = \"e\", run_id = [\"1\", \"x{index}\"] }}\n"));
             }
             let cedar = forbids.into_iter().enumerate().map(|(index, (scope, reference))| {
                 let resource = [
@@ -537,7 +592,9 @@ mod tests {
             let sliced = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
             let mut whole = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
             whole.unslice();
-            let claims = [("ref", format!("r{reference}")), ("sha", format!("s{sha}"))];
+            let (environment, run) = ("e".to_owned(), "1".to_owned());
+            let claims =
+                [("ref", format!("r{reference}")), ("sha", format!("s{sha}")), ("environment", environment), ("run_id", run)];
             let claims = claims.each_ref().map(|(name, value)| (*name, value.as_str()));
             let job = Workload { untrusted, ..workload(&claims) };
             let ask = ask(&format!("t{template}"));

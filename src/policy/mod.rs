@@ -9,6 +9,9 @@ mod decide;
 mod explain;
 #[cfg(test)]
 mod fixture;
+mod lapse;
+#[cfg(test)]
+mod lint_tests;
 mod mention;
 mod names;
 mod nearest;
@@ -17,6 +20,8 @@ mod resolve;
 mod row;
 mod schema;
 mod slice;
+#[cfg(test)]
+mod slice_tests;
 mod source;
 mod verifiers;
 mod written;

@@ -314,6 +314,7 @@ impl Stepping {
             keys_dir: None,
             source: Arc::new(Folder { path: folder, env }),
             strict_rollback: false,
+            review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         };
         let (flow, writer, _) = start(startup).unwrap();
         std::thread::spawn(move || writer.run());

@@ -50,6 +50,8 @@ pub enum What {
     Introspect,
     /// The end of a lease, durable
     Revoke,
+    /// Policy alone, by the number of rows: loads and decisions, in this process
+    Policy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -72,6 +74,7 @@ impl Args {
             (What::Introspect, Some(By::Socket)) => Scenario::IntrospectBySocket,
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
+            (What::Policy, _) => return Err("policy is measured without a broker".to_owned()),
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
         if self.n == 0 || self.connections == 0 {

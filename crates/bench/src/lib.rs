@@ -2,7 +2,7 @@
 //! before the clock starts, every answer checked. In: a scenario and a load. Out: one report.
 //!
 //! It is a client like any other and is never linked into the product; of the broker's library it
-//! uses the shapes of the wire.
+//! uses the shapes of the wire, and policy, which it measures in this process.
 
 pub mod args;
 mod broker;
@@ -10,6 +10,7 @@ mod client;
 mod evidence;
 mod folder;
 pub mod load;
+pub mod policy;
 mod report;
 mod scenario;
 mod sys;

@@ -1,13 +1,28 @@
-//! `dayfly-bench exchange|introspect|revoke`.
+//! `dayfly-bench exchange|introspect|revoke|policy`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use dayfly_bench::{args::Args, measure};
+use dayfly_bench::{
+    args::{Args, What},
+    measure, policy,
+};
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.what == What::Policy {
+        return match policy::measure(args.n) {
+            Ok(reports) => {
+                reports.iter().for_each(|one| println!("{}", if args.json { one.line() } else { one.row() }));
+                ExitCode::SUCCESS
+            }
+            Err(what) => {
+                eprintln!("dayfly-bench: {what}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let measured = args.plan().and_then(|plan| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;

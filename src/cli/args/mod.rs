@@ -10,8 +10,8 @@ mod trust;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use broker::{
-    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyShowArgs,
-    PolicyVerb, ServeArgs,
+    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyReplayArgs,
+    PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
     DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
@@ -183,6 +183,8 @@ mod tests {
             "dayfly policy check --policies p",
             "dayfly policy show deploy-prod --policies p",
             "dayfly policy show --schema",
+            "dayfly policy replay --since 7d --policies p --strict",
+            "dayfly policy usage --unused-for 30d --template deploy-prod --addr https://b.example",
             "dayfly trust add github acme/shop --task t --owner-id 1 --repository-id 2 --ref refs/heads/main --dry-run",
             "dayfly trust add --from evt_0000000000g000000000000000 --state d --yes",
             "dayfly ledger show evt_0000000000g000000000000000",

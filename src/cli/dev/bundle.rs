@@ -31,9 +31,14 @@ pub const OVERLAY: &str = "dayfly-dev";
 const ALG: &str = "ES256";
 
 /// The shipped bundle, for where there is no folder.
-const SHIPPED: [(&str, &str); 2] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("production.cedar", include_str!("../../../policies/production.cedar")),
     ("shop.toml", include_str!("../../../policies/shop.toml")),
+    ("agent.toml", include_str!("../../../policies/agent.toml")),
+    ("limits.cedar", include_str!("../../../policies/limits.cedar")),
+    ("orders.toml", include_str!("../../../policies/orders.toml")),
+    ("platform.toml", include_str!("../../../policies/platform.toml")),
+    ("vendor.toml", include_str!("../../../policies/vendor.toml")),
 ];
 
 /// The bundle's text.
