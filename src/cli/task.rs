@@ -151,7 +151,15 @@ impl Shown for Task {
             ("grants", grants.join("; ")),
             ("bound", self.bound.to_string()),
             ("leases", format!("{} active, {} ended", self.leases.active, self.leases.ended)),
+            ("conflicts", conflicts(self.conflicts)),
         ]
+    }
+}
+
+fn conflicts(count: u64) -> String {
+    match count {
+        0 => String::new(),
+        _ => format!("{count}: its evidence or its job was shown with another key; one of the two may be a thief"),
     }
 }
 

@@ -257,6 +257,14 @@ pub struct Task {
     pub grants: BTreeMap<String, Vec<String>>,
     pub bound: Bound,
     pub leases: LeaseCount,
+    /// How often its evidence, or its job, was shown with another key: an alarm. Absent: never.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub conflicts: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -121,7 +121,7 @@ pub(super) fn introspected(introspected: Option<Introspected>) -> Map<String, Va
 }
 
 pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
-    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended } = view;
+    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts } = view;
     let TaskRow {
         id,
         parent,
@@ -168,6 +168,7 @@ pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
         grants: stored(&grants)?,
         bound,
         leases: LeaseCount { active: leases_active, ended: leases_ended },
+        conflicts,
     })
 }
 

@@ -121,7 +121,7 @@ impl<'a> Fence<'a> {
             let bound = self.table.keys_of(label);
             let known: HashSet<_> = bound.iter().map(|(_, key)| *key).collect();
             let too_many = !known.contains(&key) && known.len() >= most as usize;
-            if let (true, Some((id, _))) = (too_many, bound.last()) {
+            if let (true, Some((id, _))) = (too_many, bound.first()) {
                 return Err(Overtaken::Conflict(*id));
             }
         }

@@ -84,7 +84,7 @@ pub struct Denial<'a> {
     pub reason: Reason,
     pub policies: &'a [String],
     pub bundle: Fingerprint,
-    /// With a handle: whose.
+    /// With a handle: whose. Of a conflict: whose evidence, or in whose job.
     pub task: Option<TaskId>,
     /// How many refusals this event stands for, when more than one.
     pub count: Option<u64>,

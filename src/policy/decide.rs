@@ -305,7 +305,7 @@ mod tests {
     use super::*;
     use crate::policy::{
         What,
-        fixture::{PRODUCTION, SHOP, STAGING_URI, ask, bearer, decide, main_job, policy, with_cedar, workload},
+        fixture::{PRODUCTION, SHOP, STAGING_URI, ask, bearer, decide, main_job, policy, with, with_cedar, workload},
     };
 
     fn shop() -> Policy {
@@ -496,6 +496,48 @@ mod tests {
         assert_eq!((grant.asked_ttl_s(), grant.ticket()), (Some(60), Some("OPS-1")));
         let whole = Ask { what: What::TaskOnly, ..ask };
         assert_eq!(reason(bearer(&policy, &main_job("staging"), &whole)), Reason::Forbidden);
+    }
+
+    #[test]
+    fn what_is_held_and_the_tags_of_targets() {
+        let tagged = SHOP.replacen("verifies    =", "tags = [\"pci\", \"live\"]\nverifies    =", 1).replacen(
+            "[target.shop-staging]",
+            "[target.shop-staging]\ntags = [\"outside\"]",
+            1,
+        );
+        let decides = |condition: &str, held: &[&str]| {
+            let cedar = format!(
+                "@id(\"a\") @purpose(\"b\") forbid (principal, action == Dayfly::Action::\"run\", resource) unless {{ {condition} }};"
+            );
+            let policy = policy(&[("shop.toml", &tagged), ("more.cedar", &cedar)]).unwrap();
+            assert_eq!(policy.reads_held("deploy-staging"), condition.contains("held"));
+            let held: Vec<_> = held.iter().map(|held| (*held).to_owned()).collect();
+            let now = Circumstances { held: &held, ..with(BindingKind::Bearer) };
+            matches!(policy.decide(&main_job("staging"), &ask("deploy-staging"), now), Decision::Permit(_))
+        };
+        let prod = "shop-production#deploy:create";
+        assert!(decides("context.held.isEmpty() && context.held_tags.isEmpty()", &[]));
+        assert!(decides("context.ask_tags == [\"outside\"]", &[]));
+        assert!(decides(&format!("context.held == [\"{prod}\"] && context.held_tags == [\"live\", \"pci\"]"), &[prod]));
+        // What a job held may be gone from the bundle: it has no tags any more.
+        assert!(decides("context.held_tags.isEmpty() && !context.held.isEmpty()", &["gone#x"]));
+        assert!(!decides("!(context.ask_tags.contains(\"outside\") && context.held_tags.contains(\"pci\"))", &[prod]));
+    }
+
+    #[test]
+    fn t_178_a_forbid_over_an_attribute_that_may_be_missing() {
+        // Refused when it is loaded, and when it is asked all the same.
+        let condition = "when { principal.github.sha == \"x\" }";
+        let forbid = format!(
+            "@id(\"a\") @purpose(\"b\") forbid (principal is Dayfly::Workload, action == Dayfly::Action::\"run\", resource) {condition};"
+        );
+        assert!(with_cedar(&forbid).unwrap_err().contains("github"));
+        let mut policy = shop();
+        let forbid = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("a")), forbid).unwrap();
+        policy.run.get_mut("deploy-staging").unwrap().written.add(forbid).unwrap();
+        let denied = bearer(&policy, &main_job("staging"), &ask("deploy-staging")).unwrap_err();
+        assert_eq!(denied.reason, Reason::Policy);
+        assert!(denied.inside.unwrap().contains("sha"));
     }
 
     #[test]

@@ -136,7 +136,9 @@ impl Policy {
     ) -> Explanation {
         let all: &[Row] = template.map_or(&[], |template| &template.rows);
         let rows = nearest(self, workload, all.iter(), NEAREST_MAX);
-        let forbids: Vec<_> = denied.policies.iter().map(|id| self.by_hand(id)).collect();
+        // Of a lapsed row it is the rows that are named.
+        let spoke = if denied.reason == Reason::Forbidden { denied.policies.as_slice() } else { &[] };
+        let forbids: Vec<_> = spoke.iter().map(|id| self.by_hand(id)).collect();
         let would_permit = rows.first().and_then(RowSeen::wish).into_iter();
         let lifted = |forbid: &ByHand| format!("`{}` no longer applying: {}", forbid.id, forbid.purpose);
         Explanation {

@@ -139,6 +139,27 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_at_what_is_held_is_known() {
+        let reads = |conditions: &str| {
+            let text = format!("forbid (principal, action, resource) {conditions};");
+            reads_context(&Cedar::parse(None, text).unwrap(), &["held", "held_tags"])
+        };
+        for condition in [
+            "when { context.held.contains(\"x\") }",
+            "unless { context[\"held_tags\"].isEmpty() }",
+            "when { context has held }",
+            "when { context == {held: []} }",
+            "when { (if context.ttl > 5 then context else context).ttl > 4 }",
+            "when { principal in [context.held] }",
+        ] {
+            assert!(reads(condition), "{condition}");
+        }
+        for condition in ["when { context.ask.contains(\"held\") }", "when { principal.github.held == \"held\" }", ""] {
+            assert!(!reads(condition), "{condition}");
+        }
+    }
+
+    #[test]
     fn a_claim_that_a_policy_looks_at_is_never_left_out() {
         for condition in [
             "when { principal.github.sha == \"x\" }",

@@ -20,6 +20,8 @@ mod resolve;
 mod row;
 mod schema;
 mod slice;
+#[cfg(test)]
+mod slice_tests;
 mod source;
 mod verifiers;
 mod written;

@@ -139,11 +139,10 @@ impl<'a> Beside<'a> {
 
     fn obstacles(&self) -> Vec<RowObstacle> {
         let Self { policy, workload, row } = self;
-        let bundle = &policy.bundle;
         let mut found = Vec::new();
         if row.issuer != workload.issuer {
             found.push(RowObstacle::Issuer { row: row.issuer.clone(), workload: workload.issuer.clone() });
-        } else if bundle.issuers.get(&row.issuer).is_none_or(|issuer| issuer.disabled) {
+        } else if policy.bundle.issuers.get(&row.issuer).is_none_or(|issuer| issuer.disabled) {
             found.push(RowObstacle::IssuerDisabled(row.issuer.clone()));
         }
         if workload.untrusted && !row.untrusted {

@@ -254,6 +254,34 @@ mod tests {
     }
 
     #[test]
+    fn a_forbid_about_a_tag_that_no_target_has() {
+        let tagged = SHOP.replacen("verifies    =", "tags = [\"pci\"]\nverifies    =", 1);
+        let load = |condition: &str| {
+            let cedar = format!(
+                "@id(\"a\") @purpose(\"b\") forbid (principal, action == Dayfly::Action::\"run\", resource) when {{ {condition} }};"
+            );
+            policy(&[("shop.toml", &tagged), ("more.cedar", &cedar)])
+        };
+        for good in [
+            "context.ask_tags.contains(\"pci\") && context.held_tags.contains(\"pci\")",
+            "context.held.contains(\"shop-staging#deploy:create\")",
+            "context.held.containsAny([\"shop-staging#deploy:create\", \"broker#introspect\"])",
+            "!context.held.isEmpty() && context.held == context.ask",
+        ] {
+            load(good).unwrap();
+        }
+        for (bad, what) in [
+            ("context.ask_tags.contains(\"PCI\")", "`context.ask_tags` never contains `PCI`"),
+            ("context.binding == \"dpop\" || context.held_tags.containsAll([\"pci\", \"pcl\"])", "contains `pcl`"),
+            ("context.ask.contains(\"shop-staging#deploy:crate\")", "contains `shop-staging#deploy:crate`"),
+            ("context.held.containsAny([\"pci\"])", "contains `pci`"),
+        ] {
+            let said = load(bad).expect_err(bad);
+            assert!(said.contains(what), "{said}");
+        }
+    }
+
+    #[test]
     fn a_permit_that_forgets_untrusted() {
         refused(&GOOD.replace("!principal.untrusted &&", ""), "tests `principal.untrusted`");
         refused(&GOOD.replace("!principal.untrusted &&", "principal has untrusted &&"), "tests `principal.untrusted`");

@@ -28,7 +28,7 @@ use crate::{
     sys::{
         clock::Clock,
         files,
-        net::{Certified, Life, NetError},
+        net::{Certified, Fetcher, Life, NetError},
     },
 };
 
@@ -145,6 +145,7 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     let now = Clock::Machine.wall();
     let Certified { life, is_authority, .. } = tls::files(settings).load(now)?;
     let Loaded { policy, mut lints } = load(settings, &source(settings))?;
+    Fetcher::by_environment().map_err(|error| LaunchError::from(StartError::from(error)))?;
     lints.extend(caps(settings)?.1.map(too_few_files));
     lints.extend(is_authority.then(|| authority_as_leaf(settings)));
     lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));

@@ -93,6 +93,17 @@ impl Reader {
         })
     }
 
+    /// How many refusals for this reason were recorded with a task.
+    pub fn denials(&self, task: TaskId, reason: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(coalesce(json_extract(CAST(body AS TEXT), '$.count'), 1)), 0) FROM event \
+                   WHERE task = ?1 AND json_extract(CAST(body AS TEXT), '$.reason') = ?2";
+        self.pool.with(|connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let count: i64 = statement.query_row(params![id_bytes(task.as_u128()), reason], |row| row.get(0))?;
+            Ok(count.cast_unsigned())
+        })
+    }
+
     pub fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         let sql = format!("SELECT {EVENT} {FROM_EVENT} WHERE e.id = ?1");
         self.one(&sql, [id_bytes(id.as_u128())], columns::event)

@@ -189,7 +189,7 @@ async fn a_bad_checkout_is_told_and_changes_nothing_until_the_next() {
 }
 
 #[tokio::test]
-async fn a_strict_broker_does_not_follow_a_link_back() {
+async fn t_180_a_strict_broker_does_not_follow_a_link_back() {
     for by in [By::GitSync, By::Kubernetes] {
         let mut site = Site::new(by, true);
         site.swap("second", &renamed("release it all"));

@@ -170,3 +170,25 @@ async fn every_credential_is_issued_under_the_bundle_in_force() {
     }
     assert!(issued > 60 && world.verify().problems.is_empty(), "{issued}");
 }
+
+#[tokio::test]
+async fn t_180_every_decision_names_the_bundle_it_was_made_under() {
+    let mut world = World::new();
+    let mut under = Vec::new();
+    for _ in 0..2 {
+        world.open(&Job::shop(), "deploy").await;
+        world.try_open(&Job::shop(), ask("pay")).await.unwrap_err();
+        world.bundle.edit("release the shop", "release the shop again");
+        let swapped = world.flow.load_bundle("test").await.unwrap();
+        under.push(swapped.from.unwrap().to_string());
+    }
+    let events = world.flow.events(&OPERATOR, EventFilter::default(), 50, None).await.unwrap().items;
+    let of = |kind: &str| -> Vec<String> {
+        let made = events.iter().rev().filter(|event| event.body["type"] == kind);
+        made.map(|event| event.body["bundle"].as_str().unwrap().to_owned()).collect()
+    };
+    for kind in ["task_opened", "issued", "denied"] {
+        assert_eq!(of(kind), under, "{kind}");
+    }
+    assert_ne!(under[0], under[1]);
+}

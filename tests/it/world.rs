@@ -176,6 +176,12 @@ impl World {
         Self::made(bundle, files.collect(), None, false)
     }
 
+    /// With files of any kind.
+    pub fn with_bytes(bundle: &str, files: &[(&str, &[u8])]) -> Self {
+        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()));
+        Self::made(bundle, files.collect(), None, false)
+    }
+
     /// The same with Cedar policies beside the tables.
     pub fn with_cedar(bundle: &str, cedar: &str, files: &[(&str, &Value)]) -> Self {
         let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
@@ -186,6 +192,12 @@ impl World {
     /// On a file, with keys beside it: survives [`World::restart`].
     pub fn on_file() -> Self {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), false)
+    }
+
+    /// On a file, with another bundle and Cedar policies.
+    pub fn on_file_with(bundle: &str, cedar: &str) -> Self {
+        let files = BTreeMap::from([("world.cedar".to_owned(), cedar.as_bytes().to_vec())]);
+        Self::made(bundle, files, Some(tempfile::tempdir().unwrap()), false)
     }
 
     pub fn strict_on_file() -> Self {
@@ -408,7 +420,7 @@ pub fn local(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn new_key() -> SigningKey {
+pub fn new_key() -> SigningKey {
     SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap()
 }
 

@@ -50,6 +50,10 @@ pub enum What {
     Introspect,
     /// The end of a lease, durable
     Revoke,
+    /// Exchanges alone and under a flood of tokens with unknown key ids
+    Flood,
+    /// Policy alone, by the number of rows: loads and decisions, in this process
+    Policy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,11 +71,12 @@ pub enum By {
 impl Args {
     pub fn plan(&self) -> Result<Plan, String> {
         let scenario = match (self.what, self.by) {
-            (What::Exchange, None) => Scenario::Exchange,
+            (What::Exchange | What::Flood, None) => Scenario::Exchange,
             (What::Introspect, None | Some(By::Assertion)) => Scenario::IntrospectByAssertion,
             (What::Introspect, Some(By::Socket)) => Scenario::IntrospectBySocket,
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
+            (What::Policy, _) => return Err("policy is measured without a broker".to_owned()),
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
         if self.n == 0 || self.connections == 0 {
@@ -79,6 +84,7 @@ impl Args {
         }
         let load = match self.rate {
             None => Load::Closed { connections: self.connections },
+            Some(_) if self.what == What::Flood => return Err("a flood is a closed loop".to_owned()),
             Some(rate) if rate.is_finite() && rate > 0.0 => Load::Open { connections: self.connections, rate },
             Some(_) => return Err("`--rate` is more than 0".to_owned()),
         };

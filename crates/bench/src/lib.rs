@@ -2,14 +2,17 @@
 //! before the clock starts, every answer checked. In: a scenario and a load. Out: one report.
 //!
 //! It is a client like any other and is never linked into the product; of the broker's library it
-//! uses the shapes of the wire.
+//! uses the shapes of the wire, and policy, which it measures in this process.
 
 pub mod args;
 mod broker;
 mod client;
 mod evidence;
+mod flood;
 mod folder;
 pub mod load;
+mod origin;
+pub mod policy;
 mod report;
 mod scenario;
 mod sys;
@@ -22,6 +25,7 @@ use crate::{
     scenario::Prepared,
 };
 pub use crate::{
+    flood::{FloodReport, UNKNOWN, flood},
     load::Load,
     report::{Machine, Report},
     scenario::Scenario,
@@ -53,6 +57,8 @@ pub enum Fault {
     Client(#[from] client::ClientError),
     #[error("the preparation failed: {0}")]
     Prepare(String),
+    #[error("the platform cannot be played: {0}")]
+    Origin(std::io::Error),
     #[error("the process table cannot be read: {0}")]
     Process(std::io::Error),
 }

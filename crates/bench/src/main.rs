@@ -1,23 +1,38 @@
-//! `dayfly-bench exchange|introspect|revoke`.
+//! `dayfly-bench exchange|introspect|revoke|flood|policy`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use dayfly_bench::{args::Args, measure};
+use dayfly_bench::{
+    Fault, Plan, UNKNOWN,
+    args::{Args, What},
+    flood, measure, policy,
+};
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.what == What::Policy {
+        return match policy::measure(args.n) {
+            Ok(reports) => {
+                reports.iter().for_each(|one| println!("{}", if args.json { one.line() } else { one.row() }));
+                ExitCode::SUCCESS
+            }
+            Err(what) => {
+                eprintln!("dayfly-bench: {what}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let measured = args.plan().and_then(|plan| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(measure(&plan)).map_err(|error| error.to_string())
+        runtime.block_on(told(&args, &plan)).map_err(|error| error.to_string())
     });
     match measured {
-        Ok(report) => {
-            let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+        Ok((text, errors)) => {
             print!("{text}");
-            if report.errors > 0 {
+            if errors > 0 {
                 return ExitCode::FAILURE;
             }
         }
@@ -27,4 +42,16 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// What was measured, as it was asked for, and how much of it was wrong.
+async fn told(args: &Args, plan: &Plan) -> Result<(String, usize), Fault> {
+    if args.what == What::Flood {
+        let report = flood(plan, UNKNOWN).await?;
+        let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+        return Ok((text, report.errors));
+    }
+    let report = measure(plan).await?;
+    let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+    Ok((text, report.errors))
 }

@@ -26,6 +26,12 @@ pub(crate) async fn pace(due: Vec<(usize, Instant)>, to: UnboundedSender<(usize,
     drop(tokio::task::spawn_blocking(send));
 }
 
+/// What this thread has worked so far.
+pub(crate) fn thread_cpu() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// What the kernel knows of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {

@@ -121,7 +121,9 @@ fn refused_certificate(source: &io::Error) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another host"
         }
-        CertificateError::UnknownIssuer => "its certificate is of an authority that is not trusted",
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is of an authority that is not trusted"
+        }
         _ => "its certificate does not verify",
     }
 }

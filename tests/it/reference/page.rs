@@ -21,7 +21,7 @@ DAYFLY_REGENERATE=1 cargo test --test it reference::
 ```
 
 [Routes](#routes) · [Reasons](#reasons) · [Command line](#command-line) · [Exit codes](#exit-codes) · \
-[Settings](#settings) · [Lints](#lints) · [Variables](#variables) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
+[Settings](#settings) · [Lints](#lints) · [Variables](#variables) · [Profiles](#profiles) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
 ";
 
 pub fn page() -> String {
@@ -34,6 +34,7 @@ pub fn page() -> String {
         settings(),
         lints(),
         variables(),
+        super::profiles::section(),
         metrics(),
         events(),
         bounds(),

@@ -174,8 +174,8 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
     let at = || at_row(template, row);
     let Some(issuer) = bundle.issuers.get(&row.issuer) else { return };
     let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
-    let stable = |name: &String| profile.principal.contains(name) && !issuer.pin.contains_key(name);
-    if !row.claims.keys().any(stable) {
+    let open = || profile.principal.iter().filter(|name| !issuer.pin.contains_key(*name));
+    if open().next().is_some() && !open().any(|name| row.claims.contains_key(name)) {
         let help = format!("name one of `{}`", profile.principal.join("`, `"));
         lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
     }
