@@ -160,7 +160,7 @@ impl Fetcher {
 
     /// A 200 answer.
     pub async fn document(&self, fetch: &Fetch) -> Result<Document, FetchError> {
-        self.ask(fetch, |place| get(place), |status| status == StatusCode::OK).await
+        self.ask(fetch, get, |status| status == StatusCode::OK).await
     }
 
     /// What a 200 or 201 answers to what is sent.
