@@ -21,7 +21,7 @@ const EVERY: &str = "every verb";
 pub const VARIABLES: &[Variable] = &[
     read("DAYFLY_ADDR", "`token`, operator verbs", "the broker's URL; without it, the socket of the state folder"),
     read("DAYFLY_CA", "`token`, operator verbs", "PEM file of the only authorities that may vouch for the broker"),
-    read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`", "the settings, as `--config`"),
+    read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`, `trust`, `doctor`", "the settings, as `--config`"),
     read(
         "DAYFLY_DPOP_KEY",
         "`token`, operator verbs, `task end`",

@@ -34,10 +34,9 @@ impl Policy {
     }
 
     /// Nothing but lapsed rows would permit it. Only who matched such a row is told so.
-    pub(super) fn denied_by_lapse(&self, mut rows: Vec<String>) -> Denied {
-        rows.sort();
+    pub(super) fn denied_by_lapse() -> Denied {
         let hint = "the entitlement is past its review date and its grace: its owner reviews it and sets a new one";
-        Denied { reason: Reason::NoMatch, policies: rows, hint: Some(hint.to_owned()), inside: None }
+        Denied { reason: Reason::NoMatch, policies: Vec::new(), hint: Some(hint.to_owned()), inside: None }
     }
 }
 
@@ -46,7 +45,7 @@ mod tests {
     use dayfly_domain::BindingKind;
 
     use super::*;
-    use crate::policy::fixture::{SHOP, ask, bearer, decide, main_job, policy};
+    use crate::policy::fixture::{SHOP, ask, bearer, decide, main_job, policy, with};
 
     const GRACE: Span = Span::seconds(30 * 86_400);
 
@@ -64,7 +63,7 @@ mod tests {
         let lapsed = policy.lapse(at("2027-07-31T00:00:00Z"), GRACE);
         assert!(lapsed.iter().any(|row| row == "shop-staging-main"), "{lapsed:?}");
         let denied = run().unwrap_err();
-        assert_eq!((denied.reason, denied.policies), (Reason::NoMatch, vec!["shop-staging-main".to_owned()]));
+        assert_eq!(denied.reason, Reason::NoMatch);
         assert!(denied.hint.unwrap().contains("past its review date"));
         assert_eq!(policy.lapse(at("2027-08-01T00:00:00Z"), GRACE), Vec::<Name>::new(), "told once");
         assert!(policy.survives("github", "deploy-staging", "shop-staging-main", "team-shop"), "ends nothing");
@@ -82,10 +81,20 @@ mod tests {
     }
 
     #[test]
+    fn a_review_that_nobody_made_is_explained() {
+        let policy = policy(&[("shop.toml", SHOP)]).unwrap();
+        policy.lapse(at("2028-01-01T00:00:00Z"), GRACE);
+        let told = policy.explain(&main_job("staging"), &ask("deploy-staging"), with(BindingKind::Bearer));
+        let facts: Vec<_> = told.rows[0].obstacles.iter().map(|obstacle| obstacle.fact()).collect();
+        assert_eq!(facts, ["the row was to be reviewed by 2027-06-30, and its grace is over"]);
+        assert_eq!(told.would_permit, ["row `shop-staging-main` with a review, and a new `review_by`"]);
+    }
+
+    #[test]
     fn a_stranger_is_not_told_of_a_review() {
         let policy = policy(&[("shop.toml", SHOP)]).unwrap();
         policy.lapse(at("2030-01-01T00:00:00Z"), GRACE);
         let denied = decide(&policy, &main_job("other"), &ask("deploy-staging"), BindingKind::Dpop).unwrap_err();
-        assert_eq!((denied.reason, denied.hint, denied.policies.len()), (Reason::NoMatch, None, 0));
+        assert_eq!((denied.reason, denied.hint), (Reason::NoMatch, None));
     }
 }

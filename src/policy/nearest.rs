@@ -44,9 +44,9 @@ pub enum RowObstacle {
     },
     Untrusted,
     Disabled,
+    /// Its review date, with the grace over.
+    Overdue(String),
     IssuerDisabled(Name),
-    /// Past its review date, and the operator's grace.
-    Lapsed,
 }
 
 impl RowObstacle {
@@ -57,8 +57,8 @@ impl RowObstacle {
             }
             Self::Untrusted => "the evidence speaks for unreviewed code, and the row is not for such".to_owned(),
             Self::Disabled => "the row, or its owner, is disabled".to_owned(),
+            Self::Overdue(date) => format!("the row was to be reviewed by {date}, and its grace is over"),
             Self::IssuerDisabled(name) => format!("the issuer `{name}` is disabled"),
-            Self::Lapsed => "the row is past its review date and the grace after it".to_owned(),
         }
     }
 
@@ -67,8 +67,8 @@ impl RowObstacle {
             Self::Issuer { row, .. } => format!("evidence of `{row}`"),
             Self::Untrusted => "evidence of reviewed code".to_owned(),
             Self::Disabled => "the row enabled".to_owned(),
+            Self::Overdue(_) => "a review, and a new `review_by`".to_owned(),
             Self::IssuerDisabled(name) => format!("the issuer `{name}` enabled"),
-            Self::Lapsed => "a new review date".to_owned(),
         }
     }
 }
@@ -152,7 +152,7 @@ impl<'a> Beside<'a> {
             found.push(RowObstacle::Disabled);
         }
         if policy.is_lapsed(&row.id) {
-            found.push(RowObstacle::Lapsed);
+            found.push(RowObstacle::Overdue(row.review_by.to_string()));
         }
         found
     }

@@ -79,17 +79,17 @@ async fn a_conflict_is_shown_and_survives_a_restart() {
     let evidence = world.evidence(&Job::shop());
     let issued = present(&world, &evidence, Some(&key())).await.unwrap();
     let refused = present(&world, &evidence, Some(&key())).await.unwrap_err();
-    let event = world.call(local(get(&format!("/v1/events/{}", refused.decision.unwrap()), None))).await.json();
-    assert_eq!((&event["reason"], &event["task"]), (&json!("E-CONFLICT"), &json!(issued.task)), "{event}");
     for _ in 0..5 {
         present(&world, &evidence, None).await.unwrap_err();
     }
     world.restart().await;
     world.pass_s(10);
     assert_eq!(reason(present(&world, &evidence, Some(&key())).await), Reason::Conflict, "the key is remembered");
+    let other = world.open(&Job::shop(), "deploy").await;
+    let event = world.call(local(get(&format!("/v1/ledger/{}", refused.decision.unwrap()), None))).await.json();
+    assert_eq!((&event["reason"], &event["task"]), (&json!("E-CONFLICT"), &json!(issued.task)), "{event}");
     let shown = world.call(local(get(&format!("/v1/tasks/{}", issued.task), None))).await.json();
     assert_eq!(shown["conflicts"], 7, "{shown}");
-    let other = world.open(&Job::shop(), "deploy").await;
     let shown = world.call(local(get(&format!("/v1/tasks/{}", other.task), None))).await.json();
     assert!(shown.get("conflicts").is_none(), "{shown}");
     assert!(world.verify().problems.is_empty());

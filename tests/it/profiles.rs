@@ -10,7 +10,7 @@ pub use story::{Change, Provider, load, providers};
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use dayfly_domain::bundle::Bundle;
+use dayfly_domain::bundle::{Bundle, example_ids};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -81,6 +81,15 @@ fn names_are_marked_as_names() {
             assert!(!profile.claims[name].mutable, "{}: `{name}` is what it goes by", profile.name);
         }
     }
+}
+
+/// Shipped examples have ids that begin with 0, and so have account numbers that AWS really gives.
+#[test]
+fn an_account_number_is_no_example() {
+    let row = "aws_account = \"012345678901\"\nlambda_source_function_arn";
+    let bundle = Provider::edited("aws", "lambda_source_function_arn", row).bundle();
+    assert_eq!(bundle.templates["deploy"].rows[0].claims["aws_account"][0].to_string(), "012345678901");
+    assert_eq!(example_ids(&bundle), Vec::<String>::new());
 }
 
 /// Nothing of a platform's own is written into the program.

@@ -184,7 +184,9 @@ impl DevBundle {
 
 /// What the stand-in can play.
 fn workload_issuers(bundle: &Bundle) -> Vec<String> {
-    let workload = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && issuer.name != OVERLAY;
+    // An SVID has its trust domain's keys, which no stand-in can have.
+    let by_iss = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && issuer.trust_domain().is_none();
+    let workload = |issuer: &&Issuer| by_iss(issuer) && issuer.name != OVERLAY;
     bundle.issuers.values().filter(workload).map(|issuer| issuer.name.to_string()).collect()
 }
 
