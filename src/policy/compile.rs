@@ -19,7 +19,7 @@ use dayfly_domain::{
 
 use super::{
     lapse::Lapsed,
-    mention::{Mentioned, reads_context},
+    mention::Mentioned,
     names::{RUN, Type},
     row, schema,
     slice::{RightsSlice, Rows, RunSlice},
@@ -214,13 +214,14 @@ fn run_slice(
     let forbids = written.iter().filter(|one| one.role == Role::Forbid && can_match_run(&one.policy, template));
     let ttls = rows.clone().map(|(row, _)| (Arc::from(row.id.as_str()), row.ttl.min(template.ttl)));
     let ttls = ttls.chain(by_hand.clone().map(|one| (Arc::from(one.id()), template.ttl))).collect();
-    let policies: Vec<_> = by_hand.clone().chain(forbids).map(|one| one.policy.clone()).collect();
+    let seeing: Vec<_> = by_hand.clone().chain(forbids).collect();
+    let policies: Vec<_> = seeing.iter().map(|one| one.policy.clone()).collect();
     let claims = rows.clone().flat_map(|(row, _)| row.claims.keys().cloned());
     let is_set = |row: &Row, claim: &str| bundle.issuers.get(&row.issuer).is_some_and(|at| row::is_set(at, claim));
     Ok(RunSlice {
         entities: seen_by(bundle, &policies, Type::Template.uid(&template.name))?,
-        mentioned: Mentioned::by(policies.iter()).and(claims),
-        reads_held: policies.iter().any(|policy| reads_context(policy, &["held", "held_tags"])),
+        mentioned: Mentioned::all(seeing.iter().map(|one| &one.mentioned)).and(claims),
+        reads_held: seeing.iter().any(|one| one.reads_held),
         written: PolicySet::from_policies(policies)?,
         entitling: PolicySet::from_policies(by_hand.map(|one| one.policy.clone()))?,
         rows: Rows::of(rows.map(|(row, permit)| (row, permit.clone())), is_set),
@@ -230,11 +231,11 @@ fn run_slice(
 
 fn rights_slice(bundle: &Bundle, action: &str, written: &[Written]) -> Result<RightsSlice, BoxError> {
     let action = Type::Action.uid(action);
-    let matching = written.iter().filter(|one| can_match_action(&one.policy, &action));
-    let policies: Vec<_> = matching.map(|one| one.policy.clone()).collect();
+    let matching: Vec<_> = written.iter().filter(|one| can_match_action(&one.policy, &action)).collect();
+    let policies: Vec<_> = matching.iter().map(|one| one.policy.clone()).collect();
     Ok(RightsSlice {
         entities: seen_by(bundle, &policies, Type::Target.uid(dayfly_domain::bundle::BROKER))?,
-        mentioned: Mentioned::by(policies.iter()),
+        mentioned: Mentioned::all(matching.iter().map(|one| &one.mentioned)),
         policies: PolicySet::from_policies(policies)?,
     })
 }

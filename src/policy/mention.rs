@@ -29,6 +29,17 @@ impl Mentioned {
         mentioned
     }
 
+    /// What any of these shows.
+    pub fn all<'a>(many: impl Iterator<Item = &'a Self>) -> Self {
+        let mut all = Self::default();
+        for one in many {
+            all.names.extend(one.names.iter().cloned());
+            all.whole.extend(one.whole.iter().cloned());
+            all.everything |= one.everything;
+        }
+        all
+    }
+
     /// And these claims, which rows name.
     pub fn and(mut self, claims: impl Iterator<Item = String>) -> Self {
         self.names.extend(claims);

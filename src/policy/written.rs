@@ -8,7 +8,10 @@ use dayfly_domain::{
     bundle::{Bundle, CedarFile, Problem},
 };
 
-use super::names::{RUN, Type, builtin_action};
+use super::{
+    mention::{Mentioned, reads_context},
+    names::{RUN, Type, builtin_action},
+};
 
 /// One hand-written policy that may be used.
 #[derive(Debug, Clone)]
@@ -16,6 +19,10 @@ pub(super) struct Written {
     pub path: String,
     pub policy: Cedar,
     pub role: Role,
+    /// What of a workload it can look at.
+    pub mentioned: Mentioned,
+    /// It looks at what the job holds.
+    pub reads_held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +100,9 @@ fn one(
     wrong.extend(unknown_words(bundle, policy));
     let role = role(bundle, policy).map_err(|what| wrong.push(what)).unwrap_or(Role::Forbid);
     if wrong.is_empty() {
-        Ok(Written { path: file.path.clone(), policy: policy.new_id(PolicyId::new(&id)), role })
+        let mentioned = Mentioned::by([policy].into_iter());
+        let reads_held = reads_context(policy, &["held", "held_tags"]);
+        Ok(Written { path: file.path.clone(), policy: policy.new_id(PolicyId::new(&id)), role, mentioned, reads_held })
     } else {
         Err(wrong)
     }

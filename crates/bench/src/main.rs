@@ -13,11 +13,9 @@ use dayfly_bench::{
 fn main() -> ExitCode {
     let args = Args::parse();
     if args.what == What::Policy {
-        return match policy::measure(args.n) {
-            Ok(reports) => {
-                reports.iter().for_each(|one| println!("{}", if args.json { one.line() } else { one.row() }));
-                ExitCode::SUCCESS
-            }
+        let tell = |one: &policy::PolicyReport| println!("{}", if args.json { one.line() } else { one.row() });
+        return match policy::measure(args.n, tell) {
+            Ok(()) => ExitCode::SUCCESS,
             Err(what) => {
                 eprintln!("dayfly-bench: {what}");
                 ExitCode::FAILURE

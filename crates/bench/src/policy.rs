@@ -72,10 +72,11 @@ pub enum PolicyFault {
     Decision,
 }
 
-/// Each size, all rows in one template and spread over templates; `n` decisions each.
-pub fn measure(n: usize) -> Result<Vec<PolicyReport>, PolicyFault> {
-    let cases = SIZES.into_iter().flat_map(|rows| [(rows, rows), (rows, EACH)]);
-    cases.map(|(rows, each)| one(rows, each, n)).collect()
+/// Each size, all rows in one template and spread over templates; `n` decisions each. Told as it
+/// goes: large bundles take a while.
+pub fn measure(n: usize, mut tell: impl FnMut(&PolicyReport)) -> Result<(), PolicyFault> {
+    let mut cases = SIZES.into_iter().flat_map(|rows| [(rows, rows), (rows, EACH)]);
+    cases.try_for_each(|(rows, each)| one(rows, each, n).map(|report| tell(&report)))
 }
 
 fn one(rows: usize, each: usize, n: usize) -> Result<PolicyReport, PolicyFault> {
