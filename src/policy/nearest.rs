@@ -100,7 +100,7 @@ pub(super) fn nearest<'a>(
     most: usize,
 ) -> Vec<RowSeen> {
     let mut ranked: Vec<_> = rows.map(|row| (Beside { policy, workload, row }.rank(), row)).collect();
-    ranked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    ranked.sort_unstable_by_key(|(rank, _)| *rank);
     ranked.into_iter().take(most).map(|(_, row)| Beside { policy, workload, row }.seen()).collect()
 }
 
