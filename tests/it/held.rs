@@ -4,7 +4,7 @@
 use dayfly::flow::{EventFilter, Exchange, Issued, Refused, Subject};
 use dayfly_domain::Reason;
 
-use crate::world::{BUNDLE, Job, OPERATOR, SHOP_URI, World, ask, ask_on, get, handle, reason, secret};
+use crate::world::{BUNDLE, Job, OPERATOR, SHOP_URI, World, ask, ask_on, handle, reason, secret};
 
 const STOCK_URI: &str = "https://stock.example.org";
 
