@@ -51,7 +51,7 @@ impl Shown for Issuer {
     }
 }
 
-pub fn word(state: IssuerState) -> &'static str {
+fn word(state: IssuerState) -> &'static str {
     match state {
         IssuerState::Fresh => "fresh",
         IssuerState::Stale => "stale",

@@ -24,6 +24,7 @@ mod ledger;
 mod policy;
 mod print;
 mod proof;
+mod replay;
 mod revoke;
 #[cfg(test)]
 mod samples;
@@ -31,6 +32,7 @@ mod serve;
 mod task;
 mod token;
 mod trust;
+mod usage;
 mod variables;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -108,13 +110,19 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
             Verb::Revoke(args) => revoke::run(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
+            Verb::Policy(PolicyVerb::Replay(args)) => replay::run(&args, session).await,
+            Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
-            Verb::Demo(_) | Verb::Dev(_) | Verb::Serve(_) | Verb::Policy(_) | Verb::Ledger(LedgerVerb::Verify(_)) => {
+            Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Serve(_)
+            | Verb::Policy(PolicyVerb::Check(_) | PolicyVerb::Show(_))
+            | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")
             }
         }

@@ -21,13 +21,13 @@ const EVERY: &str = "every verb";
 pub const VARIABLES: &[Variable] = &[
     read("DAYFLY_ADDR", "`token`, operator verbs", "the broker's URL; without it, the socket of the state folder"),
     read("DAYFLY_CA", "`token`, operator verbs", "PEM file of the only authorities that may vouch for the broker"),
-    read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`", "the settings, as `--config`"),
+    read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`, `trust`, `doctor`", "the settings, as `--config`"),
     read(
         "DAYFLY_DPOP_KEY",
         "`token`, operator verbs, `task end`",
         "the key that the credential is bound to, as `--dpop-key`",
     ),
-    read("DAYFLY_ID_TOKEN", "`token`", "the platform's identity token itself"),
+    read("DAYFLY_ID_TOKEN", "`token`, `explain`", "the platform's identity token itself"),
     read(
         "DAYFLY_ID_TOKEN_FILE",
         "`token`",
@@ -35,7 +35,7 @@ pub const VARIABLES: &[Variable] = &[
     ),
     read("DAYFLY_LOG", "`serve`, `dev`", "filter of the log; beats the setting `log`"),
     read("DAYFLY_OUTPUT", EVERY, "`table`, `json`, `jsonl` or `name`, as `--output`"),
-    read("DAYFLY_TASK", "`token`", "the template to run, as `--task`"),
+    read("DAYFLY_TASK", "`token`, `explain`", "the template to run, as `--task`"),
     read("DAYFLY_TASK_FILE", "`token`, `task end`", "the file that keeps the task's handle, as `--task-file`"),
     read("DAYFLY_TOKEN_FILE", OPERATORS, "file with a token for the broker itself; needed with `DAYFLY_ADDR`"),
     read(
@@ -64,6 +64,14 @@ pub const VARIABLES: &[Variable] = &[
     read("AWS_LAMBDA_FUNCTION_NAME", "`token`", "the same"),
     read("AZURE_CLIENT_ID", "`token`", "which identity of an Azure machine is meant, where it has several"),
     read("PATH", "`token`", "where the programs of CircleCI and Buildkite are looked for; absolute folders only"),
+    read(
+        "HTTPS_PROXY",
+        "`serve`, `dev`",
+        "the proxy by which issuers are reached, as `http://[user:password@]host:port`",
+    ),
+    read("https_proxy", "`serve`, `dev`", "the same, where `HTTPS_PROXY` is not set"),
+    read("NO_PROXY", "`serve`, `dev`", "hosts, domains, addresses and blocks that are reached without it, or `*`"),
+    read("no_proxy", "`serve`, `dev`", "the same, where `NO_PROXY` is not set"),
     read("HOME", EVERY, "where `.config/dayfly/config.toml` is looked for"),
     read("XDG_CONFIG_HOME", EVERY, "where `dayfly/config.toml` is looked for"),
     read("NO_COLOR", EVERY, "no colour"),

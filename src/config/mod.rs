@@ -9,6 +9,7 @@ mod table;
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use dayfly_domain::Span;
 use serde::Deserialize;
 
 pub use issuer::IssuerFault;
@@ -37,6 +38,9 @@ pub struct Settings {
     /// Refuse to start under a bundle that was already replaced once. Default `false`: say so only.
     #[serde(default)]
     pub strict_rollback: bool,
+    /// How long past its review date a row goes on. Default 30 days.
+    #[serde(default = "default_review_grace")]
+    pub review_grace: Span,
     /// Serve local operators at `state_dir/dayfly.sock`. Default `true`.
     #[serde(default = "default_socket")]
     pub socket: bool,
@@ -64,6 +68,8 @@ impl Default for Caps {
     }
 }
 
+/// How long past its review date a row goes on, unless the settings say otherwise.
+pub const REVIEW_GRACE: Span = Span::seconds(30 * 86_400);
 /// Connections of a listener, unless the settings say otherwise.
 pub const CONNECTIONS: u32 = 4096;
 /// Connections of one address, unless the settings say otherwise.
@@ -170,6 +176,10 @@ fn default_state_dir() -> PathBuf {
 
 fn default_policies_dir() -> PathBuf {
     "/etc/dayfly/policies".into()
+}
+
+fn default_review_grace() -> Span {
+    REVIEW_GRACE
 }
 
 fn default_socket() -> bool {

@@ -36,6 +36,12 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "refuse a bundle that was in force before and was replaced; otherwise it loads, with an event of its own",
     ),
+    usual(
+        "review_grace",
+        "duration",
+        r#""30d""#,
+        "how long past its `review_by` a row goes on; then it permits nothing new until it is reviewed, and ends nothing",
+    ),
     usual("socket", "boolean", "true", "serve local operators at `dayfly.sock` in the state folder, mode 0600"),
     usual(
         "log",

@@ -223,7 +223,7 @@ fn payload(issuer: &Issuer, test: &BundleTest) -> Map<String, Value> {
     }
 }
 
-fn put(payload: &mut Value, rule: &ClaimRule, value: Value) {
+pub(super) fn put(payload: &mut Value, rule: &ClaimRule, value: Value) {
     let mut place = payload;
     for part in rule.at.split('/').skip(1) {
         let part = part.replace("~1", "/").replace("~0", "~");

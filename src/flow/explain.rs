@@ -4,7 +4,7 @@
 
 use dayfly_domain::{
     BindingKind, EventId, Kind, Reason, UnixMs, Workload,
-    bundle::{Bundle, ClaimMatch, Fingerprint, Issuer, IssuerKind},
+    bundle::{Bundle, Fingerprint, Issuer, IssuerKind},
     told,
 };
 use serde_json::{Map, Value};
@@ -90,7 +90,8 @@ pub fn of_workload(policy: &Policy, workload: Workload, trial: &Trial) -> Explai
     let proven = trial.binding.unwrap_or_else(|| usual_binding(bundle, &trial.ask));
     let circumstances = Circumstances { proven, evidence_age_s: trial.age_s, held: &trial.held };
     let told = policy.explain(&workload, &trial.ask, circumstances);
-    let refused = refused_by_profile(bundle, &workload);
+    let profile = bundle.profiles.get(&workload.profile);
+    let refused = profile.and_then(|profile| intake::refused_by(profile, &workload.claims));
     let denied = match told.outcome {
         Outcome::Permit(_) => None,
         Outcome::Deny(reason) => Some(reason),
@@ -202,19 +203,6 @@ fn usual_binding(bundle: &Bundle, ask: &Ask) -> BindingKind {
         None => targets.next(),
     };
     target.map_or(BindingKind::Bearer, |target| target.binding)
-}
-
-/// The profile refuses this kind of run, whatever a row says.
-fn refused_by_profile(bundle: &Bundle, workload: &Workload) -> Option<(Reason, String)> {
-    let profile = bundle.profiles.get(&workload.profile)?;
-    let fits = |when: &ClaimMatch| {
-        when.iter().all(|(name, wanted)| workload.claims.get(name).is_some_and(|seen| seen.is_one_of(wanted)))
-    };
-    let refusal = profile.refuse.iter().find(|refusal| fits(&refusal.when))?;
-    let seen = refusal.when.keys().filter_map(|name| Some((name, workload.claims.get(name)?)));
-    let seen: Vec<_> = seen.map(|(name, value)| format!("`{name}` `{}`", told(&value.to_string()))).collect();
-    let why = format!("the profile `{}` refuses every run with {}", profile.name, seen.join(" and "));
-    Some((Reason::from_code(&refusal.code).unwrap_or(Reason::Event), why))
 }
 
 /// The ask for all that a template grants on its target.

@@ -17,6 +17,7 @@ mod moment;
 mod possession;
 mod read;
 mod refuse;
+mod replay;
 mod simulate;
 mod start;
 mod swap;
@@ -31,6 +32,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use dayfly_domain::Span;
 use tokio::sync::mpsc;
 
 /// What the doors show of an issuer's keys.
@@ -52,6 +54,7 @@ pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use replay::{Recorded, Unjudged, Verdict, Wanted, replay, was_judged};
 pub use simulate::{Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
@@ -86,6 +89,7 @@ pub struct Shared {
     /// Where the source lay when it was last read.
     followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
+    review_grace: Span,
     /// Loads of the bundle take turns.
     loading: Arc<tokio::sync::Mutex<()>>,
     queue: mpsc::Sender<group::Group>,

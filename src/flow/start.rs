@@ -7,7 +7,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use dayfly_domain::{UnixMs, bundle::Problem};
+use dayfly_domain::{Span, UnixMs, bundle::Problem};
 use ring::hmac;
 use tokio::sync::mpsc;
 
@@ -60,11 +60,13 @@ pub struct Startup {
     pub keys_dir: Option<std::path::PathBuf>,
     pub source: Arc<dyn BundleSource>,
     pub strict_rollback: bool,
+    /// How long past its review date a row goes on.
+    pub review_grace: Span,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup { issuer, clock, store, keys_dir, source, strict_rollback } = startup;
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace } = startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -90,6 +92,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         source,
         followed: ArcSwap::from_pointee(place),
         strict_rollback,
+        review_grace,
         loading: Arc::default(),
         queue,
         records: Mutex::default(),

@@ -102,6 +102,7 @@ impl Writer {
         }
         let carries = Carries::of(&policy);
         self.shared.keys.keep_only(|name| policy.bundle().issuers.contains_key(name));
+        self.shared.lapse_rows(&policy, now.at);
         self.shared.policy.store(policy);
         let ends = self.shared.no_longer_carried(now);
         let ended = ends.len();

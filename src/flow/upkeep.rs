@@ -9,9 +9,12 @@ use std::{
 use dayfly_domain::Name;
 use tokio::sync::oneshot;
 
-use super::{Flow, commit::Writer, group::Group};
+use dayfly_domain::UnixMs;
+
+use super::{Flow, Shared, commit::Writer, group::Group};
 use crate::{
     ledger::{self, KeyRotation, Stamp},
+    policy::Policy,
     store::{Change, Checkpointer, PruneBefore},
     sys::offload::offload,
 };
@@ -64,6 +67,7 @@ impl Upkeep {
     /// Every minute: keys, checkpoints, pruning.
     pub async fn each_minute(&self) {
         self.rotate().await;
+        self.flow.lapse_rows(&self.flow.policy.load(), self.flow.time.now().at);
         let checkpointer = self.checkpointer.clone();
         let checkpoint = move || checkpointer.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
         if let Ok(Err(error)) = offload(checkpoint).await {
@@ -139,6 +143,18 @@ impl Writer {
             }
             Err(error) => tracing::warn!(%error, "nothing was pruned"),
         }
+    }
+}
+
+impl Shared {
+    /// Rows whose review is overdue by more than the grace permit nothing from here on.
+    pub(super) fn lapse_rows(&self, policy: &Policy, now: UnixMs) {
+        for row in policy.lapse(now, self.review_grace) {
+            tracing::warn!(%row, grace = %self.review_grace, "the row is past its review date and its grace: it permits nothing new");
+        }
+        let (overdue, lapsed) = (policy.bundle().overdue(now).count(), policy.lapsed_rows());
+        metrics::gauge!("dayfly_rows_overdue", "state" => "lapsed").set(lapsed as f64);
+        metrics::gauge!("dayfly_rows_overdue", "state" => "in_grace").set(overdue.saturating_sub(lapsed) as f64);
     }
 }
 

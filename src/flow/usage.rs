@@ -100,7 +100,7 @@ impl Writer {
     /// next time.
     pub(super) fn save_counts(&mut self) {
         let next = self.store.next_seq();
-        if self.counted.uses.is_empty() && next - self.counted.written_to < PASSED_OVER_MAX {
+        if self.counted.uses.is_empty() && next.saturating_sub(self.counted.written_to) < PASSED_OVER_MAX {
             return;
         }
         let changes = self.counted.changes(next);
@@ -116,6 +116,10 @@ impl Writer {
         let reader = self.shared.reader.clone();
         let from = reader.meta(COUNTED_TO)?.and_then(|text| text.parse().ok()).unwrap_or(0);
         self.counted.written_to = from;
+        let passed = self.store.next_seq().saturating_sub(from);
+        if passed >= PASSED_OVER_MAX {
+            tracing::info!(events = passed, "uses of entitlements are counted from the ledger");
+        }
         reader.each_event(from, |event| {
             if event.lease.is_some()
                 && let Ok(body) = serde_json::from_slice::<Body>(&event.body)

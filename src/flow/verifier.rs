@@ -77,7 +77,7 @@ impl Flow {
             tracing::info!(reason = reason.code(), %error, "an assertion was refused; one in {SAMPLE} is told");
         }
         match error {
-            IntakeError::Keys(_) => reason.into(),
+            IntakeError::Keys(_) | IntakeError::Unconfirmed(_) => reason.into(),
             IntakeError::Token(_)
             | IntakeError::UnknownIssuer
             | IntakeError::Own

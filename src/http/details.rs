@@ -13,7 +13,7 @@ pub(super) const DAYFLY_TASK: &str = "dayfly_task";
 
 /// What was asked in details; the default is an ask without any.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Details {
+pub struct Details {
     pub template: String,
     pub actions: Option<Vec<String>>,
     pub ttl_s: Option<u32>,
@@ -25,7 +25,7 @@ pub(super) fn refused(hint: &str) -> Refused {
     Refused { hint: Some(hint.to_owned()), ..Reason::Details.into() }
 }
 
-pub(super) fn parse(text: &str) -> Result<Details, Refused> {
+pub fn parse(text: &str) -> Result<Details, Refused> {
     let value =
         strict_json::parse(text.as_bytes()).map_err(|error| malformed(&format!("`authorization_details`: {error}")))?;
     let mut object = one_object(value)?;

@@ -11,10 +11,10 @@ pub const FIELDS_MAX: usize = 100;
 
 /// Decoded fields by name, each there once.
 #[derive(Default)]
-pub(super) struct Fields(BTreeMap<String, String>);
+pub struct Fields(BTreeMap<String, String>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum FormError {
+pub enum FormError {
     #[error("the body is not application/x-www-form-urlencoded")]
     MediaType,
     #[error("a name or value is not percent-encoded UTF-8")]

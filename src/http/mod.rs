@@ -42,6 +42,14 @@ pub mod bounds {
     };
 }
 
+/// The readers of what strangers send, for those who try to break them (tests/fuzz).
+pub mod reading {
+    pub use super::{
+        details::{Details, parse as details},
+        form::{Fields, FormError},
+    };
+}
+
 use crate::flow::{Flow, Refused};
 use door::Context;
 use metadata::Document;

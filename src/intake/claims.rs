@@ -46,7 +46,7 @@ pub fn read(issuer: &Issuer, profile: &Profile, payload: &Map<String, Value>) ->
 
 /// What the profile refuses, what it requires and the evidence lacks, and claims that disagree.
 /// A claim that is missing satisfies nothing.
-fn refused_as(profile: &Profile, claims: &Claims) -> Option<Reason> {
+pub(super) fn refused_as(profile: &Profile, claims: &Claims) -> Option<Reason> {
     let refused = profile.refuse.iter().find(|refusal| matches(&refusal.when, claims));
     let lacking = || profile.require.iter().find(|required| !matches(&required.when, claims));
     if let Some(refusal) = refused.or_else(lacking) {
@@ -176,7 +176,7 @@ fn refused(name: &str, what: &str) -> ClaimRefusal {
     ClaimRefusal::Claim(format!("`{name}` {what}"))
 }
 
-fn matches(when: &ClaimMatch, claims: &Claims) -> bool {
+pub(super) fn matches(when: &ClaimMatch, claims: &Claims) -> bool {
     when.iter().all(|(name, wanted)| claims.get(name).is_some_and(|seen| seen.is_one_of(wanted)))
 }
 

@@ -2,11 +2,12 @@
 //! it was refused. Nothing here proves anything: the signature is not looked at.
 
 use dayfly_domain::{
-    Name, UnixMs,
-    bundle::{Bundle, Issuer, IssuerKind, Profile},
+    ClaimValue, Claims, Name, Reason, UnixMs,
+    bundle::{Bundle, ClaimMatch, Issuer, IssuerKind, Profile},
+    spiffe::{self, SpiffeId},
     told,
 };
-use dayfly_verifier::Jws;
+use dayfly_verifier::{Jws, issued_at_s};
 use serde_json::{Map, Value};
 
 use super::{ClaimRefusal, LEEWAY_S, Origin, claims};
@@ -49,10 +50,13 @@ pub fn look(token: &str, bundle: &Bundle, own_issuer: &str, now: UnixMs) -> Vec<
     };
     let url = jws.unverified_issuer();
     let Ok(Origin { issuer, profile }) = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer) else {
-        return vec![unknown(url, bundle, own_issuer)];
+        return vec![unknown(&jws, bundle, own_issuer)];
     };
     let claims = jws.unverified_claims();
-    let named = Check::new("iss", url.map(told), vec![told(&issuer.url)], true);
+    let named = match issuer.trust_domain() {
+        Some(_) => Check::new("sub", unverified_subject(&jws).map(told), vec![format!("{}/...", issuer.url)], true),
+        None => Check::new("iss", url.map(told), vec![told(&issuer.url)], true),
+    };
     let mut checks = vec![named.note(format!("the issuer `{}`, profile `{}`", issuer.name, profile.name))];
     checks.push(Check::new(
         "alg",
@@ -102,7 +106,54 @@ pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, 
     checks
 }
 
-fn unknown(url: Option<&str>, bundle: &Bundle, own_issuer: &str) -> Check {
+/// Why the profile refuses this kind of run, whatever a row says.
+pub fn refused_by(profile: &Profile, seen: &Claims) -> Option<(Reason, String)> {
+    let reason = claims::refused_as(profile, seen)?;
+    let has = |name: &String| match seen.get(name) {
+        Some(value) => format!("`{name}` `{}`", told(&value.to_string())),
+        None => format!("no `{name}`"),
+    };
+    let has = |when: &ClaimMatch| when.keys().map(has).collect::<Vec<_>>().join(" and ");
+    let refused = profile.refuse.iter().find(|refusal| claims::matches(&refusal.when, seen));
+    let lacking = profile.require.iter().find(|required| !claims::matches(&required.when, seen));
+    let why = match (refused, lacking) {
+        (Some(refusal), _) => format!("every run with {}", has(&refusal.when)),
+        (None, Some(required)) => {
+            let wanted = |(name, values): (&String, &Vec<ClaimValue>)| {
+                let values: Vec<_> = values.iter().map(|value| told(&value.to_string())).collect();
+                format!("`{name}` `{}`", values.join("` or `"))
+            };
+            let wanted: Vec<_> = required.when.iter().map(wanted).collect();
+            format!("every run without {}: this one has {}", wanted.join(" and "), has(&required.when))
+        }
+        (None, None) => "claims that should agree and do not".to_owned(),
+    };
+    Some((reason, format!("the profile `{}` refuses {why}", profile.name)))
+}
+
+fn unverified_subject(jws: &Jws) -> Option<&str> {
+    jws.unverified_claims().get("sub")?.as_str()
+}
+
+/// A SPIFFE ID without an issuer that anybody knows.
+fn unknown_id(id: SpiffeId<'_>, bundle: &Bundle) -> Check {
+    let issuers = bundle.issuers.values().filter(|issuer| !issuer.disabled && issuer.trust_domain().is_some());
+    let known: Vec<_> = issuers.map(|issuer| format!("{}/...", issuer.url)).take(ISSUERS_MAX).collect();
+    let seen = format!("{}{}/{}", spiffe::SCHEME, id.trust_domain(), id.path());
+    let check = Check::new("sub", Some(told(&seen)), known, false);
+    match id.trust_domain() == bundle.trust_domain {
+        true => check.note("our own trust domain, in which only Dayfly names workloads, and that is never evidence"),
+        false => check.note("no issuer of the bundle has this trust domain, byte for byte"),
+    }
+}
+
+fn unknown(jws: &Jws, bundle: &Bundle, own_issuer: &str) -> Check {
+    let url = jws.unverified_issuer();
+    if let Some(id) = unverified_subject(jws).and_then(SpiffeId::parse)
+        && (id.trust_domain() == bundle.trust_domain || url.is_none())
+    {
+        return unknown_id(id, bundle);
+    }
     let workloads = bundle.issuers.values().filter(|issuer| issuer.kind == IssuerKind::Workload);
     let known: Vec<_> = workloads.clone().filter(|issuer| !issuer.disabled).map(|issuer| told(&issuer.url)).collect();
     let check = Check::new("iss", url.map(told), known.into_iter().take(ISSUERS_MAX).collect(), false);
@@ -141,7 +192,10 @@ fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Check {
 
 fn times(claims: &Map<String, Value>, profile: &Profile, now: UnixMs) -> Vec<Check> {
     let now_s = now.as_s();
-    let seconds = |name: &str| claims.get(name).and_then(Value::as_i64).filter(|seconds| *seconds >= 0);
+    let seconds = |name: &str| match name {
+        "iat" => issued_at_s(claims, profile.float_iat),
+        name => claims.get(name).and_then(Value::as_i64).filter(|seconds| *seconds >= 0),
+    };
     let shown = |seconds: i64| UnixMs::from_s(seconds).to_string();
     let at = |name: &str, ok: fn(i64, i64, i64) -> bool, limit: i64, note: fn(i64, i64) -> String| {
         let seen = seconds(name);

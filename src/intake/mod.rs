@@ -9,7 +9,10 @@ mod keys;
 mod look;
 mod place;
 mod proof;
+mod review;
 mod verifier;
+
+use std::borrow::Cow;
 
 use dayfly_domain::{
     Reason, UnixMs, Workload,
@@ -22,8 +25,9 @@ use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
 pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
-pub use look::{Check, look, look_at_claims, unverified};
+pub use look::{Check, look, look_at_claims, refused_by, unverified};
 pub use proof::{ProofDesk, ProofError};
+use review::{NotConfirmed, Reviewed};
 pub use verifier::{ProvenVerifier, prove_verifier};
 
 /// Leeway for `nbf` and `iat`; `exp` has none.
@@ -75,6 +79,9 @@ pub enum IntakeError {
     Claim(String),
     #[error("the issuer's keys are not available: {0}")]
     Keys(#[from] KeysError),
+    /// The platform was to be asked, and does not answer.
+    #[error("the workload cannot be confirmed: {0}")]
+    Unconfirmed(Cow<'static, str>),
     /// A known workload, refused by its profile: recorded.
     #[error("the profile refuses this kind of run")]
     Refused { reason: Reason, workload: Box<Workload> },
@@ -88,7 +95,7 @@ impl IntakeError {
             Self::Own => Reason::Own,
             Self::Stranger => Reason::Stranger,
             Self::Claim(_) => Reason::Claim,
-            Self::Keys(_) => Reason::IssuerDown,
+            Self::Keys(_) | Self::Unconfirmed(_) => Reason::IssuerDown,
             Self::Refused { reason, .. } => *reason,
         }
     }
@@ -106,11 +113,12 @@ pub async fn prove(
     let jws = Jws::parse(token)?;
     let origin = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer)?;
     let verified = origin.verify(&jws, keys, now).await?;
+    let workload = origin.confirm(token, &verified, origin.read(&verified)?, keys).await?;
     Ok(Proven {
         evidence_key: evidence_key(&origin.issuer.url, &jws, verified.claims()),
         issued_at: UnixMs::from_s(verified.issued_at_s()),
         expires: UnixMs::from_s(verified.expires_at_s()),
-        workload: origin.read(&verified)?,
+        workload,
     })
 }
 
@@ -161,6 +169,29 @@ impl<'a> Origin<'a> {
             max_ahead_s: MAX_AHEAD_S,
         };
         Ok(verify(jws, &set, &rules, now)?)
+    }
+
+    /// The workload, once the platform says that it still exists, where the issuer has it asked.
+    async fn confirm(
+        &self,
+        token: &str,
+        verified: &Verified<Map<String, Value>>,
+        workload: Workload,
+        keys: &IssuerKeys,
+    ) -> Result<Workload, IntakeError> {
+        let Some(review) = &self.issuer.review else { return Ok(workload) };
+        let reviewed = Reviewed { token, payload: verified.claims(), workload: &workload };
+        match review::confirm(keys.fetcher(), review, self.issuer, self.profile, reviewed).await {
+            Ok(()) => Ok(workload),
+            Err(NotConfirmed::Gone) => {
+                Err(IntakeError::Refused { reason: Reason::NotAlive, workload: Box::new(workload) })
+            }
+            Err(NotConfirmed::Audience) => Err(Refusal::Audience.into()),
+            Err(NotConfirmed::Unavailable(why)) => {
+                tracing::warn!(issuer = %self.issuer.name, %why, "workloads cannot be confirmed");
+                Err(IntakeError::Unconfirmed(why))
+            }
+        }
     }
 
     /// Pins, then typed claims.

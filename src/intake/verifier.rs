@@ -63,7 +63,7 @@ pub async fn prove_verifier(
     let issued_at = UnixMs::from_s(verified.issued_at_s());
     let oldest = issued_at.plus_s(origin.profile.max_age.as_s().into());
     Ok(ProvenVerifier {
-        identity: origin.read(&verified)?,
+        identity: origin.confirm(assertion, &verified, origin.read(&verified)?, keys).await?,
         subject: subject.into(),
         issued_at,
         until: UnixMs::from_s(verified.expires_at_s()).min(oldest),

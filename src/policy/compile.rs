@@ -18,6 +18,7 @@ use dayfly_domain::{
 };
 
 use super::{
+    lapse::Lapsed,
     mention::Mentioned,
     names::{RUN, Type},
     row, schema,
@@ -36,6 +37,7 @@ pub struct Policy {
     /// Slices for row-level rights, by built-in action.
     pub(super) rights: BTreeMap<&'static str, RightsSlice>,
     pub(super) authorizer: Authorizer,
+    pub(super) lapsed: Lapsed,
 }
 
 impl Policy {
@@ -56,7 +58,15 @@ impl Policy {
         let rights = BROKER_ACTIONS.into_iter().map(|action| Ok((action, rights_slice(&bundle, action, &written)?)));
         let rights = rights.collect::<Result<_, BoxError>>();
         match (run, rights) {
-            (Ok(run), Ok(rights)) => Ok(Self { bundle, schema, written, run, rights, authorizer: Authorizer::new() }),
+            (Ok(run), Ok(rights)) => Ok(Self {
+                bundle,
+                schema,
+                written,
+                run,
+                rights,
+                authorizer: Authorizer::new(),
+                lapsed: Lapsed::default(),
+            }),
             (Err(error), _) | (_, Err(error)) => Err(vec![Problem::new("bundle", "policies", error.to_string())]),
         }
     }

@@ -100,7 +100,7 @@ impl Policy {
         let template = self.bundle.templates.get(template).filter(|template| !template.disabled)?;
         self.issuer_of(workload).filter(|_| template.explains_to_caller)?;
         let own = template.rows.iter().filter(|row| row.issuer == workload.issuer && !row.disabled);
-        let row = nearest(&self.bundle, workload, own, 1).into_iter().next()?;
+        let row = nearest(self, workload, own, 1).into_iter().next()?;
         let obstacles = row.obstacles.iter().map(|obstacle| obstacle.fact()).collect();
         Some(Comparison { row: row.id, claims: row.claims, obstacles })
     }
@@ -114,7 +114,7 @@ impl Policy {
     ) -> Explanation {
         let all = template.map_or(&[][..], |template| &template.rows);
         let deciding = all.iter().filter(|row| *row.id == **grant.row());
-        let rows = nearest(&self.bundle, workload, deciding, 1);
+        let rows = nearest(self, workload, deciding, 1);
         Explanation {
             outcome: Outcome::Permit(permitted(grant, rows.is_empty())),
             rows_omitted: all.len() - rows.len(),
@@ -135,8 +135,10 @@ impl Policy {
         opaque: Vec<ByHand>,
     ) -> Explanation {
         let all: &[Row] = template.map_or(&[], |template| &template.rows);
-        let rows = nearest(&self.bundle, workload, all.iter(), NEAREST_MAX);
-        let forbids: Vec<_> = denied.policies.iter().map(|id| self.by_hand(id)).collect();
+        let rows = nearest(self, workload, all.iter(), NEAREST_MAX);
+        // Of a lapsed row it is the rows that are named.
+        let spoke = if denied.reason == Reason::Forbidden { denied.policies.as_slice() } else { &[] };
+        let forbids: Vec<_> = spoke.iter().map(|id| self.by_hand(id)).collect();
         let would_permit = rows.first().and_then(RowSeen::wish).into_iter();
         let lifted = |forbid: &ByHand| format!("`{}` no longer applying: {}", forbid.id, forbid.purpose);
         Explanation {

@@ -100,6 +100,19 @@ fn other_obstacles_are_named() {
 }
 
 #[test]
+fn a_row_past_its_review_is_told_as_that() {
+    let policy = shop();
+    policy.lapse(dayfly_domain::UnixMs::parse("2031-01-01T00:00:00Z").unwrap(), dayfly_domain::Span::seconds(0));
+    let told = explain(&policy, &main_job("staging"), "deploy-staging");
+    assert_eq!((&told.outcome, told.forbids.len()), (&Outcome::Deny(Reason::NoMatch), 0));
+    assert_eq!(
+        (told.rows[0].obstacles.as_slice(), told.rows[0].differences),
+        (&[RowObstacle::Overdue("2027-06-30".to_owned())][..], 1)
+    );
+    assert_eq!(told.would_permit, ["row `shop-staging-main` with a new review date"]);
+}
+
+#[test]
 fn a_claim_of_another_type_than_declared_is_named() {
     let mut job = main_job("staging");
     job.claims.insert("ref".into(), ClaimValue::Long(7));
@@ -139,7 +152,12 @@ fn many_rows() -> String {
     };
     let far = r#"repository_id = "1", ref = "x", environment = "y", sha = "z""#;
     let wide: Vec<_> = (0..20).map(|number| format!("\"{number}\"")).collect();
-    let rows = [far.to_owned(), format!("ref = [{}]", wide.join(", ")), far.to_owned(), r#"sha = "a""#.to_owned()];
+    let rows = [
+        far.to_owned(),
+        format!("ref = [{}]", wide.join(", ")),
+        far.replace("\"z\"", "\"q\""),
+        r#"sha = "a""#.to_owned(),
+    ];
     let rows: String = rows.iter().enumerate().map(|(index, claims)| row(index, claims)).collect();
     format!("{SHOP}{rows}")
 }
@@ -189,14 +207,15 @@ fn world() -> impl Strategy<Value = (String, String)> {
     let row = (0..2usize, 0..3usize, 0..4usize, any::<bool>(), 0..6usize);
     let forbid = (0..4usize, 0..3usize);
     (prop::collection::vec(row, 0..7), prop::collection::vec(forbid, 0..3)).prop_map(|(rows, forbids)| {
-        let mut toml = SHOP.split("[task.").next().unwrap_or_default().to_owned();
+        let head = SHOP.split("[task.").next().unwrap_or_default();
+        let mut toml = head.replace("\"production\"", "\"live\"").replace("\nactions ", "\nreads = [\"deploy:status\"]\nactions ");
         for (template, target) in ["shop-production", "shop-staging"].iter().enumerate() {
             toml.push_str(&format!("\n[task.t{template}]\npurpose=\"p\"\nowner=\"team-shop\"\nttl=\"15m\"\nreview_by=2027-01-01\ngrants={{ {target} = [\"deploy:status\"] }}\n"));
         }
         for (index, (template, reference, sha, untrusted, disabled)) in rows.into_iter().enumerate() {
             let sha = if sha == 3 { String::new() } else { format!(", sha = [\"s{sha}\", \"s9\"]") };
             let disabled = disabled == 0;
-            toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\ndisabled={disabled}\nclaims={{ ref = \"r{reference}\"{sha} }}\n"));
+            toml.push_str(&format!("\n[[task.t{template}.allow]]\nid=\"r{index}\"\nissuer=\"github\"\nuntrusted={untrusted}\ndisabled={disabled}\nclaims={{ ref = \"r{reference}\"{sha}, run_id = [\"1\", \"x{index}\"] }}\n"));
         }
         let cedar = forbids.into_iter().enumerate().map(|(index, (scope, reference))| {
             let resource = ["resource", "resource == Dayfly::Template::\"t0\"", "resource in Dayfly::Environment::\"staging\"", "resource is Dayfly::Template"][scope];
@@ -229,7 +248,8 @@ proptest! {
     ) {
         let policy = policy(&[("shop.toml", &toml), ("more.cedar", &cedar)]).unwrap();
         let (reference, sha) = (format!("r{reference}"), sha.map(|sha| format!("s{sha}")));
-        let claims: Vec<_> = [("ref", Some(&reference)), ("sha", sha.as_ref())].into_iter()
+        let run = "1".to_owned();
+        let claims: Vec<_> = [("ref", Some(&reference)), ("sha", sha.as_ref()), ("run_id", Some(&run))].into_iter()
             .filter_map(|(name, value)| Some((name, value?.as_str()))).collect();
         let job = Workload { untrusted, ..workload(&claims) };
         let at = with(if dpop { BindingKind::Dpop } else { BindingKind::Bearer });

@@ -9,6 +9,9 @@ mod decide;
 mod explain;
 #[cfg(test)]
 mod fixture;
+mod lapse;
+#[cfg(test)]
+mod lint_tests;
 mod mention;
 mod names;
 mod nearest;

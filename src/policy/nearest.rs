@@ -1,13 +1,9 @@
 //! Rows, taken apart: each claim that a row names beside the workload's. A plain matcher, which never
 //! decides anything; a test holds it against Cedar.
 
-use dayfly_domain::{
-    ClaimType, ClaimValue, Name, Workload,
-    bundle::{Bundle, Row},
-    told,
-};
+use dayfly_domain::{ClaimType, ClaimValue, Name, Workload, bundle::Row, told};
 
-use super::{decide::is_of, explain::WANTED_MAX};
+use super::{Policy, decide::is_of, explain::WANTED_MAX};
 
 /// One row beside one workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,9 +38,14 @@ pub enum Seen {
 /// What no claim of the row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowObstacle {
-    Issuer { row: Name, workload: Name },
+    Issuer {
+        row: Name,
+        workload: Name,
+    },
     Untrusted,
     Disabled,
+    /// Its review date, with the grace over.
+    Overdue(String),
     IssuerDisabled(Name),
 }
 
@@ -56,6 +57,7 @@ impl RowObstacle {
             }
             Self::Untrusted => "the evidence speaks for unreviewed code, and the row is not for such".to_owned(),
             Self::Disabled => "the row, or its owner, is disabled".to_owned(),
+            Self::Overdue(date) => format!("the row was to be reviewed by {date}, and its grace is over"),
             Self::IssuerDisabled(name) => format!("the issuer `{name}` is disabled"),
         }
     }
@@ -65,6 +67,7 @@ impl RowObstacle {
             Self::Issuer { row, .. } => format!("evidence of `{row}`"),
             Self::Untrusted => "evidence of reviewed code".to_owned(),
             Self::Disabled => "the row enabled".to_owned(),
+            Self::Overdue(_) => "a review, and a new `review_by`".to_owned(),
             Self::IssuerDisabled(name) => format!("the issuer `{name}` enabled"),
         }
     }
@@ -91,18 +94,18 @@ impl ClaimSeen {
 /// The `most` rows that come nearest: of the workload's own issuer first, then by fewest differences,
 /// ties by id.
 pub(super) fn nearest<'a>(
-    bundle: &Bundle,
+    policy: &Policy,
     workload: &Workload,
     rows: impl Iterator<Item = &'a Row>,
     most: usize,
 ) -> Vec<RowSeen> {
-    let mut ranked: Vec<_> = rows.map(|row| (Beside { bundle, workload, row }.rank(), row)).collect();
-    ranked.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    ranked.into_iter().take(most).map(|(_, row)| Beside { bundle, workload, row }.seen()).collect()
+    let mut ranked: Vec<_> = rows.map(|row| (Beside { policy, workload, row }.rank(), row)).collect();
+    ranked.sort_unstable_by_key(|(rank, _)| *rank);
+    ranked.into_iter().take(most).map(|(_, row)| Beside { policy, workload, row }.seen()).collect()
 }
 
 struct Beside<'a> {
-    bundle: &'a Bundle,
+    policy: &'a Policy,
     workload: &'a Workload,
     row: &'a Row,
 }
@@ -135,11 +138,11 @@ impl<'a> Beside<'a> {
     }
 
     fn obstacles(&self) -> Vec<RowObstacle> {
-        let Self { bundle, workload, row } = self;
+        let Self { policy, workload, row } = self;
         let mut found = Vec::new();
         if row.issuer != workload.issuer {
             found.push(RowObstacle::Issuer { row: row.issuer.clone(), workload: workload.issuer.clone() });
-        } else if bundle.issuers.get(&row.issuer).is_none_or(|issuer| issuer.disabled) {
+        } else if policy.bundle.issuers.get(&row.issuer).is_none_or(|issuer| issuer.disabled) {
             found.push(RowObstacle::IssuerDisabled(row.issuer.clone()));
         }
         if workload.untrusted && !row.untrusted {
@@ -147,6 +150,9 @@ impl<'a> Beside<'a> {
         }
         if row.disabled {
             found.push(RowObstacle::Disabled);
+        }
+        if policy.is_lapsed(&row.id) {
+            found.push(RowObstacle::Overdue(row.review_by.to_string()));
         }
         found
     }
@@ -166,7 +172,7 @@ impl<'a> Beside<'a> {
 
     /// The workload's claim, and the type that the row's issuer declares it with.
     fn claim(&self, name: &str) -> Option<(&'a ClaimValue, ClaimType)> {
-        let issuer = self.bundle.issuers.get(&self.row.issuer)?;
+        let issuer = self.policy.bundle.issuers.get(&self.row.issuer)?;
         let kind = issuer.claims.get(name)?.kind;
         self.workload.claims.get(name).filter(|_| issuer.profile == self.workload.profile).map(|value| (value, kind))
     }

@@ -56,7 +56,7 @@ pub(super) struct Rows {
 struct Bucket {
     rows: Vec<usize>,
     /// Made when it is first asked for, and shared from then on.
-    set: OnceLock<Result<PolicySet, PolicySetError>>,
+    set: OnceLock<Result<PolicySet, Box<PolicySetError>>>,
 }
 
 impl Rows {
@@ -78,7 +78,7 @@ impl Rows {
 
     /// Sets of permits that together hold every row that can match.
     // SECURITY: `a_slice_never_changes_a_decision`.
-    pub fn candidates<'a>(&'a self, workload: &Workload) -> Vec<&'a Result<PolicySet, PolicySetError>> {
+    pub fn candidates<'a>(&'a self, workload: &Workload) -> Vec<&'a Result<PolicySet, Box<PolicySetError>>> {
         let mut found = Vec::new();
         for (claims, buckets) in &self.shapes {
             let values: Option<Vec<Vec<ClaimValue>>> =
@@ -91,9 +91,9 @@ impl Rows {
         found
     }
 
-    fn set(&self, rows: &[usize]) -> Result<PolicySet, PolicySetError> {
+    fn set(&self, rows: &[usize]) -> Result<PolicySet, Box<PolicySetError>> {
         let distinct: BTreeSet<_> = rows.iter().collect();
-        PolicySet::from_policies(distinct.into_iter().map(|at| self.permits[*at].clone()))
+        PolicySet::from_policies(distinct.into_iter().map(|at| self.permits[*at].clone())).map_err(Box::new)
     }
 
     #[cfg(test)]

@@ -79,6 +79,11 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
+    gauge(
+        "dayfly_rows_overdue",
+        &["state"],
+        "rows past their review date: `in_grace`, or `lapsed`, which permit nothing new",
+    ),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),

@@ -28,7 +28,7 @@ use crate::{
     sys::{
         clock::Clock,
         files,
-        net::{Certified, Life, NetError},
+        net::{Certified, Fetcher, Life, NetError},
     },
 };
 
@@ -84,6 +84,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         keys_dir: Some(settings.state_dir.clone()),
         source: Arc::new(source),
         strict_rollback: settings.strict_rollback,
+        review_grace: settings.review_grace,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
     if let Some(fewer) = fewer {
@@ -144,6 +145,7 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     let now = Clock::Machine.wall();
     let Certified { life, is_authority, .. } = tls::files(settings).load(now)?;
     let Loaded { policy, mut lints } = load(settings, &source(settings))?;
+    Fetcher::by_environment().map_err(|error| LaunchError::from(StartError::from(error)))?;
     lints.extend(caps(settings)?.1.map(too_few_files));
     lints.extend(is_authority.then(|| authority_as_leaf(settings)));
     lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));

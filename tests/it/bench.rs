@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dayfly_bench::{Load, Plan, Report, Scenario, measure};
+use dayfly_bench::{Load, Plan, Report, Scenario, flood, measure};
 
 /// The runner said that there is no `openssl`, which makes the RSA key that signs the evidence.
 fn skipped() -> bool {
@@ -67,6 +67,18 @@ async fn ends_by_possession_are_measured() {
 #[tokio::test]
 async fn ends_by_handle_are_measured() {
     run(Scenario::RevokeByHandle, CLOSED).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_key_ids_is_measured() {
+    if skipped() {
+        return;
+    }
+    let broker = PathBuf::from(env!("CARGO_BIN_EXE_dayfly"));
+    let plan = Plan { scenario: Scenario::Exchange, load: CLOSED, n: 24, warm_up: 4, broker, log: "info".into() };
+    let report = flood(&plan, 40).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.unknown, report.errors, report.first_error), (24, 240, 0, None));
+    assert_eq!(report.fetches, 1, "it takes less than a cooldown");
 }
 
 #[tokio::test]

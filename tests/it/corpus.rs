@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use crate::threats::{Stand, exchange_of, refused_quietly};
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     include_str!("../corpus/jose/rfc.json"),
     include_str!("../corpus/jose/wycheproof.json"),
     include_str!("../corpus/jose/own.json"),
+    include_str!("../corpus/jose/ear.json"),
 ];
 
 #[tokio::test]

@@ -58,6 +58,7 @@ impl Site {
             keys_dir: None,
             source: Arc::new(Folder { path: dir.path().join("mount"), env }),
             strict_rollback: strict,
+            review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         };
         let (flow, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
         std::thread::spawn(move || writer.run());
@@ -188,7 +189,7 @@ async fn a_bad_checkout_is_told_and_changes_nothing_until_the_next() {
 }
 
 #[tokio::test]
-async fn a_strict_broker_does_not_follow_a_link_back() {
+async fn t_180_a_strict_broker_does_not_follow_a_link_back() {
     for by in [By::GitSync, By::Kubernetes] {
         let mut site = Site::new(by, true);
         site.swap("second", &renamed("release it all"));

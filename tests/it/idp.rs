@@ -39,9 +39,18 @@ pub struct Provider {
 
 impl Provider {
     pub fn start(work: &Path, authority: &Authority) -> Self {
+        Self::start_at(work, authority, "0")
+    }
+
+    /// Back where it was, as after an outage; its keys are new ones.
+    pub fn back(work: &Path, authority: &Authority, url: &str) -> Self {
+        Self::start_at(work, authority, url.rsplit(':').next().unwrap())
+    }
+
+    fn start_at(work: &Path, authority: &Authority, port: &str) -> Self {
         authority.write_leaf(work, "idp");
         let mut command = node(work, "idp.mjs");
-        command.args(["idp.cert", "idp.key", SECRET]).stderr(fs::File::create(work.join("idp.said")).unwrap());
+        command.args(["idp.cert", "idp.key", SECRET, port]).stderr(fs::File::create(work.join("idp.said")).unwrap());
         let mut talker = Talker::start(&mut command);
         let url = talker.hear()["issuer"].as_str().unwrap().to_owned();
         Self { talker, url, ca: authority.pem() }
@@ -292,6 +301,56 @@ fn while_the_provider_is_away_known_keys_open_tasks_and_without_any_the_answer_i
     assert_eq!(text(&answer, "error"), "temporarily_unavailable");
 }
 
+/// Killed and started again at its address: what is known goes on meanwhile, and an operator's word is
+/// enough afterwards.
+#[test]
+fn the_provider_goes_away_and_comes_back_with_other_keys() {
+    if skipped("node") {
+        return;
+    }
+    let (work, authority) = (dev::work(), Authority::new());
+    let work = work.path();
+    let idp = Provider::start(work, &authority);
+    let url = idp.url.clone();
+    let broker = serve(work, &authority, &url);
+    let [first, second, third] = [(); 3].map(|()| idp.token(&broker.issuer));
+    opened(&broker, &first);
+    assert_eq!(listed(&broker)["state"], "fresh");
+    drop(idp);
+
+    let failed = dev::dayfly(&["issuer", "refresh", "company", "--state", "state"]).current_dir(work).output().unwrap();
+    let said = dev::text(&failed.stderr);
+    assert!(failed.status.code() == Some(75) && said.contains("its host refuses the connection"), "{said}");
+    opened(&broker, &second);
+    let seen = listed(&broker);
+    assert_eq!((&seen["keys"], &seen["why"]), (&1.into(), &"discovery: its host refuses the connection".into()));
+    assert!(seen["failures"].as_u64() >= Some(1), "{seen}");
+
+    let mut idp = Provider::back(work, &authority, &url);
+    let newer = idp.token(&broker.issuer);
+    assert_eq!(refused(&broker, &newer), not_well_signed());
+    // An operator is heard once a second.
+    dev::wait_until("the refresh", || {
+        let verb =
+            dev::dayfly(&["issuer", "refresh", "company", "--state", "state"]).current_dir(work).output().unwrap();
+        verb.status.success()
+    });
+    opened(&broker, &newer);
+    assert_eq!(refused(&broker, &third), not_well_signed(), "its key is not published any more");
+    assert_eq!(idp.fetches(), 1);
+    let seen = listed(&broker);
+    assert_eq!((&seen["state"], seen.get("why")), (&"fresh".into(), None), "{seen}");
+    let events = broker.verb(&["ledger", "show", "--state", "state", "--output", "jsonl"]);
+    assert_eq!(events.lines().filter(|line| line.contains("issuer_refresh")).count(), 2);
+    assert!(broker.verb(&["ledger", "verify", "--state", "state"]).contains("verified"));
+}
+
+/// The provider, as `dayfly issuer ls` shows it.
+fn listed(broker: &Served) -> Value {
+    let listed = broker.verb(&["issuer", "ls", "--state", "state", "--output", "json"]);
+    serde_json::from_str::<Value>(&listed).unwrap()["items"][0].clone()
+}
+
 /// The same broker in the test's hand, so that its clock can be stepped over the waits.
 struct Stepping {
     flow: Flow,
@@ -314,6 +373,7 @@ impl Stepping {
             keys_dir: None,
             source: Arc::new(Folder { path: folder, env }),
             strict_rollback: false,
+            review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         };
         let (flow, writer, _) = start(startup).unwrap();
         std::thread::spawn(move || writer.run());

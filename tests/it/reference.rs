@@ -4,6 +4,7 @@
 
 mod cli;
 mod page;
+mod profiles;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

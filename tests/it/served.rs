@@ -68,11 +68,23 @@ pub struct Served {
     pub issuer: String,
     ops: std::net::SocketAddr,
     ca: String,
+    env: Vec<(String, String)>,
 }
 
 impl Served {
     /// A broker that has never run, at an address of its own. `bundle` is given the issuer's URL.
     pub fn first(work: &Path, authority: &Authority, bundle: impl FnOnce(&str) -> String) -> Self {
+        Self::first_in(&[], work, authority, bundle)
+    }
+
+    /// The same with these variables.
+    pub fn first_in(
+        env: &[(&str, &str)],
+        work: &Path,
+        authority: &Authority,
+        bundle: impl FnOnce(&str) -> String,
+    ) -> Self {
+        let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // The issuer's URL has the port in it, so it is picked before the broker runs.
         let [listen, ops] = free_addresses();
         let issuer = format!("https://{listen}");
@@ -88,13 +100,14 @@ impl Served {
             key.display()
         );
         fs::write(work.join("dayfly.toml"), settings).unwrap();
-        let child = Self::spawn(work);
-        Self { child, work: work.to_owned(), issuer, ops, ca: authority.pem() }
+        let child = Self::spawn(work, &env);
+        Self { child, work: work.to_owned(), issuer, ops, ca: authority.pem(), env }
     }
 
-    fn spawn(work: &Path) -> Child {
+    fn spawn(work: &Path, env: &[(String, String)]) -> Child {
         let said = work.join("broker.said");
         let mut command = dev::dayfly(&["serve", "--config", "dayfly.toml"]);
+        command.envs(env.iter().cloned());
         command.current_dir(work).stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap());
         let mut child = command.spawn().unwrap();
         wait_until("the broker", || {
@@ -133,7 +146,7 @@ impl Served {
     /// Stops and starts on the same state: whatever it kept only in memory is gone.
     pub fn restart(&mut self) {
         assert!(self.stop().success(), "{}", self.said());
-        self.child = Self::spawn(&self.work);
+        self.child = Self::spawn(&self.work, &self.env);
     }
 
     pub fn post(&self, path: &str, fields: &[(&str, &str)]) -> (u16, Value) {

@@ -1,8 +1,9 @@
-//! The threat list as requests to a running broker (sections A, B, E, G and parts of K): a test
+//! The threat list as requests to a running broker (sections A, B, C, E, G and parts of K): a test
 //! is named after its row.
 
 mod claims;
 mod exchange;
+mod fetch;
 mod forge;
 mod isolation;
 mod jose;

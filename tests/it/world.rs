@@ -176,6 +176,12 @@ impl World {
         Self::made(bundle, files.collect(), None, false)
     }
 
+    /// With files of any kind.
+    pub fn with_bytes(bundle: &str, files: &[(&str, &[u8])]) -> Self {
+        let files = files.iter().map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec()));
+        Self::made(bundle, files.collect(), None, false)
+    }
+
     /// The same with Cedar policies beside the tables.
     pub fn with_cedar(bundle: &str, cedar: &str, files: &[(&str, &Value)]) -> Self {
         let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
@@ -414,7 +420,7 @@ pub fn local(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-fn new_key() -> SigningKey {
+pub fn new_key() -> SigningKey {
     SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap()
 }
 
@@ -452,6 +458,7 @@ fn broker(
         keys_dir: folder.map(|folder| folder.path().to_owned()),
         source: bundle.clone(),
         strict_rollback: strict,
+        review_grace: dayfly_domain::Span::seconds(30 * 86_400),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let writer = std::thread::spawn(move || writer.run());

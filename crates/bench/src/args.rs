@@ -50,6 +50,8 @@ pub enum What {
     Introspect,
     /// The end of a lease, durable
     Revoke,
+    /// Exchanges alone and under a flood of tokens with unknown key ids
+    Flood,
     /// Policy alone, by the number of rows: loads and decisions, in this process
     Policy,
 }
@@ -69,7 +71,7 @@ pub enum By {
 impl Args {
     pub fn plan(&self) -> Result<Plan, String> {
         let scenario = match (self.what, self.by) {
-            (What::Exchange, None) => Scenario::Exchange,
+            (What::Exchange | What::Flood, None) => Scenario::Exchange,
             (What::Introspect, None | Some(By::Assertion)) => Scenario::IntrospectByAssertion,
             (What::Introspect, Some(By::Socket)) => Scenario::IntrospectBySocket,
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
@@ -82,6 +84,7 @@ impl Args {
         }
         let load = match self.rate {
             None => Load::Closed { connections: self.connections },
+            Some(_) if self.what == What::Flood => return Err("a flood is a closed loop".to_owned()),
             Some(rate) if rate.is_finite() && rate > 0.0 => Load::Open { connections: self.connections, rate },
             Some(_) => return Err("`--rate` is more than 0".to_owned()),
         };

@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     evidence::{EvidenceError, Platform, Verifier},
     folder::{Folder, ISSUER},
+    origin::Origin,
 };
 
 const START_WITHIN: Duration = Duration::from_secs(60);
@@ -47,10 +48,24 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub async fn start(program: &Path, log: &str) -> Result<Self, BrokerError> {
+        Self::start_with(program, log, None).await
+    }
+
+    /// The same, but it finds the platform's keys by discovery, at this origin.
+    pub async fn discovering(program: &Path, log: &str, origin: &Origin) -> Result<Self, BrokerError> {
+        Self::start_with(program, log, Some(origin)).await
+    }
+
+    async fn start_with(program: &Path, log: &str, origin: Option<&Origin>) -> Result<Self, BrokerError> {
         let (platform, verifier) = (Platform::make()?, Verifier::make()?);
-        let folder = Folder::make(&platform.jwk(), &verifier.jwk()).map_err(BrokerError::Folder)?;
+        let ca_pem = origin.map(|origin| origin.ca_pem.as_str());
+        let folder = Folder::make(&platform.jwk(), &verifier.jwk(), ca_pem).map_err(BrokerError::Folder)?;
         let mut command = Command::new(program);
         command.args(["serve", "--config"]).arg(folder.settings()).env_clear().env("DAYFLY_LOG", log);
+        if let Some(origin) = origin {
+            origin.publish(platform.jwk());
+            command.env("HTTPS_PROXY", origin.proxy());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let failed = |source| BrokerError::Start { program: program.to_owned(), source };
         let mut child = command.spawn().map_err(failed)?;

@@ -68,6 +68,9 @@ issuer = "github"
 claims = { repository_id = "88120", ref = "refs/heads/main", environment = "staging" }
 "#;
 
+const PINNED: &str = r#"{ jwks_file = "github.json" }"#;
+const DISCOVERED: &str = r#"{ discovery = true, ca_file = "github-ca.pem" }"#;
+
 /// The folder, removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Folder {
@@ -76,13 +79,19 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// `github` and `verifier` are the public halves of the keys that sign.
-    pub fn make(github: &Value, verifier: &Value) -> io::Result<Self> {
+    /// `github` and `verifier` are the public halves of the keys that sign. With `ca_pem` the keys of the
+    /// first are found by discovery, under this authority.
+    pub fn make(github: &Value, verifier: &Value, ca_pem: Option<&str>) -> io::Result<Self> {
         let dir = tempfile::Builder::new().prefix("dayfly-bench-").tempdir()?;
         let top = dir.path();
         let policies = top.join("policies");
         fs::DirBuilder::new().mode(0o700).create(&policies)?;
-        fs::write(policies.join("bench.toml"), BUNDLE)?;
+        let bundle = match ca_pem {
+            None => BUNDLE.to_owned(),
+            Some(_) => BUNDLE.replace(PINNED, DISCOVERED),
+        };
+        fs::write(policies.join("bench.toml"), bundle)?;
+        fs::write(policies.join("github-ca.pem"), ca_pem.unwrap_or_default())?;
         fs::write(policies.join("github.json"), json!({ "keys": [github] }).to_string())?;
         fs::write(policies.join("shop-api.json"), json!({ "keys": [verifier] }).to_string())?;
         let ca_pem = certify(top).map_err(io::Error::other)??;

@@ -8,8 +8,10 @@ pub mod args;
 mod broker;
 mod client;
 mod evidence;
+mod flood;
 mod folder;
 pub mod load;
+mod origin;
 pub mod policy;
 mod report;
 mod scenario;
@@ -23,6 +25,7 @@ use crate::{
     scenario::Prepared,
 };
 pub use crate::{
+    flood::{FloodReport, UNKNOWN, flood},
     load::Load,
     report::{Machine, Report},
     scenario::Scenario,
@@ -54,6 +57,8 @@ pub enum Fault {
     Client(#[from] client::ClientError),
     #[error("the preparation failed: {0}")]
     Prepare(String),
+    #[error("the platform cannot be played: {0}")]
+    Origin(std::io::Error),
     #[error("the process table cannot be read: {0}")]
     Process(std::io::Error),
 }

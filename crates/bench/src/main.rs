@@ -1,11 +1,12 @@
-//! `dayfly-bench exchange|introspect|revoke|policy`.
+//! `dayfly-bench exchange|introspect|revoke|flood|policy`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use dayfly_bench::{
+    Fault, Plan, UNKNOWN,
     args::{Args, What},
-    measure, policy,
+    flood, measure, policy,
 };
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
@@ -24,13 +25,12 @@ fn main() -> ExitCode {
     let measured = args.plan().and_then(|plan| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        runtime.block_on(measure(&plan)).map_err(|error| error.to_string())
+        runtime.block_on(told(&args, &plan)).map_err(|error| error.to_string())
     });
     match measured {
-        Ok(report) => {
-            let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+        Ok((text, errors)) => {
             print!("{text}");
-            if report.errors > 0 {
+            if errors > 0 {
                 return ExitCode::FAILURE;
             }
         }
@@ -40,4 +40,16 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::SUCCESS
+}
+
+/// What was measured, as it was asked for, and how much of it was wrong.
+async fn told(args: &Args, plan: &Plan) -> Result<(String, usize), Fault> {
+    if args.what == What::Flood {
+        let report = flood(plan, UNKNOWN).await?;
+        let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+        return Ok((text, report.errors));
+    }
+    let report = measure(plan).await?;
+    let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
+    Ok((text, report.errors))
 }

@@ -107,7 +107,7 @@ impl Prepared {
 }
 
 /// Signing costs a millisecond each: on every core there is.
-async fn sign(broker: &Broker, count: usize) -> Result<Arc<[String]>, Fault> {
+pub(crate) async fn sign(broker: &Broker, count: usize) -> Result<Arc<[String]>, Fault> {
     let now = now_s();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let parts: Vec<_> = (0..cores)
@@ -124,6 +124,15 @@ async fn sign(broker: &Broker, count: usize) -> Result<Arc<[String]>, Fault> {
         evidence.extend(part.await.map_err(|_| EvidenceError::Sign)??);
     }
     Ok(evidence.into())
+}
+
+/// Connections that exchange this evidence, each piece once.
+pub(crate) async fn exchanging(
+    broker: &Broker,
+    evidence: Arc<[String]>,
+    connections: usize,
+) -> Result<Vec<Visitor>, Fault> {
+    Prepared::Exchange(evidence).visitors(broker, connections).await
 }
 
 /// Live leases for what ends them or asks about them.
@@ -173,9 +182,12 @@ impl Visit for Visitor {
     }
 }
 
+pub(crate) fn exchange_form(evidence: &str) -> String {
+    format!("grant_type={EXCHANGE}&subject_token_type={JWT}&scope={TEMPLATE}&subject_token={evidence}")
+}
+
 async fn exchange(connection: &mut Connection, evidence: &str) -> Result<TokenAnswer, String> {
-    let form = format!("grant_type={EXCHANGE}&subject_token_type={JWT}&scope={TEMPLATE}&subject_token={evidence}");
-    let body = connection.post("/oauth2/token", FORM, None, form).await?.body_of(200)?;
+    let body = connection.post("/oauth2/token", FORM, None, exchange_form(evidence)).await?.body_of(200)?;
     let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|error| format!("no answer of ours: {error}"))?;
     let whole = answer.token_type == "Bearer"
         && answer.access_token.split('.').count() == 3

@@ -9,10 +9,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{Jws, KeySet, Refusal, Rules, UnixMs, crypto, json as strict, jws, verify};
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     include_str!("../../../tests/corpus/jose/rfc.json"),
     include_str!("../../../tests/corpus/jose/wycheproof.json"),
     include_str!("../../../tests/corpus/jose/own.json"),
+    include_str!("../../../tests/corpus/jose/ear.json"),
 ];
 const PKCS1: &str = include_str!("../../../tests/corpus/jose/rsa_pkcs1_sha256.txt");
 
@@ -140,7 +141,7 @@ fn t_021_padding_of_pkcs1_is_not_malleable() {
 
 #[test]
 fn t_018_a_key_of_the_roca_library_is_dropped() {
-    let [_, wycheproof, _] = FILES;
+    let [_, wycheproof, ..] = FILES;
     let corpus: Corpus = serde_json::from_str(wycheproof).unwrap();
     for (name, dropped) in [("jwk-roca", 1), ("jwk-1024", 1), ("jwk-exponent-1", 1), ("rsa", 0)] {
         let keys = KeySet::parse(corpus.keys[name].to_string().as_bytes()).unwrap();
@@ -150,7 +151,7 @@ fn t_018_a_key_of_the_roca_library_is_dropped() {
 
 #[test]
 fn a_corpus_names_its_sources() {
-    let published = ["RFC ", "Wycheproof "];
+    let published = ["RFC ", "Wycheproof ", "Veraison "];
     for (at, Corpus { entries, .. }) in corpora().enumerate() {
         for Entry { id, source, .. } in entries {
             let ours = source.starts_with("own, after ");

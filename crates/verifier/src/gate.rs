@@ -234,8 +234,7 @@ fn is_text(value: &Value) -> bool {
 
 fn check_times(claims: &Map<String, Value>, rules: &Rules, now_s: i64) -> Result<(i64, i64), Refusal> {
     let required = |name| seconds(claims, name)?.ok_or(Refusal::Claim(name));
-    let float_iat = claims.get("iat").filter(|_| rules.float_iat).and_then(whole_float_s);
-    let iat = float_iat.map_or_else(|| required("iat"), Ok)?;
+    let iat = issued_at_s(claims, rules.float_iat).ok_or(Refusal::Claim("iat"))?;
     let (exp, nbf) = (required("exp")?, seconds(claims, "nbf")?);
     let soonest_s = now_s.saturating_add(rules.leeway_s.into());
     if now_s >= exp {
@@ -262,11 +261,13 @@ fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     }
 }
 
-/// A float without a fraction, far below where floats skip seconds.
-fn whole_float_s(value: &Value) -> Option<i64> {
-    let seconds = value.as_f64().filter(|_| value.is_f64())?;
-    let whole = seconds.fract() == 0.0 && (0.0..1e15).contains(&seconds) && seconds.is_sign_positive();
-    // INVARIANT: checked to be whole and in range.
-    #[allow(clippy::cast_possible_truncation, reason = "checked to be whole and in range")]
-    whole.then_some(seconds as i64)
+/// `iat` as a NumericDate; where `float` says so also as a float without a fraction, far below where
+/// floats skip seconds.
+pub fn issued_at_s(claims: &Map<String, Value>, float: bool) -> Option<i64> {
+    let value = claims.get("iat")?;
+    let seconds = value.as_f64().filter(|_| float && value.is_f64());
+    let whole = |seconds: &f64| seconds.fract() == 0.0 && seconds.is_sign_positive() && *seconds < 1e15;
+    #[allow(clippy::cast_possible_truncation, reason = "whole and in range")]
+    let seconds = seconds.filter(whole).map(|seconds| seconds as i64);
+    seconds.or_else(|| value.as_i64().filter(|&seconds| seconds >= 0))
 }

@@ -57,7 +57,7 @@ mod task;
 
 pub use dayfly_domain::{LeaseId, Reason, Secret, TaskId, UnixMs};
 pub use dpop::{Binding, ProofOf, ProofRefusal, Thumbprint};
-pub use gate::{Rules, Signer, Verified, signed_by, verify};
+pub use gate::{Rules, Signer, Verified, issued_at_s, signed_by, verify};
 pub use json::parse_strict;
 pub use jws::{Jws, TOKEN_MAX_BYTES, algorithms};
 pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError};

@@ -18,7 +18,7 @@ use super::{
     failure::Failure,
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{Ended, Entitlement, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
 
 pub use error::ApiError;
 use error::Shown;
@@ -110,6 +110,24 @@ impl Api {
 
     pub async fn events(&self, filter: &[(&str, String)], limit: usize) -> Result<Listed<Event>, ApiError> {
         self.list("/v1/ledger", filter, limit).await
+    }
+
+    /// One page, newest first, and where the next one begins. A page may be empty and not the last.
+    pub async fn event_page(
+        &self,
+        filter: &[(&str, String)],
+        cursor: Option<&str>,
+    ) -> Result<(Vec<Event>, Option<String>), ApiError> {
+        let limit = PAGE_MAX.to_string();
+        let mut pairs: Vec<(&str, &str)> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        pairs.push(("limit", &limit));
+        pairs.extend(cursor.map(|cursor| ("cursor", cursor)));
+        let page: List<Event> = self.get(&format!("/v1/ledger?{}", form::form(&pairs))).await?;
+        Ok((page.items, page.next_cursor))
+    }
+
+    pub async fn entitlements(&self, filter: &[(&str, String)]) -> Result<Vec<Entitlement>, ApiError> {
+        self.list("/v1/entitlements", filter, usize::MAX).await.map(|listed| listed.items)
     }
 
     /// The keys that sign; there are never more than a page of them.

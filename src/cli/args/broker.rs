@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use dayfly_domain::Name;
+use dayfly_domain::{Name, Span};
+
+use super::client::{DoorArgs, When};
 
 /// `dayfly demo`.
 #[derive(Debug, Clone, Args)]
@@ -76,7 +78,22 @@ pub enum PolicyVerb {
     Check(PolicyCheckArgs),
     /// Show a template as the broker understands it, or the Cedar schema
     Show(PolicyShowArgs),
+    /// Make recorded decisions again under another bundle: who would newly be allowed or denied
+    #[command(long_about = REPLAY_ABOUT)]
+    Replay(PolicyReplayArgs),
+    /// List what each row gives and how often it was used, never used first; the last ten seconds may be missing
+    Usage(PolicyUsageArgs),
 }
+
+const REPLAY_ABOUT: &str = "\
+Make recorded decisions again under another bundle: who would newly be allowed or denied.
+
+Decisions are read from the broker's ledger, as `dayfly ledger show` reads them; the bundle is read here
+and needs no broker. Claims are read again as the bundle's profiles say. What happens after a decision
+(used evidence, blocks, limits per job, caps on lifetimes) is not replayed. An issuer, template or target
+that has another name counts as gone.
+
+Exit code 1 with --strict where anybody would newly be allowed or denied.";
 
 /// `dayfly policy check`.
 #[derive(Debug, Clone, Args)]
@@ -106,4 +123,36 @@ pub struct LedgerVerifyArgs {
     /// The broker's state folder; it may be running [default: the settings' state_dir]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+/// `dayfly policy replay`.
+#[derive(Debug, Clone, Args)]
+pub struct PolicyReplayArgs {
+    /// Decisions from then on, as a time or a distance from now
+    #[arg(long, value_name = "WHEN", default_value = "7d")]
+    pub since: When,
+    /// Up to then
+    #[arg(long, value_name = "WHEN")]
+    pub until: Option<When>,
+    /// The bundle to judge by [default: the settings' policies_dir]
+    #[arg(long, value_name = "DIR")]
+    pub policies: Option<PathBuf>,
+    /// Fail where anybody would newly be allowed or denied
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly policy usage`.
+#[derive(Debug, Clone, Args)]
+pub struct PolicyUsageArgs {
+    /// Of this template only
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<Name>,
+    /// Only what was not used for so long, or never
+    #[arg(long, value_name = "DURATION")]
+    pub unused_for: Option<Span>,
+    #[command(flatten)]
+    pub door: DoorArgs,
 }

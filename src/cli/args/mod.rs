@@ -10,8 +10,8 @@ mod trust;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use broker::{
-    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyShowArgs,
-    PolicyVerb, ServeArgs,
+    DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyReplayArgs,
+    PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
     DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
@@ -118,11 +118,11 @@ pub enum Verb {
     /// Look at the keys that sign
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
+    Doctor(DoctorArgs),
     /// Look at the issuers whose tokens are evidence, and fetch their keys anew
     #[command(subcommand)]
     Issuer(IssuerVerb),
-    /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
-    Doctor(DoctorArgs),
 }
 
 const TOKEN_ABOUT: &str = "\
@@ -183,18 +183,20 @@ mod tests {
             "dayfly policy check --policies p",
             "dayfly policy show deploy-prod --policies p",
             "dayfly policy show --schema",
+            "dayfly policy replay --since 7d --policies p --strict",
+            "dayfly policy usage --unused-for 30d --template deploy-prod --addr https://b.example",
             "dayfly trust add github acme/shop --task t --owner-id 1 --repository-id 2 --ref refs/heads/main --dry-run",
             "dayfly trust add --from evt_0000000000g000000000000000 --state d --yes",
             "dayfly ledger show evt_0000000000g000000000000000",
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
+            "dayfly doctor --config f --state d --policies p --offline --output json",
             "dayfly explain",
             "dayfly explain evt_0000000000g000000000000000 --state d",
             "dayfly explain lse_0000000000g000000000000000 --output json",
             "dayfly explain --claims c.json --task deploy-prod --target https://t.example --policies p --issuer github",
             "dayfly explain --evidence-file - --task deploy-prod --action a:b --ttl 5m --binding bearer",
-            "dayfly doctor --config f --state d --policies p --offline --output json",
         ] {
             assert!(parse(line).is_ok(), "{line}: {}", parse(line).unwrap_err());
         }

@@ -136,6 +136,7 @@ fn launch(
         keys_dir: setup.on_disk.then(|| dir.to_owned()),
         source: bundle.clone(),
         strict_rollback: false,
+        review_grace: crate::config::REVIEW_GRACE,
     };
     let parts = Parts {
         startup,

@@ -31,9 +31,14 @@ pub const OVERLAY: &str = "dayfly-dev";
 const ALG: &str = "ES256";
 
 /// The shipped bundle, for where there is no folder.
-const SHIPPED: [(&str, &str); 2] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("production.cedar", include_str!("../../../policies/production.cedar")),
     ("shop.toml", include_str!("../../../policies/shop.toml")),
+    ("agent.toml", include_str!("../../../policies/agent.toml")),
+    ("limits.cedar", include_str!("../../../policies/limits.cedar")),
+    ("orders.toml", include_str!("../../../policies/orders.toml")),
+    ("platform.toml", include_str!("../../../policies/platform.toml")),
+    ("vendor.toml", include_str!("../../../policies/vendor.toml")),
 ];
 
 /// The bundle's text.
@@ -179,7 +184,9 @@ impl DevBundle {
 
 /// What the stand-in can play.
 fn workload_issuers(bundle: &Bundle) -> Vec<String> {
-    let workload = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && issuer.name != OVERLAY;
+    // An SVID has its trust domain's keys, which no stand-in can have.
+    let by_iss = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && issuer.trust_domain().is_none();
+    let workload = |issuer: &&Issuer| by_iss(issuer) && issuer.name != OVERLAY;
     bundle.issuers.values().filter(workload).map(|issuer| issuer.name.to_string()).collect()
 }
 

@@ -91,13 +91,22 @@ fn claims(issuer: &Issuer, profile: &Profile, row: &Row) -> Option<Map<String, V
     let mut payload = Value::Object(Map::new());
     for (index, name) in names.into_iter().enumerate() {
         let rule = issuer.claims.get(name)?;
-        let wanted = issuer.pin.get(name).or_else(|| row.claims.get(name).and_then(|values| values.first()));
-        put(&mut payload, rule, wanted.map_or_else(|| made_up(name, rule.kind, index), |value| raw(value, rule.kind)))?;
+        let wanted = wanted(name, issuer, profile, row);
+        let made_up = || made_up(name, rule.kind, index, profile);
+        put(&mut payload, rule, wanted.map_or_else(made_up, |value| raw(value, rule.kind)))?;
     }
     match payload {
         Value::Object(payload) => Some(payload),
         _ => None,
     }
+}
+
+/// What pin, row or profile want of a claim, or of one that must equal it.
+fn wanted<'a>(name: &String, issuer: &'a Issuer, profile: &'a Profile, row: &'a Row) -> Option<&'a ClaimValue> {
+    let required = |name: &String| profile.require.iter().find_map(|required| required.when.get(name)?.first());
+    let one = |name: &String| issuer.pin.get(name).or_else(|| row.claims.get(name)?.first()).or_else(|| required(name));
+    let equal = || profile.same.iter().filter(|names| names.contains(name)).flatten().find_map(one);
+    one(name).or_else(equal)
 }
 
 /// As the platform would write it.
@@ -112,16 +121,18 @@ fn raw(value: &ClaimValue, kind: ClaimType) -> Value {
     }
 }
 
-/// Ids begin with 0, which no platform issues.
-fn made_up(name: &str, kind: ClaimType, index: usize) -> Value {
+/// Ids begin with 0, which no platform issues. A boolean is one that the profile does not refuse.
+fn made_up(name: &str, kind: ClaimType, index: usize, profile: &Profile) -> Value {
+    let refused = |value| profile.refuse.iter().any(|no| no.when.get(name).is_some_and(|bad| bad.contains(&value)));
+    let flag = !refused(ClaimValue::Bool(true));
     let usual = USUAL.iter().find(|(usual, _)| *usual == name).map(|(_, value)| (*value).to_owned());
     let id = || if name.ends_with("_id") { format!("000{}", 9_001 + index) } else { format!("dev-{name}") };
     match kind {
         ClaimType::String => usual.unwrap_or_else(id).into(),
         ClaimType::Long => 1.into(),
-        ClaimType::Bool => true.into(),
+        ClaimType::Bool => flag.into(),
         ClaimType::Set => vec![format!("dev-{name}")].into(),
-        ClaimType::StringBool => "true".into(),
+        ClaimType::StringBool => flag.to_string().into(),
         ClaimType::StringLong => "1".into(),
     }
 }
@@ -218,6 +229,33 @@ mod tests {
         let sample = sample(NESTED, "ci").unwrap();
         let wanted = json!({"ctx": {"a/b": {"project": "7"}, "safe": "true"}, "groups": ["x"]});
         assert_eq!(Value::Object(sample.claims), wanted);
+    }
+
+    /// What a platform's profile requires, compares or refuses is met by what is made up.
+    #[test]
+    fn every_kind_of_platform_has_one() {
+        for (issuer, claims) in [
+            ("profile = \"gitlab\"\npin = { namespace_id = \"72\" }", "project_id = \"20\""),
+            ("profile = \"circleci\"\npin = { org_id = \"o\" }", "project_id = \"p\""),
+            (
+                "profile = \"terraform\"\npin = { organization_id = \"o\" }",
+                "workspace_id = \"w\", run_phase = \"apply\"",
+            ),
+            ("profile = \"kubernetes\"\nurl = \"https://cluster.example.org\"", "service_account_uid = \"u\""),
+            (
+                "profile = \"aws\"\nurl = \"https://a.tokens.sts.global.api.aws\"",
+                "aws_account = \"012345678901\", sub = \"arn:aws:iam::012345678901:role/x\"",
+            ),
+        ] {
+            let toml = format!(
+                "format = 1\ntrust_domain = \"example.org\"\n[owner.o]\n[issuer.ci]\nowner = \"o\"\n{issuer}\n\
+                 [target.t]\nuri = \"https://t.example.org\"\nenvironment = \"e\"\nowner = \"o\"\nbinding = \"bearer\"\n\
+                 verifies = \"exp_only\"\nactions = [\"a\"]\n[task.x]\npurpose = \"p\"\nowner = \"o\"\n\
+                 grants = {{ t = [\"a\"] }}\nttl = \"15m\"\nreview_by = 2027-06-30\n\
+                 [[task.x.allow]]\nid = \"r\"\nissuer = \"ci\"\nclaims = {{ {claims} }}\n"
+            );
+            assert!(sample(&toml, "ci").is_some(), "{issuer}");
+        }
     }
 
     #[test]

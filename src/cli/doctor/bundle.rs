@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Findings, and the bundle if it loads.
-pub fn bundle(folder: &Folder, now: UnixMs) -> (Vec<Finding>, Option<Loaded>) {
+pub fn bundle(folder: &Folder, may_have_examples: bool, now: UnixMs) -> (Vec<Finding>, Option<Loaded>) {
     let path = folder.path.display();
     let check = format!("dayfly policy check --policies {path}");
     let loaded = match folder.load() {
@@ -30,7 +30,8 @@ pub fn bundle(folder: &Folder, now: UnixMs) -> (Vec<Finding>, Option<Loaded>) {
         let mend = "write the real id of your platform there: `serve` refuses examples";
         Finding::wrong("bundle", format!("{at}: an example id, which no platform issues"), mend)
     };
-    let mut found: Vec<_> = example_ids(bundle).iter().map(example).collect();
+    let examples = if may_have_examples { Vec::new() } else { example_ids(bundle) };
+    let mut found: Vec<_> = examples.iter().map(example).collect();
     let lints = loaded.lints.iter().cloned().chain(overdue_lints(bundle, now));
     found.extend(lints.map(|lint| {
         let mend = lint.help.clone().unwrap_or_else(|| check.clone());
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_bundle_that_does_not_load_is_wrong_with_each_problem() {
         let (_dir, broken) = folder("format = 1\ncolour = 2\n");
-        let (found, loaded) = bundle(&broken, UnixMs::from_s(1));
+        let (found, loaded) = bundle(&broken, false, UnixMs::from_s(1));
         assert!(loaded.is_none() && found.iter().all(|finding| finding.verdict == Verdict::Wrong), "{found:?}");
         assert!(found[0].what.contains("colour") && found[0].mend.as_ref().unwrap().starts_with("dayfly policy check"));
     }
@@ -133,7 +134,7 @@ mod tests {
     fn example_ids_and_reviews_in_the_past_are_found() {
         dayfly_verifier::crypto::init().unwrap();
         let (_dir, shop) = folder(include_str!("../../../policies/shop.toml"));
-        let (found, loaded) = bundle(&shop, UnixMs::parse("2028-01-01T00:00:00Z").unwrap());
+        let (found, loaded) = bundle(&shop, false, UnixMs::parse("2028-01-01T00:00:00Z").unwrap());
         assert!(loaded.is_some());
         let count = |verdict| found.iter().filter(|finding| finding.verdict == verdict).count();
         assert!(count(Verdict::Wrong) >= 3 && count(Verdict::Warning) >= 2, "{found:?}");

@@ -8,9 +8,9 @@ use dayfly_domain::{
 };
 use tokio::time::timeout;
 
-use super::{super::issuer::word, finding::Finding};
+use super::finding::Finding;
 use crate::{
-    http::shapes::{self, IssuerState},
+    http::shapes::{Issuer as Shown, IssuerState},
     intake::IssuerKeys,
     sys::net::Fetcher,
 };
@@ -19,32 +19,29 @@ use crate::{
 const ALL: Duration = Duration::from_secs(30);
 
 /// From the broker's own account of them.
-pub fn told(issuers: &[shapes::Issuer]) -> Vec<Finding> {
+pub fn told(issuers: &[Shown]) -> Vec<Finding> {
     issuers.iter().map(one).collect()
 }
 
-fn one(issuer: &shapes::Issuer) -> Finding {
-    let shapes::Issuer { name, url, state, why, .. } = issuer;
-    let because = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+fn one(issuer: &Shown) -> Finding {
+    let Shown { name, url, state, why, .. } = issuer;
+    let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let mend = || format!("{}\nthen: dayfly issuer refresh {name}", look(url));
     match state {
-        IssuerState::Down => Finding::wrong(
-            "issuers",
-            format!("`{name}`: its keys cannot be had, so its tokens are refused{because}"),
-            mend(url),
-        ),
-        // Still believed, for six hours at most.
-        IssuerState::Stale if why.is_some() => {
-            Finding::warning("issuers", format!("`{name}`: its keys are old{because}"), mend(url))
+        IssuerState::Down => {
+            let what = format!("`{name}`: its keys cannot be had, so its tokens are refused{why}");
+            Finding::wrong("issuers", what, mend())
         }
-        IssuerState::Fresh
-        | IssuerState::Stale
-        | IssuerState::Waiting
-        | IssuerState::Pinned
-        | IssuerState::Disabled => Finding::ok("issuers", format!("`{name}` is {}", word(*state))),
+        // Still believed, for six hours at most.
+        IssuerState::Stale => Finding::warning("issuers", format!("`{name}`: its keys are old{why}"), mend()),
+        IssuerState::Fresh => Finding::ok("issuers", format!("`{name}` gives its keys")),
+        IssuerState::Waiting => Finding::ok("issuers", format!("`{name}` was not asked for its keys yet")),
+        IssuerState::Pinned => Finding::ok("issuers", format!("`{name}` has pinned keys")),
+        IssuerState::Disabled => Finding::ok("issuers", format!("`{name}` is disabled")),
     }
 }
 
-fn mend(url: &str) -> String {
+fn look(url: &str) -> String {
     let url = url.trim_end_matches('/');
     format!("curl -sSI {url}/.well-known/openid-configuration   # from this machine: DNS, proxy, firewall, CAs")
 }
@@ -76,7 +73,7 @@ async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
     let alg = issuer.algs.first().map_or("", String::as_str);
     match keys.of(issuer, None, alg, now).await {
         Ok(_) => Finding::ok("issuers", format!("`{name}` gives its keys")),
-        Err(error) => Finding::wrong("issuers", format!("`{name}`: {error}"), mend(&issuer.url)),
+        Err(error) => Finding::wrong("issuers", error.to_string(), look(&issuer.url)),
     }
 }
 
@@ -93,28 +90,24 @@ mod tests {
 
     #[test]
     fn what_the_broker_knows_is_told_again() {
-        let issuer = |name: &str, state, why: Option<&str>| shapes::Issuer {
-            name: name.to_owned(),
-            profile: "oidc".to_owned(),
-            kind: "workload".to_owned(),
-            url: format!("https://{name}.example/"),
-            source: "discovery".to_owned(),
-            state,
-            keys: 1,
-            confirmed_at: None,
-            tried_at: None,
-            failures: 0,
-            why: why.map(str::to_owned),
+        let issuer = |name: &str, state: &str, why: Option<&str>| {
+            serde_json::json!({
+                "name": name, "profile": "oidc", "kind": "workload", "url": format!("https://{name}.example/"),
+                "source": "discovery", "state": state, "keys": 1, "failures": 0, "why": why,
+            })
         };
-        let found = told(&[
-            issuer("a", IssuerState::Fresh, None),
-            issuer("b", IssuerState::Down, Some("its host has no address")),
-            issuer("c", IssuerState::Stale, Some("the fetch took too long")),
-            issuer("d", IssuerState::Stale, None),
+        let issuers = serde_json::json!([
+            issuer("a", "fresh", None),
+            issuer("b", "down", Some("its host has no address")),
+            issuer("c", "stale", Some("the fetch took too long")),
+            issuer("d", "pinned", None),
         ]);
+        let found = told(&serde_json::from_value::<Vec<Shown>>(issuers).unwrap());
         let verdicts: Vec<_> = found.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::Ok, Verdict::Wrong, Verdict::Warning, Verdict::Ok]);
-        assert!(found[1].mend.as_ref().unwrap().contains("https://b.example/.well-known/openid-configuration"));
+        let mend = found[1].mend.as_ref().unwrap();
+        assert!(mend.contains("https://b.example/.well-known/openid-configuration"), "{mend}");
+        assert!(mend.contains("dayfly issuer refresh b"), "{mend}");
     }
 
     /// A port that nobody listens on, and a name that cannot exist.

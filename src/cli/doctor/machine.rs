@@ -71,7 +71,7 @@ pub fn disk(path: &Path, space: Space) -> Vec<Finding> {
     }
     match space.free_bytes {
         ..NOTHING_BYTES => found.push(Finding::wrong("disk", format!("{left}: nothing can be issued"), look)),
-        ..LITTLE_BYTES => found.push(Finding::warning("disk", left, look)),
+        NOTHING_BYTES..LITTLE_BYTES => found.push(Finding::warning("disk", left, look)),
         _ => found.push(Finding::ok("disk", left)),
     }
     let inodes = format!("{} inodes are free at `{shown}`", space.free_inodes);

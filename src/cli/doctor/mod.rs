@@ -48,6 +48,8 @@ struct Patient {
     file: Option<PathBuf>,
     state: Option<PathBuf>,
     policies: Option<PathBuf>,
+    /// A folder of `dayfly dev`, whose bundle has examples, an overlay and a stand-in for an issuer.
+    is_dev: bool,
 }
 
 async fn examine(args: &DoctorArgs, session: &Session) -> Vec<Finding> {
@@ -56,7 +58,7 @@ async fn examine(args: &DoctorArgs, session: &Session) -> Vec<Finding> {
     let now = first.wall;
     found.extend(patient.settings.iter().flat_map(|settings| place::tls(settings, now)));
     let loaded = patient.policies.as_deref().and_then(|policies| {
-        let (said, loaded) = bundle::bundle(&folder(policies, patient.settings.as_ref()), now);
+        let (said, loaded) = bundle::bundle(&folder(policies, patient.settings.as_ref()), patient.is_dev, now);
         found.extend(said);
         loaded
     });
@@ -65,13 +67,14 @@ async fn examine(args: &DoctorArgs, session: &Session) -> Vec<Finding> {
     if let Some(state) = &patient.state {
         found.extend(place::state(state));
         found.extend(disk(state));
-        let bundle = loaded.as_ref().map(|loaded| loaded.policy.bundle());
+        let bundle = loaded.as_ref().map(|loaded| loaded.policy.bundle()).filter(|_| !patient.is_dev);
         let (said, high_water) = bundle::store(&state.join(DATABASE), bundle);
         found.extend(said);
         remembered = Remembered { high_water, written: place::last_written(state) };
     }
+    let may_ask = !args.offline && !patient.is_dev;
     let near = running(&patient, &mut found, session).await;
-    found.extend(of_issuers(near.as_ref(), loaded.as_ref(), args, session).await);
+    found.extend(of_issuers(near.as_ref(), loaded.as_ref(), may_ask, session).await);
     found.extend(limits(&patient).await);
     // Last, so that the two readings are apart.
     found.extend(machine::clock(first, session.clock.read(), remembered));
@@ -82,8 +85,14 @@ async fn examine(args: &DoctorArgs, session: &Session) -> Vec<Finding> {
 fn patient(args: &DoctorArgs, session: &Session) -> (Vec<Finding>, Patient) {
     let mut patient = Patient { state: args.state.clone(), policies: args.policies.clone(), ..Patient::default() };
     // A folder of `dayfly dev` has no settings: those that lie about are of another broker.
-    if args.config.is_none() && args.state.is_some() {
-        return (vec![Finding::ok("settings", "none are looked at: the folders are given")], patient);
+    if let Some(state) = args.state.as_deref().filter(|_| args.config.is_none()) {
+        patient.is_dev = state.join("dev.env").exists();
+        let what = if patient.is_dev {
+            "a folder of `dayfly dev`, which has none"
+        } else {
+            "none are looked at: the folder is given"
+        };
+        return (vec![Finding::ok("settings", what)], patient);
     }
     let finding = match settings::load(args.config.as_deref(), &session.vars) {
         Ok(Some((file, settings))) => {
@@ -150,22 +159,16 @@ async fn running(patient: &Patient, found: &mut Vec<Finding>, session: &Session)
 }
 
 /// As the broker knows them; where none runs, or it is too old to tell, by asking them.
-async fn of_issuers(
-    near: Option<&Near>,
-    loaded: Option<&Loaded>,
-    args: &DoctorArgs,
-    session: &Session,
-) -> Vec<Finding> {
+async fn of_issuers(near: Option<&Near>, loaded: Option<&Loaded>, may_ask: bool, session: &Session) -> Vec<Finding> {
     if let Some(near) = near
-        && let Ok(issuers) = near.api.issuers().await
+        && let Ok(known) = near.api.issuers().await
     {
-        return issuers::told(&issuers);
+        return issuers::told(&known);
     }
-    match loaded {
-        Some(loaded) if !args.offline => {
-            issuers::asked(loaded.policy.bundle(), Fetcher::new(), session.clock.wall()).await
-        }
-        _ => Vec::new(),
+    let Some(loaded) = loaded.filter(|_| may_ask) else { return Vec::new() };
+    match Fetcher::by_environment() {
+        Ok(fetcher) => issuers::asked(loaded.policy.bundle(), fetcher, session.clock.wall()).await,
+        Err(error) => vec![Finding::wrong("issuers", error.to_string(), "put HTTPS_PROXY and NO_PROXY right")],
     }
 }
 

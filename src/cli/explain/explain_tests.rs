@@ -52,7 +52,20 @@ async fn claims_are_explained_by_a_bundle_alone() {
 async fn a_refusal_on_the_screen() {
     let told = explained(job(&[("ref", "refs/heads/\u{1b}[2Jx")]), "--task deploy-prod").await.unwrap();
     let shown = show::explanation(&told, Output::Table, false).replace(&told.bundle[..12], "FINGERPRINT");
-    insta::assert_snapshot!(shown, @"");
+    insta::assert_snapshot!(shown, @r"
+    outcome   deny E-NOMATCH: no row of this template matches this workload
+    task      deploy-prod
+    workload  github/0004411/0088120
+    bundle    FINGERPRINT
+
+      claim          this job has      nearest row `shop-main` wants
+      environment    production        production       ok
+      ref            refs/heads/�[2Jx  refs/heads/main  ✗
+      repository_id  0088120           0088120          ok
+
+    would permit
+      row `shop-main` with `ref` `refs/heads/main`
+    ");
     let json: Value = serde_json::from_str(&show::explanation(&told, Output::Json, false)).unwrap();
     assert_eq!((&json["schema_version"], &json["outcome"]), (&json!(1), &json!("deny")));
     assert_eq!(show::explanation(&told, Output::Name, false), "shop-main\n");

@@ -136,6 +136,8 @@ async fn simulate(body: Map<String, Value>, args: &ExplainArgs, session: &Sessio
             Some(dayfly_domain::Reason::Scope) => {
                 failure.help("the token needs `broker:operate` (and to read the record `ledger:read`, `leases:read`)")
             }
+            Some(dayfly_domain::Reason::NotFound) => failure
+                .help("a refusal that repeats within a minute is written when the minute is over: try again then"),
             _ => failure,
         }
     })

@@ -86,7 +86,8 @@ fn text(told: &Explanation, paint: bool) -> String {
 
 fn head(told: &Explanation) -> Vec<(&'static str, String)> {
     let reason = told.reason.as_deref();
-    let help = reason.and_then(Reason::from_code).map(|reason| reason.row().help).unwrap_or_default();
+    let help = reason.and_then(Reason::from_code).and_then(|reason| reason.row().help.split(';').next());
+    let help = help.unwrap_or_default();
     let why = reason.map(|code| format!(" {code}: {help}")).unwrap_or_default();
     let untrusted = if told.untrusted == Some(true) { ", speaks for unreviewed code" } else { "" };
     let workload = told.workload.as_ref().map(|workload| format!("{workload}{untrusted}"));

@@ -212,7 +212,7 @@ mod tests {
             ("[task.a]\nallow = []\n", new.to_owned()),
             ("[task.a]\nallow = [{ id = 'x' }] # y\n", format!(", {new}")),
             ("[task.a]\nallow = [{ id = 'x' },] # y\n", format!(" {new},")),
-            ("[task.a]\nallow = [\n  { id = 'x' }, # y\n]\n", format!(",\n  {new}")),
+            ("[task.a]\nallow = [\n  { id = 'x' }, # y\n]\n", format!("\n  {new},")),
             ("[task]\na = { purpose = 'x', allow = [{ id = 'x' }] }\n", format!(", {new}")),
             ("task.a.allow = [\n\t{ id = 'x' }\n]\n", format!(",\n\t{new}")),
         ] {

@@ -62,7 +62,7 @@ pub async fn gather(args: &TrustAddArgs, bundle: &Bundle, session: &Session) -> 
 
 /// What a refusal says of the workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+pub(super) struct Seen {
     provider: &'static str,
     issuer: Name,
     task: Option<Name>,
@@ -132,7 +132,7 @@ impl Seen {
     }
 }
 
-fn from(args: &TrustAddArgs, seen: Option<Seen>) -> Result<Facts, Failure> {
+pub(super) fn from(args: &TrustAddArgs, seen: Option<Seen>) -> Result<Facts, Failure> {
     let named = args.platform.as_deref().or(seen.as_ref().map(|seen| seen.provider)).unwrap_or_default();
     let provider = provider(named).ok_or_else(|| no_provider(named))?;
     if let Some(seen) = seen.as_ref().filter(|seen| seen.provider != provider.name) {
@@ -267,7 +267,8 @@ async fn look_up(facts: &mut Facts, home: Option<&str>) -> Result<(), Failure> {
             .because(why)
             .help(format!("print them yourself, and give them: {}", by_hand(facts)))
     };
-    let body = Fetcher::new().get(&fetch).await.map_err(|error| failed(error.to_string()))?;
+    let fetcher = Fetcher::by_environment().map_err(|error| failed(error.to_string()))?;
+    let body = fetcher.get(&fetch).await.map_err(|error| failed(error.to_string()))?;
     let found = looked_up(provider, &name, &body).map_err(failed)?;
     for (claim, value) in found {
         facts.ids.entry(claim).or_insert(value);
@@ -324,4 +325,110 @@ fn no_provider(name: &str) -> Failure {
 
 fn no_task() -> Failure {
     Failure::usage("the refusal names no template of a bundle").help("say which one: --task NAME")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANSWER: &[u8] = br#"{"id":88120,"full_name":"Acme/Shop","owner":{"id":4411,"login":"acme"},"more":[]}"#;
+
+    #[test]
+    fn an_answer_about_another_name_is_not_taken() {
+        let github = provider("github").unwrap();
+        let found = looked_up(github, "acme/shop", ANSWER).unwrap();
+        assert_eq!(found, [("repository_owner_id", "4411".to_owned()), ("repository_id", "88120".to_owned())]);
+        assert!(looked_up(github, "acme/web", ANSWER).unwrap_err().contains("another name"));
+        let text = br#"{"id":"88120","full_name":"acme/shop","owner":{"id":4411}}"#;
+        assert!(looked_up(github, "acme/shop", text).unwrap_err().contains("`/id`"));
+        assert!(looked_up(github, "acme/shop", b"<html>").is_err());
+    }
+
+    fn seen(event: Value, untrusted: bool) -> Result<Seen, Failure> {
+        let shop = include_str!("../../../policies/shop.toml");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("shop.toml"), shop).unwrap();
+        let env = crate::policy::BundleEnv {
+            issuer_url: "https://b.example".to_owned(),
+            broker_binding: dayfly_domain::BindingKind::Dpop,
+        };
+        let folder = crate::flow::Folder { path: dir.path().to_owned(), env };
+        let (bundle, _) = folder.parse(&folder.read().unwrap()).unwrap();
+        Seen::of(EventId::from_parts(3, [0; 10]), &serde_json::from_value(event).unwrap(), &bundle, untrusted)
+    }
+
+    fn refusal(claims: Value, untrusted: bool) -> Value {
+        serde_json::json!({
+            "id": EventId::from_parts(3, [0; 10]), "seq": 3, "at": "2026-11-22T05:00:00Z", "type": "denied",
+            "reason": "E-NOMATCH", "issuer": "github", "template": "deploy-prod",
+            "details": { "claims": claims, "untrusted": untrusted },
+        })
+    }
+
+    fn claims() -> Value {
+        serde_json::json!({
+            "repository": "acme/web", "repository_id": "5", "repository_owner_id": "0004411",
+            "ref": "refs/heads/main", "ref_protected": false, "environment": "production",
+        })
+    }
+
+    fn add(line: &str) -> TrustAddArgs {
+        use clap::Parser;
+        let words = format!("dayfly trust add {line}");
+        match crate::cli::args::Cli::try_parse_from(words.split_whitespace()).unwrap().verb {
+            crate::cli::args::Verb::Trust(crate::cli::args::TrustVerb::Add(args)) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_ids_ref_and_environment() {
+        let evt = format!("--from {}", EventId::from_parts(3, [0; 10]));
+        let facts = from(&add(&evt), Some(seen(refusal(claims(), false), false).unwrap())).unwrap();
+        assert_eq!((facts.task.as_str(), facts.name.as_deref()), ("deploy-prod", Some("acme/web")));
+        assert_eq!((&*facts.ids["repository_id"], &*facts.ids["repository_owner_id"]), ("5", "0004411"));
+        assert_eq!(
+            (facts.reference.as_deref(), facts.environment.as_deref()),
+            (Some("refs/heads/main"), Some("production"))
+        );
+        assert_eq!(facts.issuer.as_deref(), Some("github"));
+        let mut bare = claims();
+        bare.as_object_mut().unwrap().remove("environment");
+        let facts = from(&add(&evt), Some(seen(refusal(bare, false), false).unwrap())).unwrap();
+        assert_eq!(facts.guard, None, "the ref that was refused is not protected");
+        let other = from(&add(&format!("gitlab {evt}")), Some(seen(refusal(claims(), false), false).unwrap()));
+        assert!(other.is_err());
+    }
+
+    #[test]
+    fn a_name_of_a_claim_that_cannot_be_shown_is_left_out() {
+        let mut odd = claims();
+        odd["repository"] = "acme/web\n[task.x]".into();
+        let evt = format!("--from {}", EventId::from_parts(3, [0; 10]));
+        let facts = from(&add(&evt), Some(seen(refusal(odd, false), false).unwrap())).unwrap();
+        assert_eq!(facts.name, None);
+    }
+
+    #[test]
+    fn a_refusal_of_unreviewed_code_is_no_template_for_a_row() {
+        let failure = seen(refusal(claims(), true), false).unwrap_err();
+        assert!(failure.exit() == 2 && failure.text("error").contains("--untrusted"), "{failure:?}");
+        assert!(seen(refusal(claims(), true), true).unwrap().untrusted);
+        let mut unsaid = refusal(claims(), false);
+        unsaid["details"].as_object_mut().unwrap().remove("untrusted");
+        assert!(seen(unsaid, false).is_err(), "what is not said counts as unreviewed");
+    }
+
+    #[test]
+    fn an_event_that_no_row_changes_is_refused() {
+        let mut other = refusal(claims(), false);
+        other["reason"] = "E-FORBIDDEN".into();
+        assert!(seen(other, false).unwrap_err().text("error").contains("which no row changes"));
+        let mut erased = refusal(claims(), false);
+        erased["details"] = "erased".into();
+        assert!(seen(erased, false).unwrap_err().text("error").contains("were erased"));
+        let mut gone = refusal(claims(), false);
+        gone["issuer"] = "gone".into();
+        assert!(seen(gone, false).unwrap_err().text("error").contains("no issuer `gone`"));
+    }
 }

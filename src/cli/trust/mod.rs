@@ -32,25 +32,23 @@ pub async fn add(args: &TrustAddArgs, session: &Session) -> Result<(), Failure> 
     let facts = facts::gather(args, bundled.bundle(), session).await?;
     let proposal = propose(&bundled, &facts, args)?;
     let path = bundled.folder.path.join(&proposal.path);
+    let shown = path.display().to_string();
     warn(&proposal, session);
-    let told = told(&proposal, &path.display().to_string());
+    let told = told(&proposal, &shown);
     if session.output == Output::Table {
         session.screen.data(&told)?;
     }
-    let written = agreed(args, session, &path.display().to_string())?;
+    let written = agreed(args, session, &shown)?;
     if written {
-        let failed = |error| {
-            Failure::failed(format!("`{}` cannot be written; nothing was changed", path.display())).because(error)
-        };
+        let failed =
+            |error| Failure::failed(format!("`{shown}` cannot be written; nothing was changed")).because(error);
         files::rewrite(&path, proposal.before.as_bytes(), proposal.after.as_bytes()).map_err(failed)?;
-        next(&proposal, &bundled, args, session);
+        next(&proposal, &shown, args, session);
     }
     match session.output {
         Output::Table => Ok(()),
         Output::Name => session.screen.data(&format!("{}\n", proposal.row)),
-        Output::Json | Output::Jsonl => {
-            session.screen.data(&as_json(&proposal, &path.display().to_string(), &told, written))
-        }
+        Output::Json | Output::Jsonl => session.screen.data(&as_json(&proposal, &shown, &told, written)),
     }
 }
 
@@ -117,14 +115,14 @@ fn shown(line: &str) -> String {
     out + "\n"
 }
 
-fn next(proposal: &Proposal, bundled: &Bundled, args: &TrustAddArgs, session: &Session) {
-    let Proposal { path, task, row, issuer, issuer_is_new, tests, .. } = proposal;
+fn next(proposal: &Proposal, path: &str, args: &TrustAddArgs, session: &Session) {
+    let Proposal { task, row, issuer, issuer_is_new, tests, .. } = proposal;
     let made = if *issuer_is_new { format!(", issuer `{issuer}`") } else { String::new() };
     let denials = tests.len().saturating_sub(2);
     session
         .screen
         .say(&format!("wrote `{path}`: row `{row}` of `{task}`{made}, 2 permits and {denials} denials as tests"));
-    let policies = args.policies.as_ref().map(|_| format!(" --policies {}", bundled.folder.path.display()));
+    let policies = args.policies.as_ref().map(|dir| format!(" --policies {}", dir.display()));
     session.screen.say(&format!("look again:  dayfly policy check{}", policies.unwrap_or_default()));
     session.screen.say("load it:     kill -HUP of the broker (systemctl reload dayfly), or POST /v1/bundle/load");
     session.screen.say(&format!("in the job:  dayfly token --task {task} --out token"));

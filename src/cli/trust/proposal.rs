@@ -90,7 +90,7 @@ pub fn propose(old: &Bundled, facts: &Facts, args: &TrustAddArgs) -> Result<Prop
     let template = row::template(bundle, &facts.task)?;
     let source = row::source(bundle, facts, args)?;
     let claims = row::claims(&source, facts);
-    if let Some(row) = row::same(template, &source, &claims) {
+    if let Some(row) = row::same(template, &source, &claims, facts.untrusted) {
         return Err(there(template, &row.id, row.disabled));
     }
     let id = row::id(bundle, facts, args)?;

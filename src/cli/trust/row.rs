@@ -156,12 +156,16 @@ pub fn same<'a>(
     template: &'a Template,
     source: &Source<'_>,
     claims: &[Claim],
+    untrusted: bool,
 ) -> Option<&'a dayfly_domain::bundle::Row> {
     template.rows.iter().find(|row| {
         let says = |(name, value): &Claim| {
             row.claims.get(name).is_some_and(|wanted| wanted.len() == 1 && wanted[0].to_string() == *value)
         };
-        row.issuer == source.name && row.claims.len() == claims.len() && claims.iter().all(says)
+        row.issuer == source.name
+            && row.untrusted == untrusted
+            && row.claims.len() == claims.len()
+            && claims.iter().all(says)
     })
 }
 

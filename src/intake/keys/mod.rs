@@ -83,6 +83,11 @@ impl IssuerKeys {
         Self { fetcher, known: DashMap::new(), ahead: Arc::new(Semaphore::new(FETCHES_AHEAD_MAX)) }
     }
 
+    /// How this issuer's platform is asked about anything else.
+    pub(super) fn fetcher(&self) -> &Fetcher {
+        &self.fetcher
+    }
+
     /// The keys to check a token with `kid` and `alg` against.
     // SECURITY: `t_053_*`.
     pub async fn of(

@@ -69,7 +69,9 @@ fn fetched(what: &str, keys: Result<KeySet, KeySetError>, max_age_s: Option<u32>
     if keys.is_empty() {
         return Err(said(what, "no key of it can be used"));
     }
-    Ok(Fetched { keys: Arc::new(keys), max_age_s })
+    // What a trust bundle wishes in its text counts like what its endpoint says: the sooner of both.
+    let hint_s = keys.refresh_hint_s().map(|hint_s| u32::try_from(hint_s).unwrap_or(u32::MAX));
+    Ok(Fetched { max_age_s: max_age_s.into_iter().chain(hint_s).min(), keys: Arc::new(keys) })
 }
 
 const DISCOVERY: &str = "discovery";

@@ -121,7 +121,9 @@ fn refused_certificate(source: &io::Error) -> &'static str {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             "its certificate is for another host"
         }
-        CertificateError::UnknownIssuer => "its certificate is of an authority that is not trusted",
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "its certificate is of an authority that is not trusted"
+        }
         _ => "its certificate does not verify",
     }
 }
@@ -158,7 +160,7 @@ impl Fetcher {
 
     /// A 200 answer.
     pub async fn document(&self, fetch: &Fetch) -> Result<Document, FetchError> {
-        self.ask(fetch, |place| get(place), |status| status == StatusCode::OK).await
+        self.ask(fetch, get, |status| status == StatusCode::OK).await
     }
 
     /// What a 200 or 201 answers to what is sent.

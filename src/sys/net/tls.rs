@@ -279,7 +279,9 @@ mod tests {
         let files = files(dir.path(), 60, 60);
         assert_eq!(files.chain("broker.test").expect("read"), Chain { names_host: true, is_in_order: true });
         assert!(!files.chain("other.test").expect("read").names_host);
-        let other = Authority::new().leaf("other.test").cert_pem;
+        let mut params = rcgen::CertificateParams::new(Vec::new()).expect("parameters");
+        params.distinguished_name.push(rcgen::DnType::CommonName, "somebody else");
+        let other = params.self_signed(&rcgen::KeyPair::generate().expect("a key")).expect("signed").pem();
         let leaf = std::fs::read_to_string(&files.cert_file).expect("read");
         std::fs::write(&files.cert_file, leaf + &other).expect("written");
         assert_eq!(files.chain("broker.test").expect("read"), Chain { names_host: true, is_in_order: false });

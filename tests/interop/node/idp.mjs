@@ -4,7 +4,7 @@
 // that resource (RFC 9068: `typ: at+jwt`). Its keys are made at the start and never leave the
 // process; on a word on stdin they are rotated as providers do it.
 //
-// usage: node idp.mjs CERT_FILE KEY_FILE CLIENT_SECRET
+// usage: node idp.mjs CERT_FILE KEY_FILE CLIENT_SECRET [PORT]
 // stdout: one JSON object a line: first the issuer, then an answer to each line of stdin:
 //   rotate   a new key signs, the old one is still published
 //   retire   only the signing key is published
@@ -17,7 +17,7 @@ import { createServer } from 'node:https';
 import { createInterface } from 'node:readline';
 import { Provider } from 'oidc-provider';
 
-const [certFile, keyFile, secret] = process.argv.slice(2);
+const [certFile, keyFile, secret, port] = process.argv.slice(2);
 const TTL_S = 3600;
 
 // The provider's notices are no answers.
@@ -73,7 +73,7 @@ const server = createServer({ cert: readFileSync(certFile), key: readFileSync(ke
   serve(request, response);
 });
 
-server.listen(0, '127.0.0.1', () => {
+server.listen(Number(port ?? 0), '127.0.0.1', () => {
   const issuer = `https://127.0.0.1:${server.address().port}`;
   const publish = () => {
     serve = provider(issuer, keys).callback();

@@ -9,7 +9,7 @@ use dayfly::{
     ledger::EVENTS,
     run::{BOUNDS, METRICS, PROPORTIONAL},
 };
-use dayfly_domain::REASONS;
+use dayfly_domain::{REASONS, bundle::LINTS};
 
 const HEAD: &str = "\
 # Reference
@@ -21,14 +21,24 @@ DAYFLY_REGENERATE=1 cargo test --test it reference::
 ```
 
 [Routes](#routes) · [Reasons](#reasons) · [Command line](#command-line) · [Exit codes](#exit-codes) · \
-[Settings](#settings) · [Variables](#variables) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
+[Settings](#settings) · [Lints](#lints) · [Variables](#variables) · [Profiles](#profiles) · [Metrics](#metrics) · [Events](#events) · [Bounds](#bounds)
 ";
 
 pub fn page() -> String {
     let mut page = HEAD.to_owned();
-    for section in
-        [routes(), reasons(), super::cli::section(), exits(), settings(), variables(), metrics(), events(), bounds()]
-    {
+    for section in [
+        routes(),
+        reasons(),
+        super::cli::section(),
+        exits(),
+        settings(),
+        lints(),
+        variables(),
+        super::profiles::section(),
+        metrics(),
+        events(),
+        bounds(),
+    ] {
         page.push('\n');
         page.push_str(&section);
     }
@@ -111,6 +121,21 @@ fn settings() -> String {
          `$XDG_CONFIG_HOME/dayfly/config.toml`, `/etc/dayfly/dayfly.toml`. A key that is not here is an error. SIGHUP \
          reads bundle and TLS files again, not the settings.\n\n{}",
         table(["key", "type", "default", "meaning"], rows)
+    )
+}
+
+fn lints() -> String {
+    let of = |refuses: bool| {
+        let rows = LINTS.iter().filter(|row| row.refuses == refuses);
+        let rows = rows.map(|row| [code(row.name), row.what.to_owned(), row.mend.to_owned()]);
+        table(["name", "what it finds", "how to mend it"], rows)
+    };
+    format!(
+        "## Lints\n\nOf a trust bundle, at every load and with `dayfly policy check`; the name stands in square brackets \
+         behind what is said. These keep a bundle from loading; what is disabled is not looked at.\n\n{}\nThese load, and \
+         warn.\n\n{}",
+        of(true),
+        of(false)
     )
 }
 

@@ -98,6 +98,7 @@ fn is_root(path: &str, with_tests: bool) -> bool {
     match parts[..] {
         ["src", "lib.rs" | "main.rs"] | ["crates", _, "src", "lib.rs" | "main.rs"] | ["crates", _, "build.rs"] => true,
         ["tests", "it", "main.rs"] => with_tests,
+        ["tests", "fuzz", "src", "lib.rs"] | ["tests", "fuzz", "fuzz_targets", _] => with_tests,
         ["crates", _, "tests" | "examples" | "benches", _] => with_tests,
         ["crates", _, "tests" | "examples" | "benches", _, "main.rs"] => with_tests,
         _ => false,

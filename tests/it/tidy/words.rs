@@ -9,7 +9,7 @@ const DOORS: &[(&[&str], &[&str])] = &[
     (&["SystemTime::now", "Utc::now", "Local::now", "UtcDateTime::now", "OffsetDateTime::now"], SYS),
     (&["SystemRandom::new", "getrandom", "rand::random"], SYS),
     (&["env::var", "env::set_var", "env::remove_var"], &["src/sys", "src/run"]),
-    (&["tokio::spawn", "task::spawn(", "thread::spawn", "thread::Builder"], &["src/run"]),
+    (&["tokio::spawn", "task::spawn(", "thread::spawn", "thread::Builder"], &["src/run", "src/sys/offload"]),
     (&["insecure_decode", "dangerous(", "dangerous::"], SYS),
 ];
 const SYS: &[&str] = &["src/sys", "src/run", "crates/verifier/src/sys", "crates/bench/src/sys"];

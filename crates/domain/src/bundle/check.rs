@@ -189,7 +189,7 @@ mod tests {
         an_issuer_that_accepts_hmac: "profile = \"github\"" => "profile = \"github\"\nalgs = [\"HS256\"]", "issuer.github.algs", "`HS256`";
         an_issuer_that_accepts_none: "profile = \"github\"" => "profile = \"github\"\nalgs = [\"none\"]", "issuer.github.algs", "`none`";
         an_issuer_with_two_key_sources: "profile = \"github\"" => "profile = \"github\"\nkeys = { discovery = true, jwks_file = \"x\" }", "issuer.github.keys", "not both";
-        an_issuer_with_no_key_source: "profile = \"github\"" => "profile = \"github\"\nkeys = { discovery = false }", "issuer.github.keys", "`discovery = true` or";
+        an_issuer_with_no_key_source: "profile = \"github\"" => "profile = \"github\"\nkeys = { discovery = false }", "issuer.github.keys", "`discovery = true`, ";
         an_issuer_that_redeclares_a_claim: "pin     =" => "claims.ref = { at = \"/x\", type = \"string\" }\npin     =", "issuer.github.claims.ref", "declares this claim already";
         t_087_a_claim_named_like_one_of_ours: "pin     =" => "claims.cnf = { at = \"/x\", type = \"string\" }\npin     =", "issuer.github.claims.cnf", "meaning of its own";
         a_claim_without_a_pointer: "pin     =" => "claims.x = { at = \"x\", type = \"string\" }\npin     =", "issuer.github.claims.x.at", "JSON pointer";

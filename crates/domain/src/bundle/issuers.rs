@@ -239,7 +239,7 @@ fn pins(
     place: &Place<'_>,
     found: &mut Found,
 ) -> BTreeMap<String, ClaimValue> {
-    if profile.is_shared_at(url) && !profile.pin.iter().any(|name| table.pin.contains_key(name)) {
+    if profile.is_at(url) && profile.is_shared_at(url) && !profile.pin.iter().any(|name| table.pin.contains_key(name)) {
         let what =
             format!("profile `{}` is shared by many customers, and nothing says which one is ours", profile.name);
         found.add_with(place, "pin", what, format!("pin one of `{}`", profile.pin.join("`, `")));

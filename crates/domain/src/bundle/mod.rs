@@ -9,6 +9,7 @@ mod issuers;
 mod lint;
 mod problem;
 mod profiles;
+mod punycode;
 pub mod tables;
 mod targets;
 mod tasks;

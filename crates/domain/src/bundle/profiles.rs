@@ -138,6 +138,14 @@ fn check_principal(table: &ProfileTable, place: &Place<'_>, found: &mut Found) {
         let text = |kind| matches!(kind, ClaimType::String | ClaimType::Long | ClaimType::StringLong);
         found.require(kinds.into_iter().all(text), place, key, "is made of strings and numbers only");
     }
+    // SECURITY: whoever takes a name that became free would be who had it
+    // (t_061_a_principal_of_names).
+    for (key, names) in [("principal", &table.principal), ("pin", &table.pin)] {
+        let is_name = |name: &&String| table.claims.get(*name).is_some_and(|claim| claim.mutable || claim.id.is_some());
+        for name in names.iter().filter(is_name) {
+            found.add_with(place, key, format!("`{name}` can be taken by someone else"), "name the id behind it");
+        }
+    }
     // A path has as many segments as it likes: before another claim, two names could be one.
     let before_last = table.principal.split_last().map_or(&[][..], |(_, before)| before);
     let is_path =

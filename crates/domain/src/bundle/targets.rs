@@ -62,10 +62,10 @@ fn target(
     bad.for_each(|action| {
         found.add(place, "actions", format!("`{action}` is not an action: `[a-z0-9][a-z0-9:._-]{{0,63}}`"))
     });
-    check_tags(table, place, found);
     for action in table.reads.iter().filter(|action| !table.actions.contains(action)) {
         found.add(place, "reads", format!("`{action}` is not one of its actions"));
     }
+    check_tags(table, place, found);
     Target {
         name: name.clone(),
         uri: table.uri.as_str().into(),

@@ -1,5 +1,7 @@
 //! The little that a bundle must know of URIs: whether one is absolute, and whether it is ours.
 
+use super::punycode;
+
 /// An absolute URI, split as far as the checks need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Uri<'a> {
@@ -67,8 +69,10 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     if !host.split('.').all(good) {
         return Err("has a bad host");
     }
-    if host.split('.').any(|label| label.ends_with('-')) {
-        return Err("has a host with a label that decodes to plain ASCII or ends in `-`");
+    let coded = |label: &str| label.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("xn--"));
+    let fake = |label: &str| coded(label) && !(label.starts_with("xn--") && punycode::is_canonical(&label[4..]));
+    if host.split('.').any(|label| label.ends_with('-') || fake(label)) {
+        return Err("has a host with a label that ends in `-`, decodes to plain ASCII, or has another spelling");
     }
     Ok(())
 }
@@ -118,6 +122,8 @@ mod tests {
         assert!(parse("https://xn--example-.org").is_err());
         assert!(parse("https://xn--.org").is_err());
         assert!(parse("https://exämple.org").is_err());
+        assert!(parse("https://XN--mller-kva.de").is_err());
+        assert!(parse("https://a.xn--mller-kv.de").is_err());
         assert!(parse("https://xn--mller-kva.de").is_ok());
     }
 

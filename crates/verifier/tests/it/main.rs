@@ -20,4 +20,5 @@ mod keys;
 mod online;
 mod proof;
 mod support;
+mod svid;
 mod task;

@@ -68,7 +68,11 @@ fn example_claims(claims: &ClaimMatch, at: String) -> impl Iterator<Item = Strin
 
 fn is_example(name: &str, value: &ClaimValue) -> bool {
     let numeric = |text: &str| text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
-    name.ends_with("_id") && matches!(value, ClaimValue::String(text) if numeric(text))
+    match value {
+        ClaimValue::String(text) if name.ends_with("_id") => numeric(text),
+        ClaimValue::String(text) if name.ends_with("uid") => text.starts_with("00000000-"),
+        _ => false,
+    }
 }
 
 fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
@@ -170,8 +174,8 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
     let at = || at_row(template, row);
     let Some(issuer) = bundle.issuers.get(&row.issuer) else { return };
     let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
-    let stable = |name: &String| profile.principal.contains(name) && !issuer.pin.contains_key(name);
-    if !row.claims.keys().any(stable) {
+    let open = || profile.principal.iter().filter(|name| !issuer.pin.contains_key(*name));
+    if open().next().is_some() && !open().any(|name| row.claims.contains_key(name)) {
         let help = format!("name one of `{}`", profile.principal.join("`, `"));
         lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
     }
