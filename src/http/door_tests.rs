@@ -37,7 +37,7 @@ fn head<'a>(response: &'a Response, name: &str) -> &'a str {
 #[tokio::test]
 async fn every_row_reaches_its_route() {
     for row in ROUTES.iter().filter(|row| row.listener == Listener::Broker) {
-        let path = row.path.replace("{id}", "tsk_0");
+        let path = row.path.replace("{id}", "tsk_0").replace("{name}", "ci");
         let response = send(row.verb.as_str(), &path, &[]).await;
         assert_eq!(head(&response, "x-route"), format!("{:?}", row.route), "{path}");
         if row.verb == Verb::Get {
@@ -51,7 +51,7 @@ async fn every_row_refuses_other_methods_with_allow() {
     for row in ROUTES.iter().filter(|row| row.listener == Listener::Broker) {
         let (other, allow) = if row.verb == Verb::Get { ("POST", "GET,HEAD") } else { ("GET", "POST") };
         for method in [other, "DELETE", "TRACE", "PURGE"] {
-            let response = send(method, &row.path.replace("{id}", "tsk_0"), &[]).await;
+            let response = send(method, &row.path.replace("{id}", "tsk_0").replace("{name}", "ci"), &[]).await;
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {}", row.path);
             assert_eq!(head(&response, "allow"), allow, "{method} {}", row.path);
             let media_type = head(&response, "content-type").to_owned();

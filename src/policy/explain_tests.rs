@@ -105,11 +105,9 @@ fn a_row_past_its_review_is_told_as_that() {
     policy.lapse(dayfly_domain::UnixMs::parse("2031-01-01T00:00:00Z").unwrap(), dayfly_domain::Span::seconds(0));
     let told = explain(&policy, &main_job("staging"), "deploy-staging");
     assert_eq!((&told.outcome, told.forbids.len()), (&Outcome::Deny(Reason::NoMatch), 0));
-    assert_eq!(
-        (told.rows[0].obstacles.as_slice(), told.rows[0].differences),
-        (&[RowObstacle::Overdue("2027-06-30".to_owned())][..], 1)
-    );
-    assert_eq!(told.would_permit, ["row `shop-staging-main` with a new review date"]);
+    let overdue = RowObstacle::Overdue("2027-06-30".to_owned());
+    assert_eq!((told.rows[0].obstacles.as_slice(), told.rows[0].differences), (&[overdue][..], 1));
+    assert_eq!(told.would_permit, ["row `shop-staging-main` with a review, and a new `review_by`"]);
 }
 
 #[test]

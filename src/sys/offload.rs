@@ -21,7 +21,7 @@ pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
 }
 
 /// Begins `work` at once and carries it to its end, also when nobody waits for it any more.
-#[expect(clippy::disallowed_methods, reason = "as `offload`: one request's own work, whose outcome it is told")]
+#[expect(clippy::disallowed_methods, reason = "whoever waits for it hears of a failure; nobody else depends on it")]
 pub fn carried<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = Result<T, Unfinished>> + Send {

@@ -214,7 +214,7 @@ fn nothing(absent: &[Probed]) -> Failure {
 }
 
 fn is_variable(probed: &Probed) -> bool {
-    probed.name.starts_with("DAYFLY_")
+    matches!(probed.name, "DAYFLY_ID_TOKEN" | "DAYFLY_ID_TOKEN_FILE")
 }
 
 fn said(probed: &Probed) -> String {
