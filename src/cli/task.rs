@@ -203,19 +203,19 @@ mod tests {
     #[test]
     fn one_task_is_shown_whole() {
         insta::assert_snapshot!(print::one(&sample(1), Output::Table), @r"
-        id        tsk_00000000010000000000000000
-        state     active
-        template  deploy-prod
-        purpose   release the shop
-        owner     team-shop
-        workload  github/4411/88120
-        issuer    github
-        job       88120/9421/1/7
-        opened    2026-11-22T05:00:00Z
-        deadline  2026-11-22T05:15:00Z
-        grants    shop-production: deploy:create, deploy:read
-        bound     none
-        leases    2 active, 1 ended
+        id         tsk_00000000010000000000000000
+        state      active
+        template   deploy-prod
+        purpose    release the shop
+        owner      team-shop
+        workload   github/4411/88120
+        issuer     github
+        job        88120/9421/1/7
+        opened     2026-11-22T05:00:00Z
+        deadline   2026-11-22T05:15:00Z
+        grants     shop-production: deploy:create, deploy:read
+        bound      none
+        leases     2 active, 1 ended
         ");
     }
 

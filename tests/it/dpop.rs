@@ -230,11 +230,12 @@ fn asking(id: &str) -> Vec<Request<Body>> {
         path if path.starts_with("/v1/ledger") => id.replace("tsk_", "evt_"),
         _ => id.to_owned(),
     };
-    let requests = rows.map(|row| match (row.verb, row.path.replace("{id}", &of_kind(row.path))) {
-        (Verb::Get, path) => get(&path, None),
-        (Verb::Post, path) if path.starts_with("/oauth2/") => form(&path, None, &[("token", "a.b.c")]),
-        (Verb::Post, path) => post_json(&path, None, &json!({})),
-    });
+    let requests =
+        rows.map(|row| match (row.verb, row.path.replace("{id}", &of_kind(row.path)).replace("{name}", "github")) {
+            (Verb::Get, path) => get(&path, None),
+            (Verb::Post, path) if path.starts_with("/oauth2/") => form(&path, None, &[("token", "a.b.c")]),
+            (Verb::Post, path) => post_json(&path, None, &json!({})),
+        });
     requests.collect()
 }
 

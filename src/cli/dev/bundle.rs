@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(&*bundle.issuers[OVERLAY].url, "https://127.0.0.1:2/operator");
         assert_eq!(loaded.lints, []);
         let told = source.told().unwrap();
-        assert_eq!((told.rows, told.tests), (2, 6));
+        assert_eq!((told.rows, told.tests), (7, 21));
         assert_eq!(told.sample.unwrap().task, "deploy-staging");
     }
 

@@ -24,7 +24,7 @@ fn is_settled(letter: char) -> bool {
     let lower = letter.to_lowercase().eq([letter]);
     let unseen = letter.is_control() || letter.is_whitespace() || matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}');
     let other_form =
-        matches!(letter, '\u{2060}'..='\u{214f}' | '\u{3002}' | '\u{fb00}'..='\u{ffff}' | '\u{1d400}'..='\u{1d7ff}');
+        matches!(letter, '\u{2000}'..='\u{214f}' | '\u{3002}' | '\u{fb00}'..='\u{ffff}' | '\u{1d400}'..='\u{1d7ff}');
     lower && !unseen && !other_form
 }
 
