@@ -34,6 +34,7 @@ pub(super) fn all(
             issuers.insert(name.clone(), Issuer { disabled, ..issuer });
         }
     }
+    check_platforms(tables, profiles, &issuers, found);
     check_pairs(tables, &issuers, found);
     check_claim_types(tables, &issuers, found);
     let own_domain = tables.trust_domain.as_ref().map(|placed| placed.table.as_str());
@@ -256,6 +257,24 @@ fn pins(
         }
     }
     pins
+}
+
+/// SECURITY: a platform that many share is read by its own profile: another one asks for no pin, and
+/// knows neither what is refused nor what is untrusted there
+/// (t_062_a_shared_platform_under_another_profile).
+fn check_platforms(
+    tables: &Tables,
+    profiles: &BTreeMap<Name, Profile>,
+    issuers: &BTreeMap<Name, Issuer>,
+    found: &mut Found,
+) {
+    for issuer in issuers.values() {
+        let other = |profile: &&Profile| profile.name != issuer.profile && profile.shares(&issuer.url);
+        if let Some(profile) = profiles.values().find(other) {
+            let what = format!("is where profile `{}` has issuers that many customers share", profile.name);
+            found.add_with(&place_of(tables, &issuer.name), "url", what, format!("use profile `{}`", profile.name));
+        }
+    }
 }
 
 /// Two issuers with one URL and audience: nobody could say whose a token is.

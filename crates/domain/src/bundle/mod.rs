@@ -394,8 +394,16 @@ impl Profile {
 
     /// Whether many customers share the issuer with that URL.
     pub fn is_shared_at(&self, url: &str) -> bool {
-        let common = self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url));
-        self.shared && (common || !self.own_urls.iter().any(|form| form.fits(url)))
+        self.shared && (self.is_common(url) || !self.own_urls.iter().any(|form| form.fits(url)))
+    }
+
+    /// Whether all customers of this platform have that URL, whatever profile an issuer names.
+    pub fn shares(&self, url: &str) -> bool {
+        self.shared && self.is_common(url)
+    }
+
+    fn is_common(&self, url: &str) -> bool {
+        self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url))
     }
 
     fn forms(&self) -> impl Iterator<Item = &UrlForm> {
