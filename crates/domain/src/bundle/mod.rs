@@ -108,7 +108,7 @@ pub enum IssuerKind {
 
 /// Where an issuer's public keys come from. File contents are read with the bundle and count in
 /// its fingerprint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// `{url}/.well-known/openid-configuration`, then its `jwks_uri`; https only.
     Discovery { ca_pem: Option<Arc<[u8]>>, allow_private: bool },
