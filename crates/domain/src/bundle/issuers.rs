@@ -177,7 +177,10 @@ fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found
 /// reads SPIFFE IDs: which trust domain an ID is of is held against nothing else.
 // SECURITY: `a_spiffe_id_needs_its_trust_domain`
 fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
-    let reads_ids = issuer.claims.values().any(|rule| rule.segment == Some(Segment::SpiffePath));
+    let is_path = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
+    let has_paths = issuer.claims.values().any(is_path);
+    let named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
+    let reads_ids = named.last().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
@@ -192,7 +195,7 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
             let workload = issuer.kind == IssuerKind::Workload;
             found.require(workload, place, "kind", "a trust domain vouches for workloads only");
         }
-        KeySource::Discovery { .. } | KeySource::Pinned { .. } if reads_ids => {
+        KeySource::Discovery { .. } | KeySource::Pinned { .. } if has_paths => {
             let what = format!("profile `{}` reads SPIFFE IDs, whose keys are a trust bundle's", profile.name);
             found.add_with(place, "keys", what, "give `spiffe_bundle` or `spiffe_bundle_url`");
         }

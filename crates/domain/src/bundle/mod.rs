@@ -308,6 +308,15 @@ impl ClaimRule {
         }
     }
 
+    /// The object whose every member a `*` stands for, and the place below each of them. A `*` is a
+    /// whole part of a pointer: in `/x/*foo` it is a letter of a name.
+    // SECURITY: `a_star_means_the_same_to_loader_and_reader`.
+    pub fn each(pointer: &str) -> Option<(&str, &str)> {
+        let whole = |at: &usize| matches!(pointer.as_bytes().get(at + 2), None | Some(b'/'));
+        let at = pointer.match_indices("/*").map(|(at, _)| at).find(whole)?;
+        Some((&pointer[..at], &pointer[at + 2..]))
+    }
+
     /// All places where it may stand.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
