@@ -335,6 +335,7 @@ mod tests {
             pin: vec![],
             max_age: dayfly_domain::Span::seconds(600),
             float_iat: false,
+            never_audience: Vec::new(),
             principal: vec![],
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],

@@ -240,8 +240,10 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
-    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    /// `iat` may be written as a float, such as `1.7e9`; a fraction of a second is dropped.
     pub float_iat: bool,
+    /// Audiences that tokens of the platform have without being asked for: no issuer has one of them.
+    pub never_audience: Vec<String>,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,

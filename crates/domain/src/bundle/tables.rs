@@ -188,6 +188,9 @@ pub struct ProfileTable {
     pub max_age: Option<Span>,
     #[serde(default)]
     pub float_iat: bool,
+    /// Audiences that tokens of the platform have without being asked for.
+    #[serde(default)]
+    pub never_audience: Vec<String>,
     pub principal: Vec<String>,
     #[serde(default)]
     pub job: Vec<String>,

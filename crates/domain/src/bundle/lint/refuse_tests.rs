@@ -93,6 +93,27 @@ const STAGE: &str = "stage = [\"deploy:create\"]";
 const STAGE_READ: &str = "stage = [\"deploy:status\"]";
 
 #[test]
+fn a_pods_default_token_is_no_evidence() {
+    let own = "https://cluster.example.org";
+    for audience in [
+        own,
+        "https://cluster.example.org/",
+        "https://kubernetes.default.svc",
+        "HTTPS://Kubernetes.default.svc/",
+        "k3s",
+    ] {
+        let text = format!(
+            "[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"{audience}\"\n"
+        );
+        let problems = checked(&text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.at == "issuer.c2.audience"), "{audience}: {problems:?}");
+    }
+    let text =
+        format!("[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"dayfly\"\n");
+    assert!(checked(&text).is_ok());
+}
+
+#[test]
 fn t_061_a_row_that_goes_by_a_name() {
     for (issuer, name, id) in [
         ("github", "repository = \"a/b\"", "repository_id = \"1\""),
