@@ -241,6 +241,8 @@ pub struct ClaimTable {
     /// All that the platform sends, where that is known; for lints alone.
     #[serde(default)]
     pub one_of: Vec<String>,
+    /// What every value begins with, where that is known; for lints alone.
+    pub prefix: Option<String>,
 }
 
 /// Which claims say what a lint asks about.
