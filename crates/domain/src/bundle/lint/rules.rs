@@ -53,6 +53,12 @@ rules! {
     ValueNeverMatches = "value-never-matches", false,
         "one of a row's values can never match",
         "remove the value";
+    Wildcard = "wildcard", false,
+        "a value of a row or a pin has a `*`, which stands for itself: there are no wildcards",
+        "write out every value";
+    NoJobLabel = "no-job-label", false,
+        "a template limits what one job may have, and evidence of one of its rows names no job",
+        "remove `keys_per_job` and `per_job`, or use a platform whose profile has a `job`";
     ChangesHands = "changes-hands", false,
         "a row names nothing that stays with one workload",
         "name a claim of the profile's principal";
