@@ -17,7 +17,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, PRODUCTION, Reach, Rule, Why, example_ids, lints, overdue_lints, written};
 pub use problem::{Lint, Problem};
 
 use std::{
