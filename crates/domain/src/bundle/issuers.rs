@@ -193,8 +193,9 @@ fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found
 fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
     let is_path = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
     let has_paths = issuer.claims.values().any(is_path);
-    let named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
-    let reads_ids = named.last().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
+    let mut named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
+    let reads_ids =
+        named.next_back().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
