@@ -337,13 +337,8 @@ mod tests {
         dayfly_verifier::crypto::init().unwrap();
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
         let first = KeySet::parse(serde_json::json!({ "keys": [key.jwk()] }).to_string().as_bytes()).unwrap();
-        let known = Known {
-            name: "mesh".parse().unwrap(),
-            url: "spiffe://prod.example".into(),
-            source,
-            state: Mutex::default(),
-            fetching: Arc::default(),
-        };
+        let origin = Origin { name: "mesh".parse().unwrap(), url: "spiffe://prod.example".into(), source };
+        let known = Known { origin, state: Mutex::default(), fetching: Arc::default() };
         let now = UnixMs::from_s(1_800_000_000);
         for keys in [first, KeySet::of_trust_bundle(second).unwrap()] {
             known.learn(Ok(source::Fetched { keys: Arc::new(keys), max_age_s: None }), now);
