@@ -10,6 +10,7 @@ use super::{
     Flow, Shared,
     bundle::Loaded,
     group::Group,
+    introspect::Authority,
     swap::{Swap, Swapped},
     words::{Caller, Refused},
 };
@@ -84,10 +85,14 @@ impl Flow {
 
     /// Who acts, if they may operate the broker.
     pub(super) async fn operator(&self, caller: &Caller) -> Result<String, Refused> {
+        Ok(self.operating(caller).await?.actor())
+    }
+
+    // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
+    pub(super) async fn operating(&self, caller: &Caller) -> Result<Authority, Refused> {
         let authority = self.authority(caller).await?;
-        // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
         let may = authority.holds(OPERATE) && self.may(&authority, OPERATE, &RowFacts::BROKER);
-        if may { Ok(authority.actor()) } else { Err(Reason::Scope.into()) }
+        if may { Ok(authority) } else { Err(Reason::Scope.into()) }
     }
 
     /// Loads the bundle again. A bad one never replaces a good one; readiness then shows why.
