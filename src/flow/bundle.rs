@@ -121,6 +121,7 @@ impl Loaded {
         let policy = Policy::compile(bundle)?;
         let failures = run_tests(&policy);
         if failures.is_empty() {
+            lints.extend(policy.opaque_lints());
             return Ok(Self { policy, lints });
         }
         let problem = |failure: TestFailure| {

@@ -150,9 +150,9 @@ fn word(name: &str, rule: &ClaimRule, raw: &Value) -> Result<String, ClaimRefusa
 /// What all parts have in common: what holds of the whole is what each part says.
 // SECURITY: `what_one_part_says_is_not_said_of_the_whole`.
 fn common(name: &str, rule: &ClaimRule, parts: &[&Value]) -> Result<Vec<String>, ClaimRefusal> {
+    // Each part says one word: of several, one could be what another takes back.
     let of = |part: &Value| match (part, rule.words.is_empty()) {
         (Value::Array(members), true) => set(name, members),
-        (Value::Array(members), false) => sorted(members.iter().map(|member| word(name, rule, member))),
         (Value::String(text), true) => Ok(vec![filled(name, text)?.to_owned()]),
         (_, false) => Ok(vec![word(name, rule, part)?]),
         (_, true) => Err(refused(name, "is of another type than its profile declares")),
@@ -293,6 +293,9 @@ mod tests {
         let set = |words: &[&str]| ClaimValue::Set(words.iter().map(|word| (*word).to_owned()).collect());
         assert_eq!(said(&["affirming".into(), 2.into()]), set(&["affirming"]));
         assert_eq!(said(&["affirming".into(), "warning".into()]), set(&[]));
+        let both = serde_json::json!(["affirming", "warning"]);
+        assert!(of_parts(&tiers(), &["affirming".into(), both]).is_err());
+        assert!(of_parts(&tiers(), &[serde_json::json!(["affirming"])]).is_err());
         let policies = ClaimRule { words: Default::default(), ..tiers() };
         let said = |parts: &[Value]| of_parts(&policies, parts).unwrap().unwrap();
         assert_eq!(said(&[serde_json::json!(["lax", "strict"]), "strict".into()]), set(&["strict"]));

@@ -17,7 +17,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, PRODUCTION, Reach, Rule, Why, example_ids, lints, overdue_lints, written};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -111,7 +111,7 @@ pub enum IssuerKind {
 
 /// Where an issuer's public keys come from. File contents are read with the bundle and count in
 /// its fingerprint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// `{url}/.well-known/openid-configuration`, then its `jwks_uri`; https only.
     Discovery { ca_pem: Option<Arc<[u8]>>, allow_private: bool },
@@ -332,6 +332,15 @@ impl ClaimRule {
         }
     }
 
+    /// The object whose every member a `*` stands for, and the place below each of them. A `*` is a
+    /// whole part of a pointer: in `/x/*foo` it is a letter of a name.
+    // SECURITY: `a_star_means_the_same_to_loader_and_reader`.
+    pub fn each(pointer: &str) -> Option<(&str, &str)> {
+        let whole = |at: &usize| matches!(pointer.as_bytes().get(at + 2), None | Some(b'/'));
+        let at = pointer.match_indices("/*").map(|(at, _)| at).find(whole)?;
+        Some((&pointer[..at], &pointer[at + 2..]))
+    }
+
     /// All places where it may stand.
     pub fn pointers(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.at).chain(&self.formerly).map(String::as_str)
@@ -418,8 +427,16 @@ impl Profile {
 
     /// Whether many customers share the issuer with that URL.
     pub fn is_shared_at(&self, url: &str) -> bool {
-        let common = self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url));
-        self.shared && (common || !self.own_urls.iter().any(|form| form.fits(url)))
+        self.shared && (self.is_common(url) || !self.own_urls.iter().any(|form| form.fits(url)))
+    }
+
+    /// Whether all customers of this platform have that URL, whatever profile an issuer names.
+    pub fn shares(&self, url: &str) -> bool {
+        self.shared && self.is_common(url)
+    }
+
+    fn is_common(&self, url: &str) -> bool {
+        self.url.as_deref() == Some(url) || self.urls.iter().any(|form| form.fits(url))
     }
 
     fn forms(&self) -> impl Iterator<Item = &UrlForm> {

@@ -34,6 +34,9 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         claim::require_declared(names, &claims, place, key, found);
     }
     claim::check_ids(&claims, &place.below("claims"), found);
+    for name in &table.principal {
+        claims.entry(name.clone()).and_modify(|rule| rule.required = true);
+    }
     check_principal(table, place, found);
     found.require(
         !table.shared || !table.pin.is_empty(),
@@ -50,6 +53,8 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let at_untrusted = place.below("untrusted");
     let untrusted = table.untrusted.iter().map(|when| claim::matches(when, &claims, &at_untrusted, found)).collect();
     found.require(table.untrusted.iter().all(|when| !when.is_empty()), place, "untrusted", "names no claim");
+    // SECURITY: `a_claim_that_says_untrusted_cannot_be_left_out`.
+    claim::require_required(table.untrusted.iter().flat_map(BTreeMap::keys), &claims, &at_untrusted, found);
     let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
     let require = table.require.iter().map(|entry| refusal(entry, &claims, &place.below("require"), found)).collect();
     check_same(&table.same, &claims, place, found);
@@ -57,9 +62,6 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let lint = roles(&table.lint, &claims, &place.below("lint"), found);
     let urls = forms(&table.urls, place, "urls", found);
     let own_urls = forms(&table.own_urls, place, "own_urls", found);
-    for name in &table.principal {
-        claims.entry(name.clone()).and_modify(|rule| rule.required = true);
-    }
     Profile {
         name: name.clone(),
         builtin,
@@ -96,6 +98,8 @@ fn check_review(
         found.require(pointer.starts_with('/'), place, pointer, "is not a JSON pointer (RFC 6901)");
         claim::require_declared(std::slice::from_ref(name), claims, place, pointer, found);
     }
+    // SECURITY: `a_claim_that_is_reviewed_cannot_be_left_out`.
+    claim::require_required(review.values(), claims, place, found);
 }
 
 fn forms(texts: &[String], place: &Place<'_>, key: &str, found: &mut Found) -> Vec<UrlForm> {

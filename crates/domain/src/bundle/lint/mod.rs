@@ -10,6 +10,7 @@ mod useless;
 
 pub use reach::{Cut, Reach, Why};
 pub(super) use refuse::refusals;
+pub use refuse::{PRODUCTION, written};
 pub use rules::{LINTS, LintRow, Rule};
 
 use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB};

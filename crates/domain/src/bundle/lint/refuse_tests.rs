@@ -294,6 +294,41 @@ fn one_workload_for_two_owners() {
     assert_eq!(said(&format!("{one}{}{}", row("a", "ra", "github", same, ""), row("b", "rb", "github", same, ""))), "");
 }
 
+/// A row each of two owners.
+fn two_owners(issuer: &str, here: &str, there: &str) -> String {
+    let (a, b) = (task("a", "team-a", STAGE), task("b", "team-b", STAGE));
+    said(&format!("{a}{}{b}{}", row("a", "ra", issuer, here, ""), row("b", "rb", issuer, there, "")))
+}
+
+#[test]
+fn rows_that_one_job_could_match_for_two_owners() {
+    for (here, there) in [
+        ("ref = \"main\"", "environment = \"x\""),
+        ("environment = [\"x\", \"y\"]", "environment = [\"y\", \"z\"]"),
+        ("ref = \"main\"", "ref = \"main\", sha = \"c\""),
+    ] {
+        for (here, there) in [(here, there), (there, here)] {
+            assert!(two_owners("github", here, there).contains("[shared-account]"), "{here}; {there}");
+        }
+    }
+    assert_eq!(two_owners("github", "environment = \"x\"", "environment = \"y\", ref = \"main\""), "");
+}
+
+#[test]
+fn a_wide_row_beside_another_owners() {
+    let narrow = "repository_id = \"1\", environment = \"x\"";
+    for wide in ["environment = \"x\"", "ref = \"main\""] {
+        for (here, there) in [(narrow, wide), (wide, narrow)] {
+            assert!(two_owners("github", here, there).contains("[shared-account]"), "{here}; {there}");
+        }
+    }
+    assert_eq!(two_owners("github", narrow, "environment = \"y\""), "");
+    // Nothing of the principal.
+    let whole = "node_uid = \"n\", service_account_uid = \"u\"";
+    assert!(two_owners("cluster", whole, "node_uid = \"n\"").contains("[shared-account]"));
+    assert_eq!(two_owners("cluster", whole, "node_uid = \"m\""), "");
+}
+
 #[test]
 fn what_is_disabled_keeps_nothing_from_loading() {
     assert_eq!(one(PROD, "github", "repository = \"a/b\"", "disabled = true"), "");
