@@ -88,7 +88,15 @@ impl Flow {
     }
 
     async fn explain_evidence(&self, token: &Presented, trial: &Trial, under: Under) -> Result<Explained, Refused> {
-        let policy = self.policy_under(under, None).await?;
+        // SECURITY: `a_dry_run_asks_nobody_for_the_keys_of_a_kept_bundle`: the keys that are known, and the
+        // addresses that are asked, are those of the bundle in force.
+        let policy = self.policy.load_full();
+        if let Under::Kept(fingerprint) = under
+            && fingerprint != policy.bundle().fingerprint
+        {
+            let hint = "evidence is proven under the bundle in force; of a kept one, explain its claims";
+            return Err(Refused { hint: Some(hint.to_owned()), ..Reason::Invalid.into() });
+        }
         let now = self.time.now().at;
         let checks = intake::look(token.expose(), policy.bundle(), &self.issuer, now);
         let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now).await;
@@ -198,12 +206,18 @@ impl Flow {
             let Some(last) = rows.last() else { break };
             looked_at += rows.len();
             before = Some(last.seq);
-            if rows.len() < 500 {
+            if is_opening(last)? {
                 return details(last);
             }
         }
         Ok(None)
     }
+}
+
+/// The first event of a task.
+fn is_opening(row: &EventRow) -> Result<bool, Failed> {
+    let body: Map<String, Value> = serde_json::from_slice(&row.body).map_err(|_| Failed::Unreadable)?;
+    Ok(body.get("type").and_then(Value::as_str) == Some("task_opened"))
 }
 
 /// Beside `broker:operate`, whoever looks at the record needs the right to read it.

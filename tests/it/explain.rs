@@ -302,6 +302,36 @@ async fn a_dry_run_leaves_nothing_behind() {
     assert!(world.verify().problems.is_empty());
 }
 
+/// It would replace the live keys of an issuer of the same name, and ask at addresses that are no
+/// longer trusted.
+#[tokio::test]
+async fn a_dry_run_asks_nobody_for_the_keys_of_a_kept_bundle() {
+    let mut world = World::new();
+    world.bundle.edit("\n[owner.team-shop]", "\n# anew\n[owner.team-shop]");
+    let swapped = world.flow.load_bundle("test").await.unwrap();
+    let evidence = world.evidence(&Job::shop());
+    let under = |bundle: String| json!({ "evidence": evidence, "template": "deploy", "bundle": bundle });
+    let before = simulate(&world, under(swapped.from.unwrap().to_string())).await;
+    assert_eq!((before.status, &before.json()["reason"]), (422, &json!("E-INVALID")), "{}", before.text);
+    assert_eq!(explained(&world, under(swapped.to.to_string())).await["outcome"], "permit");
+}
+
+/// The opening is the last of its task's events, however many pages they fill.
+#[tokio::test]
+async fn an_opening_at_the_end_of_a_full_page_is_found() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    for _ in 2..500 {
+        world.feed(&handle(&issued), None).await.unwrap();
+    }
+    let of_task = EventFilter { task: Some(issued.task), ..EventFilter::default() };
+    let page = world.flow.events(&OPERATOR, of_task, 500, None).await.unwrap();
+    assert_eq!((page.items.len(), page.next_cursor), (500, None), "one page, and full");
+    let last = page.items[0].body["id"].clone();
+    world.sql("PRAGMA foreign_keys = OFF; DELETE FROM task");
+    assert_eq!(explained(&world, json!({ "event": last })).await["grant"]["by"], "shop-deploys");
+}
+
 /// T-110: who may operate the broker does not by that read the record, and an event that is not theirs
 /// looks like one that never was.
 #[tokio::test]

@@ -81,6 +81,13 @@ impl State {
         self.why = Some(why);
     }
 
+    /// The authority itself says that there are none any more.
+    // SECURITY: `a_trust_bundle_without_keys_takes_the_old_ones_away`.
+    pub fn withdraw(&mut self, why: Arc<str>) {
+        self.keys = None;
+        self.fail(why);
+    }
+
     /// Fresh, and with a key for this token.
     pub fn good(&self, kid: Option<&str>, alg: &str, now: UnixMs) -> Option<Arc<KeySet>> {
         self.keys.clone().filter(|keys| self.is_fresh(now) && keys.contains(kid, alg))

@@ -71,6 +71,10 @@ impl<'a> Seen<'a> {
             Why::Untrusted => {
                 "evidence of unreviewed code needs `untrusted = true`, or correct the row's claims".into()
             }
+            Why::Nameless => match self.issuer.trust_domain() {
+                Some(domain) => format!("write the whole ID, such as `spiffe://{domain}/ns/pay/sa/api`"),
+                None => "write the id as the platform does: letters, digits, `.`, `_` and `-`".to_owned(),
+            },
             Why::Impossible => match self.issuer.claims.get(claim) {
                 Some(rule) => format!("it is one of `{}`", rule.one_of.join("`, `")),
                 None => "correct the row's claims, or remove it".to_owned(),

@@ -50,6 +50,7 @@ fn checked(text: &str) -> Result<Bundle, Vec<Problem>> {
         ("github", include_str!("../../../../../policies/profiles/github.toml")),
         ("gitlab", include_str!("../../../../../policies/profiles/gitlab.toml")),
         ("kubernetes", include_str!("../../../../../policies/profiles/kubernetes.toml")),
+        ("spiffe", include_str!("../../../../../policies/profiles/spiffe.toml")),
         ("terraform", include_str!("../../../../../policies/profiles/terraform.toml")),
     ] {
         tables.merge_builtin(path, toml::from_str(profile).unwrap());
@@ -91,6 +92,53 @@ fn one(grants: &str, issuer: &str, claims: &str, more: &str) -> String {
 const PROD: &str = "prod = [\"deploy:create\"]";
 const STAGE: &str = "stage = [\"deploy:create\"]";
 const STAGE_READ: &str = "stage = [\"deploy:status\"]";
+
+#[test]
+fn a_row_for_what_no_workload_is_named() {
+    let row = |name: &str, issuer: &str, id: &str| {
+        format!("{}{}", task("t", "team-a", STAGE_READ), row("t", "r", issuer, &format!("{name} = \"{id}\""), ""))
+    };
+    for bad in ["*", "7*", "\u{ff14}", "${x}", "a/b", "a b"] {
+        let refused = said(&row("repository_id", "github", bad));
+        assert!(refused.contains("never-matches"), "{bad}: {refused}");
+    }
+    assert_eq!(said(&row("repository_id", "github", "88120")), "");
+    let mesh = "[issuer.mesh]\nprofile = \"spiffe\"\nowner = \"team-a\"\nurl = \"spiffe://prod.example\"\n\
+        keys = { spiffe_bundle = \"x\" }\n";
+    for bad in [
+        "://prod.example",
+        "://prod.example/",
+        "://prod.example/a/",
+        "://other.example/a",
+        "://prod.example/*",
+        "://prod.example/a/untrusted",
+    ] {
+        let refused = said(&format!("{mesh}{}", row("spiffe_id", "mesh", &format!("spiffe{bad}"))));
+        assert!(refused.contains("never-matches"), "{bad}: {refused}");
+    }
+    assert_eq!(said(&format!("{mesh}{}", row("spiffe_id", "mesh", "spiffe://prod.example/ns/a"))), "");
+}
+
+#[test]
+fn a_pods_default_token_is_no_evidence() {
+    let own = "https://cluster.example.org";
+    for audience in [
+        own,
+        "https://cluster.example.org/",
+        "https://kubernetes.default.svc",
+        "HTTPS://Kubernetes.default.svc/",
+        "k3s",
+    ] {
+        let text = format!(
+            "[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"{audience}\"\n"
+        );
+        let problems = checked(&text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.at == "issuer.c2.audience"), "{audience}: {problems:?}");
+    }
+    let text =
+        format!("[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"dayfly\"\n");
+    assert!(checked(&text).is_ok());
+}
 
 #[test]
 fn t_061_a_row_that_goes_by_a_name() {

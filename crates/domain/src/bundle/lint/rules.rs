@@ -53,6 +53,12 @@ rules! {
     ValueNeverMatches = "value-never-matches", false,
         "one of a row's values can never match",
         "remove the value";
+    Wildcard = "wildcard", false,
+        "a value of a row or a pin has a `*`, which stands for itself: there are no wildcards",
+        "write out every value";
+    NoJobLabel = "no-job-label", false,
+        "a template limits what one job may have, and evidence of one of its rows names no job",
+        "remove `keys_per_job` and `per_job`, or use a platform whose profile has a `job`";
     Opaque = "opaque", false,
         "a permit for `run` is written by hand: no lint looks into it",
         "write it as rows, or have its reader know whom it lets in";
