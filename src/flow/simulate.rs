@@ -276,7 +276,7 @@ impl Record {
             (Some(reason), None) if !replay::was_judged(bundle, reason) => {
                 explained.reason = Some(reason);
                 explained.obstacles.push(reason.row().help.to_owned());
-                explained.notes.push("policy permits it; what refused it was no rule of the bundle".to_owned());
+                explained.notes.push(beside_policy(reason).to_owned());
             }
             (recorded, now) if Some(bundle.fingerprint) == self.bundle && recorded != now => {
                 let said = |reason: Option<Reason>| reason.map_or("permit", Reason::code);
@@ -284,6 +284,14 @@ impl Record {
             }
             _ => {}
         }
+    }
+}
+
+/// What a decision does not look at. How often a job may run is in the bundle all the same.
+fn beside_policy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PerJob => "policy permits it; what refused it was the template's `per_job`: the job had so many tasks",
+        _ => "policy permits it; what refused it was no rule of the bundle",
     }
 }
 
