@@ -158,6 +158,14 @@ pub fn test_session() -> Session {
     Session { vars, screen, output: Output::Table, no_input: true, clock: Clock::Stepped(Default::default()) }
 }
 
+/// The same at this time.
+#[cfg(test)]
+pub fn session_at(time: &str) -> Session {
+    use crate::sys::clock::Stepped;
+    let at = dayfly_domain::UnixMs::parse(time).unwrap();
+    Session { clock: Clock::Stepped(Stepped::at(at)), ..test_session() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -111,6 +111,7 @@ impl Writer {
         let fingerprint = bundle.fingerprint.0;
         // INVARIANT: every bundle has its built-in target.
         let Some(broker) = bundle.targets.get(BROKER) else { return Ok(None) };
+        // The same files mean something else under other settings; the last ones are kept.
         if self.shared.reader.keeps_bundle(&fingerprint, &self.shared.issuer, broker.binding)? {
             return Ok(None);
         }

@@ -88,9 +88,9 @@ impl Flow {
         Ok(self.operating(caller).await?.actor())
     }
 
+    // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
     pub(super) async fn operating(&self, caller: &Caller) -> Result<Authority, Refused> {
         let authority = self.authority(caller).await?;
-        // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
         let may = authority.holds(OPERATE) && self.may(&authority, OPERATE, &RowFacts::BROKER);
         if may { Ok(authority) } else { Err(Reason::Scope.into()) }
     }

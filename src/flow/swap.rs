@@ -102,7 +102,7 @@ impl Writer {
             self.store.write(&[keep], now.at).map_err(store)?;
         }
         let carries = Carries::of(&policy);
-        self.shared.keys.keep_only(|name| policy.bundle().issuers.contains_key(name));
+        self.shared.keys.keep_only(&policy.bundle().issuers);
         self.shared.lapse_rows(&policy, now.at);
         self.shared.policy.store(policy);
         let ends = self.shared.no_longer_carried(now);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::{
     ClaimType, ClaimValue, Claims, Reason, Workload,
     bundle::{ClaimMatch, ClaimRule, Issuer, Profile, Segment},
-    spiffe::SpiffeId,
+    spiffe::{self, SpiffeId},
 };
 use ring::digest;
 use serde_json::{Map, Value};
@@ -150,9 +150,9 @@ fn word(name: &str, rule: &ClaimRule, raw: &Value) -> Result<String, ClaimRefusa
 /// What all parts have in common: what holds of the whole is what each part says.
 // SECURITY: `what_one_part_says_is_not_said_of_the_whole`.
 fn common(name: &str, rule: &ClaimRule, parts: &[&Value]) -> Result<Vec<String>, ClaimRefusal> {
+    // Each part says one word: of several, one could be what another takes back.
     let of = |part: &Value| match (part, rule.words.is_empty()) {
         (Value::Array(members), true) => set(name, members),
-        (Value::Array(members), false) => sorted(members.iter().map(|member| word(name, rule, member))),
         (Value::String(text), true) => Ok(vec![filled(name, text)?.to_owned()]),
         (_, false) => Ok(vec![word(name, rule, part)?]),
         (_, true) => Err(refused(name, "is of another type than its profile declares")),
@@ -199,8 +199,7 @@ fn segment(claim: &str, text: &str, how: Option<Segment>, domain: Option<&str>) 
         Some(Segment::StripBraces) => text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text),
         None => text,
     };
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if text.is_empty() || text == "." || text == ".." || !text.bytes().all(letter) {
+    if !spiffe::is_segment(text) {
         return Err(refused(claim, "cannot stand in a principal"));
     }
     Ok(text.to_owned())
@@ -294,6 +293,9 @@ mod tests {
         let set = |words: &[&str]| ClaimValue::Set(words.iter().map(|word| (*word).to_owned()).collect());
         assert_eq!(said(&["affirming".into(), 2.into()]), set(&["affirming"]));
         assert_eq!(said(&["affirming".into(), "warning".into()]), set(&[]));
+        let both = serde_json::json!(["affirming", "warning"]);
+        assert!(of_parts(&tiers(), &["affirming".into(), both]).is_err());
+        assert!(of_parts(&tiers(), &[serde_json::json!(["affirming"])]).is_err());
         let policies = ClaimRule { words: Default::default(), ..tiers() };
         let said = |parts: &[Value]| of_parts(&policies, parts).unwrap().unwrap();
         assert_eq!(said(&[serde_json::json!(["lax", "strict"]), "strict".into()]), set(&["strict"]));
@@ -335,6 +337,7 @@ mod tests {
             pin: vec![],
             max_age: dayfly_domain::Span::seconds(600),
             float_iat: false,
+            never_audience: Vec::new(),
             principal: vec![],
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],

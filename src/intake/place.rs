@@ -18,7 +18,7 @@ pub enum Seen<'a> {
 /// A claim that has two names is there under one of them; which is meant is never guessed.
 // SECURITY: `a_claim_under_two_names_is_refused`, `a_part_that_says_nothing_is_refused`.
 pub fn find<'a>(payload: &'a Map<String, Value>, rule: &ClaimRule) -> Seen<'a> {
-    let Some((members, _)) = rule.at.split_once(EACH) else {
+    let Some((members, _)) = ClaimRule::each(&rule.at) else {
         return one(rule.pointers().filter_map(|pointer| at(payload, pointer)));
     };
     let members = match at(payload, members) {
@@ -27,7 +27,7 @@ pub fn find<'a>(payload: &'a Map<String, Value>, rule: &ClaimRule) -> Seen<'a> {
         Some(_) => return Seen::Ambiguous,
     };
     let of = |member: &'a Value| {
-        let names = rule.pointers().filter_map(|pointer| pointer.split_once(EACH));
+        let names = rule.pointers().filter_map(ClaimRule::each);
         one(names.filter_map(|(_, below)| member.pointer(below)))
     };
     let seen: Vec<Seen<'a>> = members.values().map(of).collect();
@@ -37,9 +37,6 @@ pub fn find<'a>(payload: &'a Map<String, Value>, rule: &ClaimRule) -> Seen<'a> {
     let each = seen.into_iter().map(|seen| if let Seen::One(value) = seen { Some(value) } else { None });
     each.collect::<Option<Vec<_>>>().map_or(Seen::Ambiguous, Seen::Each)
 }
-
-/// Every member of an object.
-const EACH: &str = "/*";
 
 fn one<'a>(mut found: impl Iterator<Item = &'a Value>) -> Seen<'a> {
     match (found.next(), found.next()) {
@@ -109,6 +106,13 @@ mod tests {
         assert_eq!(seen(&json!({ "x": 1 })), "Nothing");
         assert_eq!(seen(&json!({ "new": 1, "old": 1 })), "Ambiguous", "also where they agree");
         assert_eq!(seen(&json!({ "old": null, "older": 1 })), "Ambiguous");
+    }
+
+    #[test]
+    fn a_star_means_the_same_to_loader_and_reader() {
+        let payload = json!({ "x": { "*foo": 1, "a": { "foo": 2 } } });
+        let seen = find(payload.as_object().unwrap(), &rule("/x/*foo", &[]));
+        assert_eq!(seen, Seen::One(&json!(1)), "a letter of a name");
     }
 
     #[test]

@@ -7,8 +7,6 @@ use super::{BundleRow, StoreError, UsedRow};
 
 pub(super) fn put_bundle(connection: &Connection, bundle: &BundleRow) -> Result<(), StoreError> {
     let BundleRow { fingerprint, kept_at, issuer_url, broker_binding, files } = bundle;
-    // The same files may come into force again under other settings: what is decided from then on is
-    // replayed under those.
     let sql = "INSERT INTO bundle (fingerprint, kept_at, issuer_url, broker_binding) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT DO UPDATE SET issuer_url = excluded.issuer_url, broker_binding = excluded.broker_binding";
     let row = params![fingerprint, kept_at.as_ms(), issuer_url, broker_binding.as_str()];
@@ -22,7 +20,7 @@ pub(super) fn put_bundle(connection: &Connection, bundle: &BundleRow) -> Result<
     Ok(())
 }
 
-/// Whether it is kept as it means here and now.
+/// Whether these files are kept with these settings.
 pub(super) fn keeps(
     connection: &Connection,
     fingerprint: &[u8; 32],
@@ -30,7 +28,8 @@ pub(super) fn keeps(
     broker_binding: BindingKind,
 ) -> Result<bool, StoreError> {
     let sql = "SELECT 1 FROM bundle WHERE fingerprint = ?1 AND issuer_url = ?2 AND broker_binding = ?3";
-    Ok(connection.prepare_cached(sql)?.exists(params![fingerprint, issuer_url, broker_binding.as_str()])?)
+    let row = params![fingerprint, issuer_url, broker_binding.as_str()];
+    Ok(connection.prepare_cached(sql)?.exists(row)?)
 }
 
 pub(super) fn bundle(connection: &Connection, fingerprint: &[u8; 32]) -> Result<Option<BundleRow>, StoreError> {

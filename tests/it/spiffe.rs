@@ -231,6 +231,11 @@ fn a_spiffe_id_needs_its_trust_domain() {
         (KEYS, "{ spiffe_bundle_url = \"https://broker.example.org/bundle\" }", "is our own"),
         (KEYS, "{ spiffe_bundle = \"ci.json\" }", "no usable key"),
         ("profile = \"spiffe\"", "profile = \"oidc\"", "does not read the SPIFFE ID"),
+        (
+            "profile = \"spiffe\"",
+            "profile = \"oidc\"\nclaims.id = { at = \"/id\", type = \"string\", segment = \"spiffe_path\" }",
+            "does not read the SPIFFE ID",
+        ),
         ("profile = \"spiffe\"", "profile = \"spiffe\"\nkind = \"verifier\"", "workloads only"),
     ] {
         let said = told(from, to);

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::Request;
 use serde_json::Value;
 
-use super::finding::Finding;
+use super::{finding::Finding, place::AS_BROKER};
 use crate::{
     cli::api::{Api, ApiError, Transport, WireError},
     config::{SOCKET_NAME, Settings},
@@ -64,11 +64,7 @@ fn unanswered(path: &Path, error: &ApiError) -> Finding {
     match error {
         ApiError::Wire(WireError::Unreachable(why)) if why.contains("ermission denied") => {
             let what = format!("`{}` may not be opened by this user", path.display());
-            Finding::wrong(
-                "broker",
-                what,
-                "run this as root, or as the broker's user: setpriv --reuid dayfly --regid dayfly --clear-groups dayfly doctor",
-            )
+            Finding::wrong("broker", what, AS_BROKER)
         }
         ApiError::Wire(WireError::Unreachable(_)) => silent(&format!("nobody answers at `{}`", path.display())),
         other => {

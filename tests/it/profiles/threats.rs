@@ -85,6 +85,39 @@ fn t_062_a_platform_that_many_share_must_be_pinned() {
     }
 }
 
+/// Another profile reads the same tokens, without the platform's pin and without what it refuses.
+#[test]
+fn t_062_a_shared_platform_under_another_profile() {
+    const OWN: &str = "\n[profile.mine]\nalgs = [\"RS256\"]\nprincipal = [\"sub\"]\n\
+        claims.sub = { at = \"/sub\", type = \"string\" }\n";
+    for (platform, url) in [
+        ("github", "https://token.actions.githubusercontent.com"),
+        ("github", "https://token.actions.githubusercontent.com/octocat-inc"),
+        ("gitlab", "https://gitlab.com"),
+        ("buildkite", "https://agent.buildkite.com"),
+        ("circleci", "https://oidc.circleci.com"),
+        ("terraform", "https://app.eu.terraform.io"),
+        ("google", "https://accounts.google.com"),
+        ("bitbucket", "https://api.bitbucket.org/2.0/workspaces/acme/pipelines-config/identity/oidc"),
+    ] {
+        for (other, rest) in [("oidc", ""), ("mine", ""), ("gitlab", ""), ("oidc", "kind = \"verifier\"\n")] {
+            if other == platform {
+                continue;
+            }
+            let issuer =
+                format!("[issuer.shared]\nprofile = \"{other}\"\nowner = \"team-shop\"\nurl = \"{url}\"\n{rest}");
+            let said = problems(&format!("{BUNDLE}{OWN}{issuer}"));
+            let line = said.lines().find(|line| line.contains(&format!("where profile `{platform}` has issuers")));
+            assert!(line.is_some_and(|line| line.contains("issuer.shared.url")), "{platform} as {other}: {said}");
+            assert!(said.contains(&format!("use profile `{platform}`")), "{said}");
+        }
+    }
+    // A place of one's own is nobody else's.
+    let own = "[issuer.own]\nprofile = \"oidc\"\nowner = \"team-shop\"\n\
+        url = \"https://oidc.circleci.com/org/6bfbe4d0-1f4c-4b1a-9a3e-2f7f2f0e9c11\"\n";
+    load(&format!("{BUNDLE}\n{own}")).unwrap();
+}
+
 #[tokio::test]
 async fn t_062_a_genuine_token_of_a_stranger_opens_nothing() {
     for (platform, file, tenant) in [

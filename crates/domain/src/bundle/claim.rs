@@ -1,7 +1,7 @@
 //! Claims: how a profile declares them, and whether a value in a row, a pin or a refusal is one
 //! that the declared claim can have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     ClaimMatch, ClaimRule,
@@ -21,10 +21,11 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of } =
+        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of, prefix } =
             table.clone();
         let mutable = mutable || id.is_some();
-        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of };
+        let rule =
+            ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of, prefix };
         (name.clone(), rule)
     };
     claims.iter().map(rule).collect()
@@ -63,9 +64,7 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
         found.add_with(place, "at", format!("`{}` is not a JSON pointer (RFC 6901)", table.at), help);
     }
     check_places(table, place, found);
-    if !table.words.is_empty() && !matches!(table.kind, ClaimType::String | ClaimType::Set) {
-        found.add(place, "words", "only a claim of type `string` or `set` is made of words");
-    }
+    check_words(table, place, found);
     if table.segment.is_some() && table.kind != ClaimType::String {
         found.add(place, "segment", "only a claim of type `string` is rewritten");
     }
@@ -77,14 +76,28 @@ fn check_rule(name: &str, table: &ClaimTable, place: &Place<'_>, found: &mut Fou
     }
 }
 
+/// Each word has a number of its own, and is compared as it is written.
+// SECURITY: `a_number_that_stands_for_two_words`, `words_that_would_be_folded`.
+fn check_words(table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
+    if table.words.is_empty() {
+        return;
+    }
+    let text = matches!(table.kind, ClaimType::String | ClaimType::Set);
+    found.require(text, place, "words", "only a claim of type `string` or `set` is made of words");
+    found.require(!table.fold, place, "fold", "words are compared as they are written");
+    let numbers: BTreeSet<_> = table.words.values().collect();
+    found.require(numbers.len() == table.words.len(), place, "words", "has one number for two words");
+}
+
 /// A `*` stands once, for the same members in all places, and gathers a set.
 fn check_places(table: &ClaimTable, place: &Place<'_>, found: &mut Found) {
     for pointer in table.formerly.iter().filter(|pointer| !is_pointer(pointer)) {
         found.add(place, "formerly", format!("`{pointer}` is not a JSON pointer (RFC 6901)"));
     }
     let stars = |pointer: &str| pointer.split('/').filter(|part| *part == "*").count();
-    let members = |pointer: &String| pointer.split_once("/*").map(|(members, _)| members.to_owned());
+    let members = |pointer: &String| ClaimRule::each(pointer).map(|(members, _)| members.to_owned());
     let same = table.formerly.iter().all(|pointer| members(pointer) == members(&table.at));
+    found.require(members(&table.at).as_deref() != Some(""), place, "at", "has a `*` for the payload's own members");
     let once = std::iter::once(&table.at).chain(&table.formerly).all(|pointer| stars(pointer) <= 1);
     found.require(same && once, place, "at", "has a `*` more than once, or not at the same place as `formerly`");
     let gathers = stars(&table.at) == 0 || table.kind == ClaimType::Set;
@@ -112,6 +125,19 @@ pub(super) fn require_declared(
 ) {
     for name in names.iter().filter(|name| !rules.contains_key(*name)) {
         found.add_with(place, key, format!("`{name}` is not a declared claim"), declared(rules));
+    }
+}
+
+/// Each declared one is in all evidence: what is asked of it would be passed by leaving it out.
+pub(super) fn require_required<'a>(
+    names: impl Iterator<Item = &'a String>,
+    rules: &BTreeMap<String, ClaimRule>,
+    place: &Place<'_>,
+    found: &mut Found,
+) {
+    for name in names.filter(|name| rules.get(*name).is_some_and(|rule| !rule.required)) {
+        let help = format!("write `required = true` at the claim `{name}`");
+        found.add_with(place, name, "can be missing, and then this would not be asked", help);
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) fn all(
             issuers.insert(name.clone(), Issuer { disabled, ..issuer });
         }
     }
+    check_platforms(tables, profiles, &issuers, found);
     check_pairs(tables, &issuers, found);
     check_claim_types(tables, &issuers, found);
     let own_domain = tables.trust_domain.as_ref().map(|placed| placed.table.as_str());
@@ -90,8 +91,22 @@ fn issuer(
         claims,
         disabled: table.disabled,
     };
+    check_audience(&issuer, profile, place, found);
     check_trust_domain(&issuer, profile, place, found);
     Some(issuer)
+}
+
+/// SECURITY: an audience that every token of the platform has says nothing of whom it was made for
+/// (`a_pods_default_token_is_no_evidence`).
+fn check_audience(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
+    let plain = |text: &str| text.trim_end_matches('/').to_ascii_lowercase();
+    let audience = plain(&issuer.audience);
+    let everyones = audience == plain(&issuer.url) || profile.never_audience.iter().any(|own| plain(own) == audience);
+    if everyones {
+        let help = "leave `audience` out, and have tokens made for the broker's issuer URL";
+        let what = "is the platform's own, so every workload's everyday token would be evidence";
+        found.add_with(place, "audience", what, help);
+    }
 }
 
 /// The profile's claims and the issuer's own, which may not replace one.
@@ -176,7 +191,11 @@ fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found
 /// reads SPIFFE IDs: which trust domain an ID is of is held against nothing else.
 // SECURITY: `a_spiffe_id_needs_its_trust_domain`
 fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
-    let reads_ids = issuer.claims.values().any(|rule| rule.segment == Some(Segment::SpiffePath));
+    let is_path = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
+    let has_paths = issuer.claims.values().any(is_path);
+    let mut named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
+    let reads_ids =
+        named.next_back().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
@@ -191,7 +210,7 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
             let workload = issuer.kind == IssuerKind::Workload;
             found.require(workload, place, "kind", "a trust domain vouches for workloads only");
         }
-        KeySource::Discovery { .. } | KeySource::Pinned { .. } if reads_ids => {
+        KeySource::Discovery { .. } | KeySource::Pinned { .. } if has_paths => {
             let what = format!("profile `{}` reads SPIFFE IDs, whose keys are a trust bundle's", profile.name);
             found.add_with(place, "keys", what, "give `spiffe_bundle` or `spiffe_bundle_url`");
         }
@@ -256,6 +275,24 @@ fn pins(
         }
     }
     pins
+}
+
+/// SECURITY: a platform that many share is read by its own profile: another one asks for no pin, and
+/// knows neither what is refused nor what is untrusted there
+/// (t_062_a_shared_platform_under_another_profile).
+fn check_platforms(
+    tables: &Tables,
+    profiles: &BTreeMap<Name, Profile>,
+    issuers: &BTreeMap<Name, Issuer>,
+    found: &mut Found,
+) {
+    for issuer in issuers.values() {
+        let other = |profile: &&Profile| profile.name != issuer.profile && profile.shares(&issuer.url);
+        if let Some(profile) = profiles.values().find(other) {
+            let what = format!("is where profile `{}` has issuers that many customers share", profile.name);
+            found.add_with(&place_of(tables, &issuer.name), "url", what, format!("use profile `{}`", profile.name));
+        }
+    }
 }
 
 /// Two issuers with one URL and audience: nobody could say whose a token is.

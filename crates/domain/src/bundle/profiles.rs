@@ -14,6 +14,8 @@ use crate::{ClaimType, Name, Reason, Span};
 const ALGS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 /// What Cedar's `Workload` has beside the profile's record.
 const TAKEN: [&str; 3] = ["issuer", "profile", "untrusted"];
+/// What a profile may refuse evidence with: every other reason says that something else is wrong.
+const OF_EVIDENCE: [Reason; 4] = [Reason::Claim, Reason::Stranger, Reason::Event, Reason::Appraisal];
 const MAX_AGE: Span = Span::seconds(600);
 const MAX_AGE_CAP: Span = Span::seconds(86_400);
 
@@ -32,6 +34,9 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         claim::require_declared(names, &claims, place, key, found);
     }
     claim::check_ids(&claims, &place.below("claims"), found);
+    for name in &table.principal {
+        claims.entry(name.clone()).and_modify(|rule| rule.required = true);
+    }
     check_principal(table, place, found);
     found.require(
         !table.shared || !table.pin.is_empty(),
@@ -48,6 +53,8 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let at_untrusted = place.below("untrusted");
     let untrusted = table.untrusted.iter().map(|when| claim::matches(when, &claims, &at_untrusted, found)).collect();
     found.require(table.untrusted.iter().all(|when| !when.is_empty()), place, "untrusted", "names no claim");
+    // SECURITY: `a_claim_that_says_untrusted_cannot_be_left_out`.
+    claim::require_required(table.untrusted.iter().flat_map(BTreeMap::keys), &claims, &at_untrusted, found);
     let refuse = table.refuse.iter().map(|entry| refusal(entry, &claims, &place.below("refuse"), found)).collect();
     let require = table.require.iter().map(|entry| refusal(entry, &claims, &place.below("require"), found)).collect();
     check_same(&table.same, &claims, place, found);
@@ -55,9 +62,6 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
     let lint = roles(&table.lint, &claims, &place.below("lint"), found);
     let urls = forms(&table.urls, place, "urls", found);
     let own_urls = forms(&table.own_urls, place, "own_urls", found);
-    for name in &table.principal {
-        claims.entry(name.clone()).and_modify(|rule| rule.required = true);
-    }
     Profile {
         name: name.clone(),
         builtin,
@@ -70,6 +74,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         pin: table.pin.clone(),
         max_age,
         float_iat: table.float_iat,
+        never_audience: table.never_audience.clone(),
         principal: table.principal.clone(),
         job: table.job.clone(),
         untrusted,
@@ -93,6 +98,8 @@ fn check_review(
         found.require(pointer.starts_with('/'), place, pointer, "is not a JSON pointer (RFC 6901)");
         claim::require_declared(std::slice::from_ref(name), claims, place, pointer, found);
     }
+    // SECURITY: `a_claim_that_is_reviewed_cannot_be_left_out`.
+    claim::require_required(review.values(), claims, place, found);
 }
 
 fn forms(texts: &[String], place: &Place<'_>, key: &str, found: &mut Found) -> Vec<UrlForm> {
@@ -182,8 +189,20 @@ fn refusal(
         Some(Wanted::One(Scalar::String(code))) => code,
         _ => String::new(),
     };
-    if Reason::from_code(&code).is_none() {
-        found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
+    match Reason::from_code(&code) {
+        Some(reason) if OF_EVIDENCE.contains(&reason) => {}
+        Some(_) => {
+            let codes = OF_EVIDENCE.map(Reason::code).join("`, `");
+            found.add_with(
+                place,
+                "code",
+                format!("`{code}` says nothing of evidence"),
+                format!("it is one of `{codes}`"),
+            );
+        }
+        None => {
+            found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
+        }
     }
     found.require(!when.is_empty(), place, "", "names no claim, so it would refuse everything, or nothing");
     Refusal { when: claim::matches(&when, claims, place, found), code }
