@@ -67,7 +67,7 @@ pub async fn asked(bundle: &Bundle, fetcher: Fetcher, now: UnixMs) -> Vec<Findin
 
 async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
     let name = &issuer.name;
-    if let KeySource::Pinned { .. } = issuer.keys {
+    if let KeySource::Pinned { .. } | KeySource::TrustBundle { .. } = issuer.keys {
         return Finding::ok("issuers", format!("`{name}` has pinned keys"));
     }
     let alg = issuer.algs.first().map_or("", String::as_str);
