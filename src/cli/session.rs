@@ -85,6 +85,11 @@ impl Screen {
         self.talk(&format!("dayfly: {}\n", escape(line)));
     }
 
+    /// Lines to look at before a question, where stdout is for a program. The caller made them safe.
+    pub fn show(&self, text: &str) {
+        self.talk(text);
+    }
+
     /// A yes to a question at the terminal. An end of input is a no.
     pub fn confirm(&self, question: &str) -> bool {
         self.talk(&format!("dayfly: {} [y/N] ", escape(question)));

@@ -192,7 +192,11 @@ fn blank(bundle: &Bundle, trial: &Trial) -> Explained {
 
 /// As the tests of a bundle assume it: what the ask's target wants.
 pub(super) fn usual_binding(bundle: &Bundle, ask: &Ask) -> BindingKind {
-    let What::Credential { resource, .. } = &ask.what else { return BindingKind::Bearer };
+    // A task alone is opened with the key that its first target will want.
+    let resource = match &ask.what {
+        What::Credential { resource, .. } => resource.as_ref(),
+        What::TaskOnly => None,
+    };
     let template = bundle.templates.get(ask.template.as_str());
     let targets = template.into_iter().flat_map(|template| template.grants.keys());
     let mut targets = targets.filter_map(|name| bundle.targets.get(name));

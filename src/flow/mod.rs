@@ -88,7 +88,7 @@ pub struct Shared {
     /// Bundles of earlier that were asked for.
     held: archive::Held,
     source: Arc<dyn BundleSource>,
-    /// Where the source lay when it was last read.
+    /// Where the source lay when what it held was last accepted or refused.
     followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
     review_grace: Span,

@@ -107,13 +107,14 @@ impl Flow {
         }
         let now = self.time.now().at;
         let checks = intake::look(token.expose(), policy.bundle(), &self.issuer, now);
-        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now).await;
+        let is_used = |key: &[u8; 32]| self.table.is_used(key);
+        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now).await;
         let mut explained = match proven {
             Ok(proven) => {
                 let age_s = (now.as_ms() - proven.issued_at().as_ms()) / 1000;
                 let trial = Trial { age_s, ..trial.clone() };
                 let mut explained = explain::of_workload(&policy, proven.workload().clone(), &trial);
-                if self.table.is_used(&proven.evidence_key()) {
+                if proven.is_unconfirmed() || self.table.is_used(&proven.evidence_key()) {
                     explained.obstacles.push(Reason::Replayed.row().help.to_owned());
                     explained.reason = explained.reason.or(Some(Reason::Replayed));
                 }
@@ -276,7 +277,7 @@ impl Record {
             (Some(reason), None) if !replay::was_judged(bundle, reason) => {
                 explained.reason = Some(reason);
                 explained.obstacles.push(reason.row().help.to_owned());
-                explained.notes.push("policy permits it; what refused it was no rule of the bundle".to_owned());
+                explained.notes.push(beside_policy(reason).to_owned());
             }
             (recorded, now) if Some(bundle.fingerprint) == self.bundle && recorded != now => {
                 let said = |reason: Option<Reason>| reason.map_or("permit", Reason::code);
@@ -284,6 +285,14 @@ impl Record {
             }
             _ => {}
         }
+    }
+}
+
+/// What a decision does not look at. How often a job may run is in the bundle all the same.
+fn beside_policy(reason: Reason) -> &'static str {
+    match reason {
+        Reason::PerJob => "policy permits it; what refused it was the template's `per_job`: the job had so many tasks",
+        _ => "policy permits it; what refused it was no rule of the bundle",
     }
 }
 

@@ -116,9 +116,11 @@ impl Policy {
         shown.unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
     }
 
-    /// Ids of what may let a workload run a template: its rows, and permits written by hand.
-    pub fn permits(&self, template: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys())
+    /// Ids of what may let a workload run a template, in order: its rows, and permits written by hand.
+    pub fn permits(&self, template: &str) -> Vec<&Arc<str>> {
+        let mut ids: Vec<_> = self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Whether what was opened by these is still in the bundle and not disabled.

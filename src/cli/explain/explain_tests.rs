@@ -98,6 +98,17 @@ async fn a_token_without_a_broker_is_said_to_be_unchecked() {
 }
 
 #[test]
+fn a_platform_without_a_token_is_told_what_to_paste() {
+    let vars = Vars::given(&[("GITHUB_ACTIONS", "true")]);
+    let machine = Machine::this();
+    let around = Surroundings { vars: &vars, machine: &machine, audience: None };
+    let (probed, found) = (identity::probes(None, &around), identity::find(None, &around));
+    let said = next(&probed, false, found.as_ref().err()).unwrap();
+    assert!(said.contains("id-token: write") && !said.contains("--task"), "{said}");
+    assert!(next(&probed, false, None).unwrap().contains("--task NAME"));
+}
+
+#[test]
 fn a_task_is_named_by_option_or_variable() {
     let session = Session { vars: Vars::given(&[("DAYFLY_TASK", "from-var")]), ..test_session() };
     assert_eq!(task(&given("--task from-arg"), &session).unwrap().unwrap().as_str(), "from-arg");
