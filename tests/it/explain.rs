@@ -174,7 +174,7 @@ async fn a_refusal_on_the_record_is_explained_under_its_own_bundle() {
 /// For [`settle`], beside whatever is looked at.
 fn with_ship_nothing(bundle: &str) -> String {
     let template = "\n[task.ship-nothing]\npurpose = \"nothing\"\nowner = \"team-shop\"\ngrants = { shop = [\"deploy:status\"] }\n\
-        ttl = \"15m\"\nreview_by = 2099-01-01\n[[task.ship-nothing.allow]]\nid = \"settles\"\nissuer = \"ci\"\nclaims = { run = \"settle\" }\n";
+        ttl = \"15m\"\nreview_by = 2099-01-01\n[[task.ship-nothing.allow]]\nid = \"settles\"\nissuer = \"ci\"\nclaims = { sub = \"shop\", run = \"settle\" }\n";
     format!("{bundle}{template}")
 }
 
