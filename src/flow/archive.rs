@@ -109,11 +109,12 @@ impl Writer {
             return Ok(None);
         }
         let fingerprint = bundle.fingerprint.0;
-        if self.shared.reader.keeps_bundle(&fingerprint)? {
-            return Ok(None);
-        }
         // INVARIANT: every bundle has its built-in target.
         let Some(broker) = bundle.targets.get(BROKER) else { return Ok(None) };
+        // The same files mean something else under other settings; the last ones are kept.
+        if self.shared.reader.keeps_bundle(&fingerprint, &self.shared.issuer, broker.binding)? {
+            return Ok(None);
+        }
         Ok(Some(Change::KeepBundle(BundleRow {
             fingerprint,
             kept_at: now.at,

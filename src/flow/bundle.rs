@@ -16,7 +16,10 @@ use serde_json::{Map, Value};
 use crate::{
     intake::{self, ClaimRefusal},
     policy::{self, Ask, BundleEnv, Circumstances, Decision, Policy, What},
-    sys::files::{self, SourceFile},
+    sys::{
+        files::{self, SourceFile},
+        net,
+    },
 };
 
 /// A place that a bundle is loaded from, again at every load.
@@ -111,12 +114,14 @@ impl Loaded {
     pub fn of(bundle: Bundle, mut lints: Vec<Lint>) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         bundle.issuers.values().for_each(|issuer| pinned_keys(issuer, &mut problems, &mut lints));
+        bundle.issuers.values().for_each(|issuer| fetched_from(issuer, &mut problems));
         if !problems.is_empty() {
             return Err(problems);
         }
         let policy = Policy::compile(bundle)?;
         let failures = run_tests(&policy);
         if failures.is_empty() {
+            lints.extend(policy.opaque_lints());
             return Ok(Self { policy, lints });
         }
         let problem = |failure: TestFailure| {
@@ -147,6 +152,23 @@ fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lin
         }
         Ok(_) => {}
         Err(error) => problems.push(Problem::new("bundle", at, error.to_string()).help(help)),
+    }
+}
+
+/// What could never be fetched is a mistake of the bundle: the fetcher's own rule, before anybody asks.
+/// What is disabled keeps no bundle from loading.
+fn fetched_from(issuer: &Issuer, problems: &mut Vec<Problem>) {
+    let keys = match &issuer.keys {
+        KeySource::Discovery { allow_private, .. } => Some(("url", &issuer.url, *allow_private)),
+        KeySource::BundleEndpoint { url, allow_private, .. } => Some(("keys.spiffe_bundle_url", url, *allow_private)),
+        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => None,
+    };
+    let review = issuer.review.as_ref().map(|review| ("review.url", &review.url, review.allow_private));
+    for (key, url, allow_private) in keys.into_iter().chain(review).filter(|_| !issuer.disabled) {
+        if let Err(why) = net::check_url(url, allow_private) {
+            let at = format!("issuer.{}.{key}", issuer.name);
+            problems.push(Problem::new("bundle", at, format!("can never be fetched: {why}")));
+        }
     }
 }
 
@@ -289,6 +311,27 @@ keys = { jwks_file = "keys.json" }
         let env = BundleEnv { issuer_url: "https://dayfly.example".to_owned(), broker_binding: BindingKind::Bearer };
         let loaded = Folder { path: dir.path().to_owned(), env }.load();
         loaded.map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn an_issuer_that_could_never_be_asked_is_refused_with_the_bundle() {
+        let load = |url: &str, keys: &str| {
+            let text = BUNDLE.replace("https://ci.example.org", url).replace("jwks_file = \"keys.json\"", keys);
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("a.toml"), text).unwrap();
+            let env =
+                BundleEnv { issuer_url: "https://dayfly.example".to_owned(), broker_binding: BindingKind::Bearer };
+            let loaded = Folder { path: dir.path().to_owned(), env }.load();
+            loaded.map(drop).map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())
+        };
+        let (plain, private) = ("discovery = true", "discovery = true, allow_private = true");
+        for host in ["2130706433", "0x7f.1", "a.example:0", "10.0.0.1", "[::1]", "169.254.169.254", "a.example/../b"] {
+            let said = load(&format!("https://{host}"), plain).unwrap_err();
+            assert!(said.contains("issuer.own.url: can never be fetched"), "{host}: {said}");
+        }
+        assert!(load("https://169.254.169.254", private).unwrap_err().contains("link-local"));
+        assert_eq!(load("https://10.0.0.1", private), Ok(()));
+        assert_eq!(load("https://a.example/b", plain), Ok(()));
     }
 
     fn key(kid: &str, usage: &str) -> String {

@@ -14,6 +14,7 @@ use super::{
     commit::{Writer, numbered},
     group::{EndGroup, What},
     load::NotSwapped,
+    simulate::fingerprint,
 };
 use crate::{
     lease::{End, Now},
@@ -87,7 +88,7 @@ impl Writer {
         let now = self.shared.time.now();
         let to = policy.bundle().fingerprint;
         let recorded = recorded(&self.shared.reader).map_err(store)?;
-        let from = recorded.as_deref().and_then(fingerprint_of);
+        let from = recorded.as_deref().and_then(fingerprint);
         let changed = recorded.as_deref() != Some(to.to_string().as_str());
         let rollback = goes_back(&self.shared.reader, to).map_err(store)?;
         if rollback && self.shared.strict_rollback {
@@ -167,17 +168,6 @@ pub fn goes_back(reader: &Reader, to: Fingerprint) -> Result<bool, StoreError> {
 /// The fingerprint that the store says decided last.
 pub fn recorded(reader: &Reader) -> Result<Option<String>, StoreError> {
     reader.meta(CURRENT_BUNDLE)
-}
-
-fn fingerprint_of(hex: &str) -> Option<Fingerprint> {
-    let mut bytes = [0; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(Fingerprint(bytes))
 }
 
 fn store(error: StoreError) -> NotSwapped {

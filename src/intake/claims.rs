@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dayfly_domain::{
     ClaimType, ClaimValue, Claims, Reason, Workload,
     bundle::{ClaimMatch, ClaimRule, Issuer, Profile, Segment},
-    spiffe::SpiffeId,
+    spiffe::{self, SpiffeId},
 };
 use ring::digest;
 use serde_json::{Map, Value};
@@ -199,8 +199,7 @@ fn segment(claim: &str, text: &str, how: Option<Segment>, domain: Option<&str>) 
         Some(Segment::StripBraces) => text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text),
         None => text,
     };
-    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if text.is_empty() || text == "." || text == ".." || !text.bytes().all(letter) {
+    if !spiffe::is_segment(text) {
         return Err(refused(claim, "cannot stand in a principal"));
     }
     Ok(text.to_owned())
@@ -338,6 +337,7 @@ mod tests {
             pin: vec![],
             max_age: dayfly_domain::Span::seconds(600),
             float_iat: false,
+            never_audience: Vec::new(),
             principal: vec![],
             job: vec!["one".into(), "two".into()],
             untrusted: vec![],

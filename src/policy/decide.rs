@@ -171,8 +171,9 @@ fn target_of(held: &str) -> &str {
     held.split_once('#').map_or(held, |(target, _)| target)
 }
 
-/// The workload as a slice's policies see it: of its claims those that they name. A claim that its issuer no longer declares is not seen; one of
-/// another type than declared is an error, and an error denies.
+/// The workload as a slice's policies see it: of its claims those that they name. A claim that its
+/// issuer no longer declares is not seen; one of another type than declared is an error, and an error
+/// denies.
 pub(super) fn workload_entity(workload: &Workload, issuer: &Issuer, seen: &Mentioned) -> Result<Entity, Denied> {
     let mut record = Vec::new();
     for (name, value) in &workload.claims {

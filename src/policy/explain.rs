@@ -29,7 +29,7 @@ pub const WANTED_MAX: usize = 8;
 pub struct Explanation {
     pub outcome: Outcome,
     /// The row that decided; of a denial those that come nearest, the workload's own issuer's first,
-    /// by fewest differences, ties by id.
+    /// by fewest claims that differ, then by fewest obstacles, ties by id.
     pub rows: Vec<RowSeen>,
     /// Rows of the template that are not told.
     pub rows_omitted: usize,

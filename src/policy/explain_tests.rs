@@ -111,6 +111,20 @@ fn a_row_past_its_review_is_told_as_that() {
 }
 
 #[test]
+fn a_row_that_is_blocked_comes_before_one_that_does_not_fit() {
+    let more = "\n[[task.deploy-staging.allow]]\nid = \"a-near\"\nissuer = \"github\"\nreview_by = 2040-01-01\n\
+        claims = { repository_id = \"0088120\", ref = \"refs/heads/other\", environment = \"staging\" }\n";
+    let policy = policy(&[("shop.toml", &format!("{SHOP}{more}"))]).unwrap();
+    policy.lapse(dayfly_domain::UnixMs::parse("2031-01-01T00:00:00Z").unwrap(), dayfly_domain::Span::seconds(0));
+    let fork = Workload { untrusted: true, ..main_job("staging") };
+    for (job, differences) in [(main_job("staging"), 1), (fork, 2)] {
+        let told = explain(&policy, &job, "deploy-staging");
+        assert_eq!((told.rows[0].id.as_str(), told.rows[0].differences), ("shop-staging-main", differences));
+        assert!(told.would_permit[0].starts_with("row `shop-staging-main` with "), "{told:?}");
+    }
+}
+
+#[test]
 fn a_claim_of_another_type_than_declared_is_named() {
     let mut job = main_job("staging");
     job.claims.insert("ref".into(), ClaimValue::Long(7));

@@ -91,8 +91,8 @@ impl ClaimSeen {
     }
 }
 
-/// The `most` rows that come nearest: of the workload's own issuer first, then by fewest differences,
-/// ties by id.
+/// The `most` rows that come nearest: of the workload's own issuer first, then by fewest claims that
+/// differ, then by fewest obstacles, ties by id.
 pub(super) fn nearest<'a>(
     policy: &Policy,
     workload: &Workload,
@@ -111,13 +111,13 @@ struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    fn rank(&self) -> (bool, usize, &'a Name) {
-        (self.row.issuer != self.workload.issuer, self.differences(), &self.row.id)
+    /// What the workload is says more of which row was meant than what blocks that row.
+    fn rank(&self) -> (bool, usize, usize, &'a Name) {
+        (self.row.issuer != self.workload.issuer, self.misfits(), self.obstacles().len(), &self.row.id)
     }
 
-    fn differences(&self) -> usize {
-        let claims = self.row.claims.iter().filter(|(name, wanted)| !self.fits(name, wanted));
-        claims.count() + self.obstacles().len()
+    fn misfits(&self) -> usize {
+        self.row.claims.iter().filter(|(name, wanted)| !self.fits(name, wanted)).count()
     }
 
     fn seen(&self) -> RowSeen {
@@ -131,7 +131,7 @@ impl<'a> Beside<'a> {
             id: self.row.id.clone(),
             issuer: self.row.issuer.clone(),
             owner: self.row.owner.clone(),
-            differences: self.differences(),
+            differences: self.misfits() + self.obstacles().len(),
             claims: self.row.claims.iter().map(claim).collect(),
             obstacles: self.obstacles(),
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use cedar_policy::{Entities, Policy as Cedar, PolicySet, PolicySetError};
-use dayfly_domain::{ClaimValue, Span, Workload, bundle::Row};
+use dayfly_domain::{ClaimValue, Name, Span, Workload, bundle::Row};
 
 use super::mention::Mentioned;
 
@@ -47,9 +47,12 @@ pub(super) struct RightsSlice {
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     permits: Vec<Cedar>,
-    /// By the claims that are looked up; rows of a template mostly name the same ones.
-    shapes: BTreeMap<Vec<String>, HashMap<u64, Bucket>>,
+    /// By issuer: which claims are sets, and so what may be looked up together, is its profile's word.
+    by_issuer: BTreeMap<Name, Shapes>,
 }
+
+/// By the claims that are looked up; rows of a template mostly name the same ones.
+type Shapes = BTreeMap<Vec<String>, HashMap<u64, Bucket>>;
 
 /// Rows whose looked-up claims want the same values, or whose hash is the same.
 #[derive(Debug, Default)]
@@ -64,31 +67,33 @@ impl Rows {
     pub fn of<'a>(rows: impl Iterator<Item = (&'a Row, Cedar)>, is_set: impl Fn(&Row, &str) -> bool) -> Self {
         let (rows, permits): (Vec<_>, Vec<_>) = rows.unzip();
         let order = by_selectivity(&rows);
-        let mut shapes: BTreeMap<Vec<String>, HashMap<u64, Bucket>> = BTreeMap::new();
+        let mut by_issuer: BTreeMap<Name, Shapes> = BTreeMap::new();
         for (at, row) in rows.iter().enumerate() {
             let claims = looked_up(row, &order, |name| is_set(row, name));
-            let keys = keys(&row.issuer, claims.iter().map(|name| row.claims[*name].iter().collect()).collect());
+            let keys = keys(claims.iter().map(|name| row.claims[*name].iter().collect()).collect());
+            let shapes = by_issuer.entry(row.issuer.clone()).or_default();
             let buckets = shapes.entry(claims.into_iter().map(str::to_owned).collect()).or_default();
             for key in keys {
                 buckets.entry(key).or_default().rows.push(at);
             }
         }
-        Self { permits, shapes }
+        Self { permits, by_issuer }
     }
 
     /// Sets of permits that together hold every row that can match.
-    // SECURITY: `a_slice_never_changes_a_decision`.
+    // SECURITY: `a_slice_never_changes_a_decision`, `sets_of_one_profile_are_not_looked_up_by_the_rows_of_another`.
     pub fn candidates<'a>(&'a self, workload: &Workload) -> Vec<&'a Result<PolicySet, Box<PolicySetError>>> {
         let mut found = Vec::new();
-        for (claims, buckets) in &self.shapes {
-            let values: Option<Vec<Vec<ClaimValue>>> =
-                claims.iter().map(|name| workload.claims.get(name).map(members)).collect();
-            let Some(values) = values else { continue };
-            let keys = keys(&workload.issuer, values.iter().map(|values| values.iter().collect()).collect());
-            let hit = keys.into_iter().collect::<BTreeSet<_>>().into_iter().filter_map(|key| buckets.get(&key));
+        for (claims, buckets) in self.shapes(&workload.issuer) {
+            let keys: BTreeSet<u64> = keys_of(workload, claims).into_iter().collect();
+            let hit = keys.into_iter().filter_map(|key| buckets.get(&key));
             found.extend(hit.map(|bucket| bucket.set.get_or_init(|| self.set(&bucket.rows))));
         }
         found
+    }
+
+    fn shapes(&self, issuer: &str) -> impl Iterator<Item = (&Vec<String>, &HashMap<u64, Bucket>)> {
+        self.by_issuer.get(issuer).into_iter().flatten()
     }
 
     fn set(&self, rows: &[usize]) -> Result<PolicySet, Box<PolicySetError>> {
@@ -101,9 +106,16 @@ impl Rows {
         &self.permits
     }
 
+    /// Ids of the rows that Cedar is shown.
     #[cfg(test)]
-    pub fn rows_seen(&self, workload: &Workload) -> usize {
-        self.candidates(workload).into_iter().map(|set| set.as_ref().unwrap().num_of_policies()).sum()
+    pub fn seen(&self, workload: &Workload) -> Vec<String> {
+        let sets = self.candidates(workload).into_iter().flat_map(|set| set.as_ref().unwrap().policies());
+        sets.map(|permit| permit.id().to_string()).collect()
+    }
+
+    #[cfg(test)]
+    pub fn keys_tried(&self, workload: &Workload) -> usize {
+        self.shapes(&workload.issuer).map(|(claims, _)| keys_of(workload, claims).len()).sum()
     }
 }
 
@@ -142,12 +154,17 @@ fn members(value: &ClaimValue) -> Vec<ClaimValue> {
     }
 }
 
+/// What a workload may be found by in rows that these claims of theirs are looked up by.
+fn keys_of(workload: &Workload, claims: &[String]) -> Vec<u64> {
+    let values: Option<Vec<Vec<ClaimValue>>> =
+        claims.iter().map(|name| workload.claims.get(name).map(members)).collect();
+    values.map_or_else(Vec::new, |values| keys(values.iter().map(|values| values.iter().collect()).collect()))
+}
+
 /// A key for each choice of one value of each claim. Two choices may share a key: that only shows
 /// Cedar more rows.
-fn keys(issuer: &str, claims: Vec<Vec<&ClaimValue>>) -> Vec<u64> {
-    let mut started = DefaultHasher::new();
-    issuer.hash(&mut started);
-    let mut hashers = vec![started];
+fn keys(claims: Vec<Vec<&ClaimValue>>) -> Vec<u64> {
+    let mut hashers = vec![DefaultHasher::new()];
     for values in claims {
         let with = |hasher: &DefaultHasher, value: &&ClaimValue| {
             let mut hasher = hasher.clone();

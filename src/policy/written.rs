@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, str::FromStr};
 use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy as Cedar, PolicyId, PolicySet, ResourceConstraint};
 use dayfly_domain::{
     Name,
-    bundle::{Bundle, CedarFile, Problem},
+    bundle::{Bundle, CedarFile, Lint, PRODUCTION, Problem, Rule, Template, written as writes},
 };
 
 use super::{
+    Policy,
     mention::{Mentioned, reads_context},
     names::{RUN, Type, builtin_action},
 };
@@ -38,6 +39,31 @@ impl Written {
     pub fn id(&self) -> &str {
         self.policy.id().as_ref()
     }
+}
+
+impl Policy {
+    /// No lint of rows holds for a permit that is written by hand, so each is named.
+    pub fn opaque_lints(&self) -> Vec<Lint> {
+        let permit = |written: &Written| match &written.role {
+            Role::Run(template) => Some(opaque(&self.bundle, written.id(), self.bundle.templates.get(template)?)),
+            Role::Rights | Role::Forbid => None,
+        };
+        self.written.iter().filter_map(permit).collect()
+    }
+}
+
+fn opaque(bundle: &Bundle, id: &str, template: &Template) -> Lint {
+    let mut gets = Vec::new();
+    if template.environment == PRODUCTION {
+        gets.push("reaches production".to_owned());
+    }
+    if let Some((target, action)) = writes(bundle, template) {
+        gets.push(format!("gets `{action}` on `target.{target}`, which changes something"));
+    }
+    let danger = if gets.is_empty() { String::new() } else { format!(", and who it lets in {}", gets.join(" and ")) };
+    let what = format!("a permit written by hand, into which no lint looks: who it lets in is for its reader{danger}");
+    let help = format!("write it as `[[task.{}.allow]]` rows, or have a second person read it", template.name);
+    Rule::Opaque.warns(format!("task.{}, policy `{id}`", template.name), what, Some(help))
 }
 
 /// All policies of the bundle's Cedar files.
@@ -239,6 +265,20 @@ mod tests {
     fn the_shipped_policies_load() {
         policy(&[("shop.toml", SHOP), ("production.cedar", PRODUCTION)]).unwrap();
         with_cedar(GOOD).unwrap();
+    }
+
+    #[test]
+    fn a_permit_that_no_lint_looks_into_is_named() {
+        let said = |cedar: &str| {
+            let lints = with_cedar(cedar).unwrap().opaque_lints();
+            lints.iter().map(|lint| format!("{}: {}\n", lint.at, lint.what)).collect::<String>()
+        };
+        let staging = said(GOOD);
+        assert!(staging.starts_with("task.deploy-staging, policy `by-hand`: a permit written by hand"), "{staging}");
+        assert!(staging.contains("gets `deploy:create` on") && staging.ends_with("[opaque]\n"), "{staging}");
+        assert!(!staging.contains("production"), "{staging}");
+        assert!(said(&GOOD.replace("deploy-staging", "deploy-prod")).contains("lets in reaches production and gets"));
+        assert_eq!(said(PRODUCTION), "", "a forbid");
     }
 
     #[test]

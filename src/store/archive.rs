@@ -1,13 +1,14 @@
 //! Bundles by their fingerprint, and how often what they grant was used.
 
-use dayfly_domain::{UnixMs, bundle::BundleFile};
+use dayfly_domain::{BindingKind, UnixMs, bundle::BundleFile};
 use rusqlite::{Connection, OptionalExtension, Row, params, types::Type};
 
 use super::{BundleRow, StoreError, UsedRow};
 
 pub(super) fn put_bundle(connection: &Connection, bundle: &BundleRow) -> Result<(), StoreError> {
     let BundleRow { fingerprint, kept_at, issuer_url, broker_binding, files } = bundle;
-    let sql = "INSERT OR IGNORE INTO bundle (fingerprint, kept_at, issuer_url, broker_binding) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO bundle (fingerprint, kept_at, issuer_url, broker_binding) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT DO UPDATE SET issuer_url = excluded.issuer_url, broker_binding = excluded.broker_binding";
     let row = params![fingerprint, kept_at.as_ms(), issuer_url, broker_binding.as_str()];
     connection.prepare_cached(sql)?.execute(row)?;
     let part = "INSERT OR IGNORE INTO bundle_part (fingerprint, part, path, hash) VALUES (?1, ?2, ?3, ?4)";
@@ -19,8 +20,16 @@ pub(super) fn put_bundle(connection: &Connection, bundle: &BundleRow) -> Result<
     Ok(())
 }
 
-pub(super) fn keeps(connection: &Connection, fingerprint: &[u8; 32]) -> Result<bool, StoreError> {
-    Ok(connection.prepare_cached("SELECT 1 FROM bundle WHERE fingerprint = ?1")?.exists([fingerprint])?)
+/// Whether these files are kept with these settings.
+pub(super) fn keeps(
+    connection: &Connection,
+    fingerprint: &[u8; 32],
+    issuer_url: &str,
+    broker_binding: BindingKind,
+) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM bundle WHERE fingerprint = ?1 AND issuer_url = ?2 AND broker_binding = ?3";
+    let row = params![fingerprint, issuer_url, broker_binding.as_str()];
+    Ok(connection.prepare_cached(sql)?.exists(row)?)
 }
 
 pub(super) fn bundle(connection: &Connection, fingerprint: &[u8; 32]) -> Result<Option<BundleRow>, StoreError> {

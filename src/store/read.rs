@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
-use dayfly_domain::{EventId, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{BindingKind, EventId, LeaseId, TaskId, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 
 use super::{
@@ -131,8 +131,14 @@ impl Reader {
         self.pool.with(|connection| archive::bundle(connection, fingerprint))
     }
 
-    pub fn keeps_bundle(&self, fingerprint: &[u8; 32]) -> Result<bool, StoreError> {
-        self.pool.with(|connection| archive::keeps(connection, fingerprint))
+    /// Whether it is kept with these settings, on which its meaning depends beside its files.
+    pub fn keeps_bundle(
+        &self,
+        fingerprint: &[u8; 32],
+        issuer_url: &str,
+        broker_binding: BindingKind,
+    ) -> Result<bool, StoreError> {
+        self.pool.with(|connection| archive::keeps(connection, fingerprint, issuer_url, broker_binding))
     }
 
     /// All that was counted.

@@ -6,7 +6,7 @@ use dayfly::{
 };
 use dayfly_domain::{BindingKind, ClaimValue, Workload, bundle::Fingerprint};
 
-use crate::world::{BUNDLE, Job, World, ask};
+use crate::world::{BUNDLE, ISSUER, Job, World, ask};
 
 /// A job of the shop, as the claims of the world's CI prove it.
 fn workload() -> Workload {
@@ -92,4 +92,18 @@ async fn the_bundle_in_force_is_kept_at_the_next_start() {
     world.bundle.edit("shop-deploys", "shop-deploys-anew");
     let before = world.flow.load_bundle("test").await.unwrap().from.unwrap();
     assert!(world.flow.policy_at(&before).unwrap().is_some());
+}
+
+/// The same files, read with other settings, make other decisions.
+#[tokio::test]
+async fn a_bundle_is_not_kept_with_the_settings_of_another_time() {
+    let mut world = World::on_file();
+    let _ = world.open(&Job::shop(), "deploy").await;
+    world.stop().await;
+    world.sql("UPDATE bundle SET issuer_url = 'https://before.example', broker_binding = 'dpop'");
+    world.start_again().unwrap();
+    let connection = rusqlite::Connection::open(world.file()).unwrap();
+    let settings = "SELECT issuer_url || ' ' || broker_binding FROM bundle";
+    let kept: String = connection.query_row(settings, [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, format!("{ISSUER} bearer"));
 }

@@ -12,6 +12,7 @@ mod attested;
 mod bench;
 mod bound_job;
 mod bundle_life;
+mod bundle_page;
 mod claims;
 mod clocks;
 mod conflicts;

@@ -40,7 +40,8 @@ pub fn is_trust_domain(name: &str) -> bool {
     (1..=TRUST_DOMAIN_MAX_BYTES).contains(&name.len()) && name.bytes().all(letter)
 }
 
-fn is_segment(segment: &str) -> bool {
+/// What can stand between two `/`; of a principal too.
+pub fn is_segment(segment: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     !matches!(segment, "" | "." | "..") && segment.bytes().all(letter)
 }

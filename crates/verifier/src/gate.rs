@@ -38,7 +38,7 @@ pub struct Rules {
     pub typ: Vec<String>,
     /// Refuse what was issued longer ago than this, whatever its `exp`.
     pub max_age_s: Option<u32>,
-    /// Take an `iat` that is written as a float and whole, such as `1.7e9` (some libraries write all
+    /// Take an `iat` that is written as a float, such as `1.7e9` (some libraries write all
     /// numbers so).
     pub float_iat: bool,
     /// For `nbf` and `iat`. `exp` has none: an expired token is expired.
@@ -261,13 +261,13 @@ fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     }
 }
 
-/// `iat` as a NumericDate; where `float` says so also as a float without a fraction, far below where
-/// floats skip seconds.
+/// `iat` as a NumericDate; where `float` says so also as a float, down to its whole second, far below
+/// where floats skip seconds.
 pub fn issued_at_s(claims: &Map<String, Value>, float: bool) -> Option<i64> {
     let value = claims.get("iat")?;
     let seconds = value.as_f64().filter(|_| float && value.is_f64());
-    let whole = |seconds: &f64| seconds.fract() == 0.0 && seconds.is_sign_positive() && *seconds < 1e15;
-    #[allow(clippy::cast_possible_truncation, reason = "whole and in range")]
-    let seconds = seconds.filter(whole).map(|seconds| seconds as i64);
+    let in_range = |seconds: &f64| seconds.is_sign_positive() && *seconds < 1e15;
+    #[allow(clippy::cast_possible_truncation, reason = "in range; the fraction is what is dropped")]
+    let seconds = seconds.filter(in_range).map(|seconds| seconds as i64);
     seconds.or_else(|| value.as_i64().filter(|&seconds| seconds >= 0))
 }

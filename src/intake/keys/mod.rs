@@ -3,7 +3,7 @@
 //!
 //! One fetch at a time for each issuer, at most one per cooldown for unknown key ids; old keys
 //! stay usable while the issuer is away, up to a hard limit; an empty or broken answer never
-//! replaces keys that work. Whoever has a key to go on with waits for nobody; a fetch that began is
+//! replaces keys that work, but for a SPIFFE trust bundle: an empty one withdraws them. Whoever has a key to go on with waits for nobody; a fetch that began is
 //! finished, whoever asked for it.
 
 mod source;
@@ -55,13 +55,17 @@ pub struct KeysHealth {
     pub tried_at: Option<UnixMs>,
     /// Fetches that failed since the process knows this issuer.
     pub failures: u64,
-    /// Why the last fetch failed, if it did; in our own words.
+    /// Reviews of tokens that failed since then.
+    pub review_failures: u64,
+    /// Why the last fetch failed, if it did, or else the last review; in our own words.
     pub why: Option<Arc<str>>,
 }
 
 /// Fetches ahead of need that may be under way at once. Beyond it the next second; what a request
 /// needs is fetched beside them.
 pub const FETCHES_AHEAD_MAX: usize = 32;
+
+const WITHDRAWN: &str = "trust bundle: it has no key for JWT-SVIDs that can be used, so the ones before are withdrawn";
 
 /// The key sets of all issuers.
 #[derive(Debug)]
@@ -176,6 +180,13 @@ impl IssuerKeys {
         known.read().why.map_or(Ok(()), |why| Err(NotRefreshed::Failed(why)))
     }
 
+    /// Remembers how a review of one of the issuer's tokens went: `why` it was not answered, if it was not.
+    pub(super) fn reviewed(&self, issuer: &Issuer, why: Option<&str>) {
+        if let Ok(known) = self.known(issuer) {
+            known.change(|state| state.reviewed(why.map(|why| format!("review: {why}").into())));
+        }
+    }
+
     /// Forgets issuers that the bundle no longer has, and sources that it has replaced.
     pub fn keep_only(&self, issuers: &BTreeMap<Name, Issuer>) {
         self.known.retain(|origin, _| issuers.get(&origin.name).is_some_and(|issuer| Origin::of(issuer) == *origin));
@@ -242,10 +253,13 @@ impl Known {
     }
 
     fn learn(&self, fetched: Result<source::Fetched, Arc<str>>, now: UnixMs) {
+        let withdrawn = fetched.as_ref().is_ok_and(|fetched| fetched.keys.is_empty());
+        let fetched = fetched.and_then(|fetched| if withdrawn { Err(WITHDRAWN.into()) } else { Ok(fetched) });
         let before = self.change(|state| {
             let before = state.why.take();
             match &fetched {
                 Ok(source::Fetched { keys, max_age_s }) => state.confirm(keys.clone(), *max_age_s, now),
+                Err(why) if withdrawn => state.withdraw(why.clone()),
                 Err(why) => state.fail(why.clone()),
             }
             before
@@ -273,6 +287,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use dayfly_domain::{BindingKind, bundle::Bundle};
+    use dayfly_verifier::crypto::SigningKey;
 
     use super::*;
     use crate::{
@@ -324,6 +339,45 @@ mod tests {
                 threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
             assert!(seen.iter().all(|known| Arc::ptr_eq(known, &seen[0])));
+        }
+    }
+
+    fn learned(source: KeySource, second: &[u8]) -> State {
+        dayfly_verifier::crypto::init().unwrap();
+        let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
+        let first = KeySet::parse(serde_json::json!({ "keys": [key.jwk()] }).to_string().as_bytes()).unwrap();
+        let origin = Origin { name: "mesh".parse().unwrap(), url: "spiffe://prod.example".into(), source };
+        let known = Known::new(origin).unwrap();
+        let now = UnixMs::from_s(1_800_000_000);
+        for keys in [first, KeySet::of_trust_bundle(second).unwrap()] {
+            known.learn(Ok(source::Fetched { keys: Arc::new(keys), max_age_s: None }), now);
+        }
+        known.read()
+    }
+
+    #[test]
+    fn a_review_that_fails_is_seen_and_one_that_works_clears_it() {
+        let (mut state, now) = (State::default(), UnixMs::from_s(1_800_000_000));
+        state.reviewed(Some("review: its host refuses the connection".into()));
+        let health = state.health(false, false, now);
+        assert_eq!((health.state, health.failures, health.review_failures), (KeysState::Pinned, 0, 1));
+        assert!(health.why.unwrap().contains("review"));
+        state.reviewed(None);
+        let health = state.health(false, false, now);
+        assert_eq!((health.review_failures, health.why), (1, None));
+    }
+
+    #[test]
+    fn a_trust_bundle_without_keys_takes_the_old_ones_away() {
+        let source =
+            KeySource::BundleEndpoint { url: "https://spire.example".into(), ca_pem: None, allow_private: false };
+        let x509 = br#"{"keys":[{"use":"x509-svid","kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}"#;
+        for bundle in [&br#"{"keys":[]}"#[..], x509] {
+            let state = learned(source.clone(), bundle);
+            let health = state.health(true, false, UnixMs::from_s(1_800_000_000));
+            assert!(state.keys.is_none());
+            assert_eq!((health.state, health.keys, health.failures), (KeysState::Down, 0, 1));
+            assert!(health.why.unwrap().contains("withdrawn"));
         }
     }
 }

@@ -4,12 +4,13 @@
 use std::{fmt, sync::Arc};
 
 use dayfly_domain::bundle::KeySource;
-use dayfly_verifier::{KeySet, KeySetError};
+use dayfly_verifier::KeySet;
 use serde::Deserialize;
 
 use crate::sys::net::{Document, Fetch, Fetcher};
 
-/// A key set that can be used.
+/// A key set. Of a trust domain it may be empty: its authority has taken back what it published before
+/// (SPIFFE Trust Domain and Bundle, section 4.1.3).
 pub(super) struct Fetched {
     pub keys: Arc<KeySet>,
     /// How long the issuer says that it stays good.
@@ -30,12 +31,14 @@ pub(super) async fn fetch(fetcher: &Fetcher, url: &str, source: &KeySource) -> R
             let way = Way { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
             let jwks_uri = way.discovery(url).await?;
             let Document { body, max_age_s } = way.get(KEYS, jwks_uri).await?;
-            fetched(KEYS, KeySet::parse(&body), max_age_s)
+            let keys = KeySet::parse(&body).map_err(|error| said(KEYS, error))?;
+            // An empty set never replaces keys that work: OpenID Connect has no word for having none.
+            if keys.is_empty() { Err(said(KEYS, "no key of it can be used")) } else { Ok(fetched(keys, max_age_s)) }
         }
         KeySource::BundleEndpoint { url, ca_pem, allow_private } => {
             let way = Way { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
             let Document { body, max_age_s } = way.get(BUNDLE, url.to_string()).await?;
-            fetched(BUNDLE, KeySet::of_trust_bundle(&body), max_age_s)
+            Ok(fetched(KeySet::of_trust_bundle(&body).map_err(|error| said(BUNDLE, error))?, max_age_s))
         }
         KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => Err("its keys are pinned".into()),
     }
@@ -64,15 +67,10 @@ impl Way<'_> {
     }
 }
 
-/// An empty set never replaces keys that work.
-fn fetched(what: &str, keys: Result<KeySet, KeySetError>, max_age_s: Option<u32>) -> Result<Fetched, Arc<str>> {
-    let keys = keys.map_err(|error| said(what, error))?;
-    if keys.is_empty() {
-        return Err(said(what, "no key of it can be used"));
-    }
+fn fetched(keys: KeySet, max_age_s: Option<u32>) -> Fetched {
     // What a trust bundle wishes in its text counts like what its endpoint says: the sooner of both.
     let hint_s = keys.refresh_hint_s().map(|hint_s| u32::try_from(hint_s).unwrap_or(u32::MAX));
-    Ok(Fetched { max_age_s: max_age_s.into_iter().chain(hint_s).min(), keys: Arc::new(keys) })
+    Fetched { max_age_s: max_age_s.into_iter().chain(hint_s).min(), keys: Arc::new(keys) }
 }
 
 const DISCOVERY: &str = "discovery";

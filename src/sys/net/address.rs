@@ -14,6 +14,20 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
+/// Where clouds hand out the machine's own credentials: link-local, and the address that AWS has in IPv6.
+/// No table opens these.
+// SECURITY: `t_049_what_is_link_local_is_never_reached`
+pub(super) fn is_never_reached(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => {
+            let [first, ..] = ip.segments();
+            let carried = carried_v4(ip).is_some_and(|inner| inner.is_link_local());
+            carried || first & 0xffc0 == 0xfe80 || ip == Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)
+        }
+    }
+}
+
 /// First address and prefix length of every block that is not the public internet
 /// (IANA special-purpose registry).
 const RESERVED_V4: [([u8; 4], u32); 16] = [
@@ -118,6 +132,25 @@ mod tests {
         }
         for ip in OUTSIDE {
             assert!(public(ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn t_049_what_is_link_local_is_never_reached() {
+        let never = |text: &str| is_never_reached(text.parse().expect("an address"));
+        for ip in [
+            "169.254.169.254",
+            "169.254.0.1",
+            "fe80::1",
+            "febf::1",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+        ] {
+            assert!(never(ip), "{ip}");
+        }
+        for ip in ["10.0.0.1", "127.0.0.1", "169.253.1.1", "fd00::1", "::1", "fec0::1", "1.1.1.1"] {
+            assert!(!never(ip), "{ip}");
         }
     }
 

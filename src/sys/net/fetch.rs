@@ -2,7 +2,13 @@
 //! never of a token. Out: at most 256 KiB, from the host that was named, over verified TLS, within
 //! five seconds.
 
-use std::{borrow::Cow, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use dayfly_domain::Secret;
 use http_body_util::Full;
@@ -12,7 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    address::is_public,
+    address::{is_never_reached, is_public},
     exchange::{Failure, Reply, bare, exchange},
     place::Place,
     proxy::{Proxy, ProxyError, ProxyFault},
@@ -60,6 +66,8 @@ pub enum FetchError {
     Resolve { host: String },
     #[error("`{host}` resolves to an address that is not public")]
     PrivateAddress { host: String },
+    #[error("`{host}` is at a link-local address, which is never reached")]
+    LinkLocal { host: String },
     #[error("cannot connect to `{host}`: {source}")]
     Connect { host: String, source: io::Error },
     #[error(transparent)]
@@ -88,6 +96,7 @@ impl FetchError {
             Self::Trust(_) => "the authorities to trust cannot be read".into(),
             Self::Resolve { .. } => "its host has no address".into(),
             Self::PrivateAddress { .. } => "its host has an address that is not public (`allow_private`)".into(),
+            Self::LinkLocal { .. } => "its host has a link-local address, which is never reached".into(),
             Self::Connect { source, .. } => refused_connection(source).into(),
             Self::Tls { source, .. } => refused_certificate(source).into(),
             Self::Url(_)
@@ -195,6 +204,7 @@ impl Fetcher {
         if !allow_private && place.is_inside_by_its_spelling() {
             return Err(FetchError::PrivateAddress { host: place.host.clone() });
         }
+        may_reach(place, place.address, allow_private)?;
         proxy.tunnel(place).await
     }
 
@@ -206,11 +216,35 @@ impl Fetcher {
         if addresses.is_empty() {
             return Err(FetchError::Resolve { host: host() });
         }
-        if !allow_private && addresses.iter().any(|address| !is_public(address.ip())) {
-            return Err(FetchError::PrivateAddress { host: host() });
-        }
+        may_reach(place, addresses.iter().map(SocketAddr::ip), allow_private)?;
         Ok(addresses)
     }
+}
+
+/// What can be said of a URL without asking anybody: whether a fetch of it could ever begin.
+pub fn check_url(url: &str, allow_private: bool) -> Result<(), Cow<'static, str>> {
+    let place = Place::parse(url).map_err(|error| match error {
+        FetchError::Url(what) => Cow::from(what),
+        other => other.told(),
+    })?;
+    may_reach(&place, place.address, allow_private).map_err(|error| error.told())
+}
+
+fn may_reach(
+    place: &Place,
+    addresses: impl IntoIterator<Item = IpAddr>,
+    allow_private: bool,
+) -> Result<(), FetchError> {
+    let host = || place.host.clone();
+    for address in addresses {
+        if is_never_reached(address) {
+            return Err(FetchError::LinkLocal { host: host() });
+        }
+        if !allow_private && !is_public(address) {
+            return Err(FetchError::PrivateAddress { host: host() });
+        }
+    }
+    Ok(())
 }
 
 /// One address that does not answer must not eat the whole time.

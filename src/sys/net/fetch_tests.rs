@@ -85,8 +85,23 @@ async fn t_049_a_private_address_is_refused() {
         for answer in [vec![inside], vec![public, inside]] {
             let fetch = Fetch { url: "https://issuer.test/keys".into(), ca_pem: Some(ca()), allow_private: false };
             let refused = finding(vec![answer]).get(&fetch).await;
-            assert!(matches!(refused, Err(FetchError::PrivateAddress { .. })), "{ip}: {refused:?}");
+            assert!(is_inside(&refused), "{ip}: {refused:?}");
         }
+    }
+}
+
+fn is_inside(refused: &Result<Vec<u8>, FetchError>) -> bool {
+    matches!(refused, Err(FetchError::PrivateAddress { .. } | FetchError::LinkLocal { .. }))
+}
+
+#[tokio::test]
+async fn t_049_no_table_opens_the_metadata_server() {
+    let metadata = SocketAddr::from(([169, 254, 169, 254], 443));
+    let inside = SocketAddr::from(([10, 0, 0, 1], 443));
+    for answer in [vec![metadata], vec![inside, metadata]] {
+        let fetch = Fetch { url: "https://issuer.test/keys".into(), ca_pem: Some(ca()), allow_private: true };
+        let refused = finding(vec![answer]).get(&fetch).await;
+        assert!(matches!(refused, Err(FetchError::LinkLocal { .. })), "{refused:?}");
     }
 }
 
@@ -94,7 +109,7 @@ async fn t_049_a_private_address_is_refused() {
 async fn t_049_a_private_address_as_host_is_refused() {
     for host in ["127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::a9fe:a9fe]", "169.254.169.254", "localhost"] {
         let refused = get_public(host).await;
-        assert!(matches!(refused, Err(FetchError::PrivateAddress { .. })), "{host}: {refused:?}");
+        assert!(is_inside(&refused), "{host}: {refused:?}");
     }
     for host in ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0"] {
         let refused = get_public(host).await;

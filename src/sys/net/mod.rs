@@ -14,7 +14,7 @@ mod tls;
 
 pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError, peer_process};
-pub use fetch::{Document, FETCH_MAX_BYTES, Fetch, FetchError, Fetcher, Post};
+pub use fetch::{Document, FETCH_MAX_BYTES, Fetch, FetchError, Fetcher, Post, check_url};
 pub use metadata::{METADATA_WITHIN, metadata};
 pub use proxy::{NO_PROXY_VARIABLES, PROXY_VARIABLES, ProxyError};
 pub use tls::{Certified, Chain, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};

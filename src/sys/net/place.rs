@@ -43,6 +43,9 @@ impl Place {
         if authority.as_str().contains('@') {
             return Err(FetchError::Url("it names a user"));
         }
+        if uri.path().split('/').any(is_dots) {
+            return Err(FetchError::Url("its path has a segment of dots alone"));
+        }
         let host = authority.host().to_owned();
         let address = address(&host)?;
         Ok(Self {
@@ -72,6 +75,11 @@ impl Place {
             None => is_below(&self.host.to_ascii_lowercase(), "localhost"),
         }
     }
+}
+
+/// `.` and `..`, also encoded: what some servers take for another path.
+fn is_dots(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 /// Names that nobody outside has: one label, and the suffixes kept for inside (RFC 6761, 6762, 8375,
@@ -132,6 +140,14 @@ mod tests {
         assert_eq!(place("127.0.0.1").address, Some([127, 0, 0, 1].into()));
         assert_eq!((place("[::1]:8443").address, place("[::1]:8443").port), ("::1".parse().ok(), 8443));
         assert_eq!(place("a1.example.org").address, None);
+    }
+
+    #[test]
+    fn a_path_has_no_dots_alone() {
+        for path in ["..", "../b", "a/./b", "a/%2e%2E/b"] {
+            assert!(matches!(Place::parse(&format!("https://issuer.test/{path}")), Err(FetchError::Url(_))), "{path}");
+        }
+        assert!(Place::parse("https://issuer.test/.well-known/a..b").is_ok());
     }
 
     #[test]

@@ -21,10 +21,11 @@ pub(super) fn rules(
 ) -> BTreeMap<String, ClaimRule> {
     let rule = |(name, table): (&String, &ClaimTable)| {
         check_rule(name, table, &place.below(name), found);
-        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of } =
+        let ClaimTable { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of, prefix } =
             table.clone();
         let mutable = mutable || id.is_some();
-        let rule = ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of };
+        let rule =
+            ClaimRule { at, formerly, words, kind, required, revocable, segment, fold, mutable, id, one_of, prefix };
         (name.clone(), rule)
     };
     claims.iter().map(rule).collect()

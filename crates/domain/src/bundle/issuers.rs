@@ -91,8 +91,22 @@ fn issuer(
         claims,
         disabled: table.disabled,
     };
+    check_audience(&issuer, profile, place, found);
     check_trust_domain(&issuer, profile, place, found);
     Some(issuer)
+}
+
+/// SECURITY: an audience that every token of the platform has says nothing of whom it was made for
+/// (`a_pods_default_token_is_no_evidence`).
+fn check_audience(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
+    let plain = |text: &str| text.trim_end_matches('/').to_ascii_lowercase();
+    let audience = plain(&issuer.audience);
+    let everyones = audience == plain(&issuer.url) || profile.never_audience.iter().any(|own| plain(own) == audience);
+    if everyones {
+        let help = "leave `audience` out, and have tokens made for the broker's issuer URL";
+        let what = "is the platform's own, so every workload's everyday token would be evidence";
+        found.add_with(place, "audience", what, help);
+    }
 }
 
 /// The profile's claims and the issuer's own, which may not replace one.
@@ -179,8 +193,9 @@ fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found
 fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
     let is_path = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
     let has_paths = issuer.claims.values().any(is_path);
-    let named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
-    let reads_ids = named.last().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
+    let mut named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
+    let reads_ids =
+        named.next_back().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);

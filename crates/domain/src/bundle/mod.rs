@@ -17,7 +17,7 @@ mod uri;
 
 pub use check::{Surroundings, check};
 pub use forms::UrlForm;
-pub use lint::{Cut, LINTS, LintRow, Reach, Rule, Why, example_ids, lints, overdue_lints};
+pub use lint::{Cut, LINTS, LintRow, PRODUCTION, Reach, Rule, Why, example_ids, lints, overdue_lints, written};
 pub use problem::{Lint, Problem};
 
 use std::{
@@ -29,7 +29,10 @@ use std::{
 use serde::Deserialize;
 use time::Date;
 
-use crate::{BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies, spiffe};
+use crate::{
+    BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies,
+    spiffe::{self, SpiffeId},
+};
 
 /// Longest life of what cannot be revoked, unless the target accepts more and says why.
 pub const UNREVOCABLE_MAX_TTL: Span = Span::seconds(900);
@@ -240,8 +243,10 @@ pub struct Profile {
     pub pin: Vec<String>,
     /// From `iat`.
     pub max_age: Span,
-    /// `iat` may be written as a float, such as `1.7e9`, if it is whole.
+    /// `iat` may be written as a float, such as `1.7e9`; a fraction of a second is dropped.
     pub float_iat: bool,
+    /// Audiences that tokens of the platform have without being asked for: no issuer has one of them.
+    pub never_audience: Vec<String>,
     pub principal: Vec<String>,
     pub job: Vec<String>,
     pub untrusted: Vec<ClaimMatch>,
@@ -288,6 +293,8 @@ pub struct ClaimRule {
     pub id: Option<String>,
     /// All that the platform sends, where that is known; for lints alone.
     pub one_of: Vec<String>,
+    /// What every value begins with, where that is known; for lints alone.
+    pub prefix: Option<String>,
 }
 
 impl ClaimRule {
@@ -305,6 +312,23 @@ impl ClaimRule {
             mutable: false,
             id: None,
             one_of: Vec::new(),
+            prefix: None,
+        }
+    }
+
+    /// Whether `text` can be a part of a principal's name, in an issuer of this trust domain.
+    pub fn can_name(&self, text: &str, trust_domain: Option<&str>) -> bool {
+        match self.segment {
+            Some(Segment::Hash128) => true,
+            Some(Segment::StripBraces) => {
+                let bare = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+                spiffe::is_segment(bare.unwrap_or(text))
+            }
+            Some(Segment::SpiffePath) => {
+                let id = SpiffeId::parse(text).filter(|id| Some(id.trust_domain()) == trust_domain);
+                id.is_some_and(|id| id.path().rsplit('/').next() != Some("untrusted"))
+            }
+            None => spiffe::is_segment(text),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::{ClaimType, Name, Reason, Span};
 const ALGS: [&str; 9] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 /// What Cedar's `Workload` has beside the profile's record.
 const TAKEN: [&str; 3] = ["issuer", "profile", "untrusted"];
+/// What a profile may refuse evidence with: every other reason says that something else is wrong.
+const OF_EVIDENCE: [Reason; 4] = [Reason::Claim, Reason::Stranger, Reason::Event, Reason::Appraisal];
 const MAX_AGE: Span = Span::seconds(600);
 const MAX_AGE_CAP: Span = Span::seconds(86_400);
 
@@ -72,6 +74,7 @@ fn profile(name: &Name, builtin: bool, table: &ProfileTable, place: &Place<'_>, 
         pin: table.pin.clone(),
         max_age,
         float_iat: table.float_iat,
+        never_audience: table.never_audience.clone(),
         principal: table.principal.clone(),
         job: table.job.clone(),
         untrusted,
@@ -186,8 +189,20 @@ fn refusal(
         Some(Wanted::One(Scalar::String(code))) => code,
         _ => String::new(),
     };
-    if Reason::from_code(&code).is_none() {
-        found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
+    match Reason::from_code(&code) {
+        Some(reason) if OF_EVIDENCE.contains(&reason) => {}
+        Some(_) => {
+            let codes = OF_EVIDENCE.map(Reason::code).join("`, `");
+            found.add_with(
+                place,
+                "code",
+                format!("`{code}` says nothing of evidence"),
+                format!("it is one of `{codes}`"),
+            );
+        }
+        None => {
+            found.add_with(place, "code", format!("`{code}` is not a reason code"), "write a code such as `E-EVENT`");
+        }
     }
     found.require(!when.is_empty(), place, "", "names no claim, so it would refuse everything, or nothing");
     Refusal { when: claim::matches(&when, claims, place, found), code }

@@ -188,6 +188,9 @@ pub struct ProfileTable {
     pub max_age: Option<Span>,
     #[serde(default)]
     pub float_iat: bool,
+    /// Audiences that tokens of the platform have without being asked for.
+    #[serde(default)]
+    pub never_audience: Vec<String>,
     pub principal: Vec<String>,
     #[serde(default)]
     pub job: Vec<String>,
@@ -238,6 +241,8 @@ pub struct ClaimTable {
     /// All that the platform sends, where that is known; for lints alone.
     #[serde(default)]
     pub one_of: Vec<String>,
+    /// What every value begins with, where that is known; for lints alone.
+    pub prefix: Option<String>,
 }
 
 /// Which claims say what a lint asks about.

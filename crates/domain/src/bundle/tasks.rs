@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Name, Span};
 
-const PER_JOB: u32 = 16;
+pub(super) const PER_JOB: u32 = 16;
 /// A task is one run of some work, not a standing permission.
 const DEADLINE_CAP: Span = Span::seconds(30 * 86_400);
 

@@ -113,7 +113,9 @@ fn a_float_is_a_time_only_where_the_rules_say_so() {
     let float = NOW_S as f64;
     assert_eq!((told(json!(float), &rules), told(json!(NOW_S), &rules)), (None, None));
     assert_eq!(told(json!(float), &Rules { float_iat: false, ..rules.clone() }), Some(Refusal::Claim("iat")));
-    for iat in [float - 0.5, -1.0, -0.0, 1e15, 1e300] {
+    assert_eq!(told(json!(float - 0.5), &rules), None, "down to its second");
+    assert_eq!(told(json!(float + 30.9), &rules), None);
+    for iat in [-0.5, -1.0, -0.0, 1e15, 1e300] {
         assert_eq!(told(json!(iat), &rules), Some(Refusal::Claim("iat")), "{iat}");
     }
     assert_eq!(told(json!(float + 31.0), &rules), Some(Refusal::NotYetValid));

@@ -10,9 +10,10 @@ mod useless;
 
 pub use reach::{Cut, Reach, Why};
 pub(super) use refuse::refusals;
+pub use refuse::{PRODUCTION, written};
 pub use rules::{LINTS, LintRow, Rule};
 
-use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template};
+use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
@@ -25,6 +26,10 @@ pub fn lints(bundle: &Bundle) -> Vec<Lint> {
     for target in bundle.targets.values() {
         of_target(target, &mut lints);
         of_introspection(bundle, target, &mut lints);
+    }
+    for issuer in bundle.issuers.values() {
+        let at = format!("issuer.{}.pin", issuer.name);
+        lints.extend(wildcards(issuer.pin.iter(), &at));
     }
     for template in bundle.templates.values() {
         of_template(bundle, template, &mut lints);
@@ -176,15 +181,49 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
     let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
     let open = || profile.principal.iter().filter(|name| !issuer.pin.contains_key(*name));
     if open().next().is_some() && !open().any(|name| row.claims.contains_key(name)) {
-        let help = format!("name one of `{}`", profile.principal.join("`, `"));
-        lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
+        let missing = open().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let what = format!("does not say whose it is: {} of the principal is missing", missing.join(" and "));
+        let help = format!("name {}", missing.join(" or "));
+        lints.push(lint(Rule::ChangesHands, at(), what, Some(&help)));
     }
     lints.extend(moving_ref(profile, row, at()));
+    lints.extend(no_job_label(template, profile, at()));
+    let values = || row.claims.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+    lints.extend(wildcards(values(), &at()));
+    lints.extend(values().filter_map(|(name, value)| without_prefix(issuer, name, value, at())));
     for Cut { claim, value, why } in Reach::of(row, issuer, profile).cut {
         // Where nothing is left the bundle does not load.
         let what = format!("`{claim} = {value}` never matches: {}", why.text(&claim));
         lints.push(lint(Rule::ValueNeverMatches, at(), what, Some("remove the value")));
     }
+}
+
+/// Limits of a job, where nothing says which job it is.
+fn no_job_label(template: &Template, profile: &Profile, at: String) -> Option<Lint> {
+    let key = match template {
+        Template { keys_per_job: Some(_), .. } => "keys_per_job",
+        Template { per_job, .. } if *per_job != PER_JOB => "per_job",
+        _ => return None,
+    };
+    let what = format!("`{key}` limits nothing here: evidence of profile `{}` names no job", profile.name);
+    profile.job.is_empty().then(|| lint(Rule::NoJobLabel, at, what, None))
+}
+
+fn wildcards<'a>(values: impl Iterator<Item = (&'a String, &'a ClaimValue)>, at: &str) -> Vec<Lint> {
+    let starred = values.filter(|(_, value)| matches!(value, ClaimValue::String(text) if text.contains('*')));
+    let one = |(name, value): (&String, &ClaimValue)| {
+        let what = format!("`{name} = {value}` is compared letter by letter: there are no wildcards");
+        lint(Rule::Wildcard, at.to_owned(), what, Some("write out every value"))
+    };
+    starred.map(one).collect()
+}
+
+fn without_prefix(issuer: &Issuer, name: &str, value: &ClaimValue, at: String) -> Option<Lint> {
+    let prefix = issuer.claims.get(name)?.prefix.as_deref()?;
+    let ClaimValue::String(text) = value else { return None };
+    let what = format!("`{name} = {text}` never matches: every `{name}` begins with `{prefix}`");
+    let help = format!("write it as the platform does, such as `{prefix}heads/main`");
+    (!text.starts_with(prefix)).then(|| lint(Rule::ValueNeverMatches, at, what, Some(&help)))
 }
 
 /// Code named by a branch or a tag: whoever can move that runs what they like.
@@ -224,7 +263,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::bundle::{Fingerprint, Surroundings, check, tables::Tables};
+    use crate::{
+        Name,
+        bundle::{Fingerprint, Surroundings, check, tables::Tables},
+    };
 
     fn shop(from: &str, to: &str) -> Bundle {
         let text = include_str!("../../../../../policies/shop.toml");
@@ -286,10 +328,30 @@ mod tests {
     }
 
     #[test]
+    fn a_wildcard_and_a_ref_without_its_prefix_are_said() {
+        let row = "ref = \"refs/heads/main\", environment = \"production\" }\n\n[task";
+        let starred = said(&shop(row, &row.replacen("heads/main", "heads/*", 1)));
+        assert!(starred.contains("there are no wildcards [wildcard]"), "{starred}");
+        let bare = said(&shop(row, &row.replacen("refs/heads/main", "main", 1)));
+        assert!(bare.contains("`ref = main` never matches: every `ref` begins with `refs/`"), "{bare}");
+    }
+
+    #[test]
+    fn a_limit_of_a_job_that_has_no_name_is_said() {
+        let limit = |profile: &str| {
+            let mut bundle = shop("purpose   = \"release", "keys_per_job = 1\npurpose   = \"release");
+            let (github, oidc): (Name, Name) = ("github".parse().unwrap(), profile.parse().unwrap());
+            bundle.issuers.get_mut(&github).unwrap().profile = oidc;
+            said(&bundle).contains("`keys_per_job` limits nothing here: evidence of profile `oidc` names no job")
+        };
+        assert!(limit("oidc") && !limit("github"));
+    }
+
+    #[test]
     fn a_row_of_what_can_change_hands() {
         let row = "repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\"";
         let said = said(&shop(row, "ref = \"refs/heads/main\", environment = \"production\""));
-        assert!(said.contains("can change hands [changes-hands]"), "{said}");
+        assert!(said.contains("of the principal is missing [changes-hands]"), "{said}");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Why {
     Differs(String),
     /// The platform sends no such value.
     Impossible,
+    /// Evidence with it is refused: it cannot be a part of a workload's name.
+    Nameless,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,7 @@ impl Reach {
         let is_set = |name: &str| issuer.claims.get(name).is_some_and(|rule| rule.kind == ClaimType::Set);
         reach.cut_pins(issuer, &is_set);
         reach.cut_impossible(issuer);
+        reach.cut_nameless(issuer, profile);
         loop {
             let before = reach.cut.len();
             reach.cut_refused(row, profile);
@@ -74,6 +77,16 @@ impl Reach {
         for (name, rule) in issuer.claims.iter().filter(|(_, rule)| !rule.one_of.is_empty()) {
             self.keep(name, &Why::Impossible, |value| match value {
                 ClaimValue::String(text) => rule.one_of.contains(text),
+                _ => true,
+            });
+        }
+    }
+
+    fn cut_nameless(&mut self, issuer: &Issuer, profile: &Profile) {
+        let rules = profile.principal.iter().filter_map(|name| Some((name, issuer.claims.get(name)?)));
+        for (name, rule) in rules {
+            self.keep(name, &Why::Nameless, |value| match value {
+                ClaimValue::String(text) => rule.can_name(text, issuer.trust_domain()),
                 _ => true,
             });
         }
@@ -131,6 +144,7 @@ impl Why {
             Self::Untrusted => "such evidence speaks for unreviewed code".to_owned(),
             Self::Required => format!("the profile requires another `{claim}`"),
             Self::Differs(other) => format!("`{claim}` and `{other}` are always equal"),
+            Self::Nameless => format!("no workload has such a `{claim}`, whole and without wildcards"),
             Self::Impossible => format!("the platform sends no such `{claim}`"),
         }
     }

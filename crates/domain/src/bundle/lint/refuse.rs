@@ -16,7 +16,7 @@ use super::{
 use crate::{ClaimType, ClaimValue, Name};
 
 /// The environment whose templates want more than an id.
-const PRODUCTION: &str = "production";
+pub const PRODUCTION: &str = "production";
 
 /// All reasons not to load, in order.
 pub fn refusals(bundle: &Bundle, tables: &Tables) -> Vec<Problem> {
@@ -71,6 +71,10 @@ impl<'a> Seen<'a> {
             Why::Untrusted => {
                 "evidence of unreviewed code needs `untrusted = true`, or correct the row's claims".into()
             }
+            Why::Nameless => match self.issuer.trust_domain() {
+                Some(domain) => format!("write the whole ID, such as `spiffe://{domain}/ns/pay/sa/api`"),
+                None => "write the id as the platform does: letters, digits, `.`, `_` and `-`".to_owned(),
+            },
             Why::Impossible => match self.issuer.claims.get(claim) {
                 Some(rule) => format!("it is one of `{}`", rule.one_of.join("`, `")),
                 None => "correct the row's claims, or remove it".to_owned(),
@@ -140,7 +144,7 @@ fn renamed(name: &str) -> String {
 }
 
 /// The first action that the template grants and that is not said to only read.
-fn written<'a>(bundle: &Bundle, template: &'a Template) -> Option<(&'a Name, &'a str)> {
+pub fn written<'a>(bundle: &Bundle, template: &'a Template) -> Option<(&'a Name, &'a str)> {
     let writes = |target: &Target, action: &str| !target.reads.contains(action);
     template.grants.iter().find_map(|(name, actions)| {
         let target = bundle.targets.get(name)?;
@@ -148,49 +152,68 @@ fn written<'a>(bundle: &Bundle, template: &'a Template) -> Option<(&'a Name, &'a
     })
 }
 
-/// Rows that are sure to name the same workload, and whose templates answer to several owners.
+/// Rows that one workload could match, and whose templates answer to several owners. Rows that pin
+/// different values of any claim are apart.
+// SECURITY: `rows_that_one_job_could_match_for_two_owners`, `a_wide_row_beside_another_owners`.
 fn shared_accounts(bundle: &Bundle, tables: &Tables) -> Vec<Problem> {
-    let mut accounts: BTreeMap<(&Name, ClaimValue), Vec<Seen<'_>>> = BTreeMap::new();
+    let mut accounts: BTreeMap<&Name, Accounts<'_>> = BTreeMap::new();
     for template in bundle.templates.values().filter(|template| !template.disabled) {
         for row in live(template) {
-            let seen = || Seen::of(bundle, template, row, path(tables, &template.name));
-            for whom in seen().iter().flat_map(whom) {
-                accounts.entry((&row.issuer, whom)).or_default().extend(seen());
+            let seen = Seen::of(bundle, template, row, path(tables, &template.name));
+            if let Some(seen) = seen.filter(|seen| !seen.issuer.disabled) {
+                accounts.entry(&row.issuer).or_default().add(seen);
             }
         }
     }
-    // One problem a row, however many others share its account.
-    let mut shared: BTreeMap<&Name, Problem> = BTreeMap::new();
-    for rows in accounts.values() {
-        for (at, row) in rows.iter().enumerate() {
-            let other = rows[..at].iter().find(|other| is_shared(row, other));
-            if let Some(problem) = other.and_then(|other| split(row, other)) {
-                shared.entry(&row.row.id).or_insert(problem);
-            }
-        }
-    }
-    shared.into_values().collect()
+    accounts.into_values().flat_map(|accounts| accounts.shared).collect()
 }
 
-/// What a row says of the last part of a principal, where it is sure of all the others.
-fn whom(seen: &Seen<'_>) -> Vec<ClaimValue> {
-    let certain = pinned(seen.row, seen.issuer);
-    let principal = &seen.profile.principal;
-    match principal.last() {
-        Some(last) if principal.iter().all(|name| certain.contains_key(name)) => certain[last].clone(),
-        _ => Vec::new(),
-    }
+/// The rows of one issuer so far, by the last part of the principal where a row says it: most rows are
+/// only ever held against the few of the same workload.
+#[derive(Default)]
+struct Accounts<'a> {
+    rows: Vec<(Seen<'a>, ClaimMatch)>,
+    narrow: BTreeMap<ClaimValue, Vec<usize>>,
+    wide: Vec<usize>,
+    /// One problem a row, however many others share its account.
+    shared: Vec<Problem>,
 }
 
-fn is_shared(row: &Seen<'_>, other: &Seen<'_>) -> bool {
-    row.template.owner != other.template.owner && {
-        let (here, there) = (pinned(row.row, row.issuer), pinned(other.row, other.issuer));
-        let is_set = |name: &str| row.issuer.claims.get(name).is_some_and(|rule| rule.kind == ClaimType::Set);
-        let meet = |(name, values): (&String, &Vec<ClaimValue>)| {
-            is_set(name) || there.get(name).is_none_or(|others| values.iter().any(|value| others.contains(value)))
+impl<'a> Accounts<'a> {
+    fn add(&mut self, row: Seen<'a>) {
+        let certain = pinned(row.row, row.issuer);
+        let last = row.profile.principal.last().filter(|name| !is_set(&row, name));
+        let whom = last.and_then(|name| certain.get(name)).cloned();
+        let meets = |index: &usize| {
+            let (other, there) = &self.rows[*index];
+            other.template.owner != row.template.owner && may_meet(&row, &certain, there)
         };
-        here.iter().all(meet)
+        let other = match &whom {
+            Some(whom) => {
+                let narrow = whom.iter().filter_map(|value| self.narrow.get(value)).flatten();
+                narrow.chain(&self.wide).copied().filter(meets).min()
+            }
+            None => (0..self.rows.len()).find(meets),
+        };
+        self.shared.extend(other.and_then(|index| split(&row, &self.rows[index].0)));
+        let index = self.rows.len();
+        match whom {
+            Some(whom) => whom.into_iter().for_each(|value| self.narrow.entry(value).or_default().push(index)),
+            None => self.wide.push(index),
+        }
+        self.rows.push((row, certain));
     }
+}
+
+/// Whether one workload could have what both name. A set may hold the values of both.
+fn may_meet(row: &Seen<'_>, here: &ClaimMatch, there: &ClaimMatch) -> bool {
+    here.iter().all(|(name, values)| {
+        is_set(row, name) || there.get(name).is_none_or(|others| values.iter().any(|value| others.contains(value)))
+    })
+}
+
+fn is_set(row: &Seen<'_>, name: &str) -> bool {
+    row.issuer.claims.get(name).is_some_and(|rule| rule.kind == ClaimType::Set)
 }
 
 fn split(row: &Seen<'_>, other: &Seen<'_>) -> Option<Problem> {

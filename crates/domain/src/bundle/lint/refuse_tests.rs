@@ -50,6 +50,7 @@ fn checked(text: &str) -> Result<Bundle, Vec<Problem>> {
         ("github", include_str!("../../../../../policies/profiles/github.toml")),
         ("gitlab", include_str!("../../../../../policies/profiles/gitlab.toml")),
         ("kubernetes", include_str!("../../../../../policies/profiles/kubernetes.toml")),
+        ("spiffe", include_str!("../../../../../policies/profiles/spiffe.toml")),
         ("terraform", include_str!("../../../../../policies/profiles/terraform.toml")),
     ] {
         tables.merge_builtin(path, toml::from_str(profile).unwrap());
@@ -91,6 +92,53 @@ fn one(grants: &str, issuer: &str, claims: &str, more: &str) -> String {
 const PROD: &str = "prod = [\"deploy:create\"]";
 const STAGE: &str = "stage = [\"deploy:create\"]";
 const STAGE_READ: &str = "stage = [\"deploy:status\"]";
+
+#[test]
+fn a_row_for_what_no_workload_is_named() {
+    let row = |name: &str, issuer: &str, id: &str| {
+        format!("{}{}", task("t", "team-a", STAGE_READ), row("t", "r", issuer, &format!("{name} = \"{id}\""), ""))
+    };
+    for bad in ["*", "7*", "\u{ff14}", "${x}", "a/b", "a b"] {
+        let refused = said(&row("repository_id", "github", bad));
+        assert!(refused.contains("never-matches"), "{bad}: {refused}");
+    }
+    assert_eq!(said(&row("repository_id", "github", "88120")), "");
+    let mesh = "[issuer.mesh]\nprofile = \"spiffe\"\nowner = \"team-a\"\nurl = \"spiffe://prod.example\"\n\
+        keys = { spiffe_bundle = \"x\" }\n";
+    for bad in [
+        "://prod.example",
+        "://prod.example/",
+        "://prod.example/a/",
+        "://other.example/a",
+        "://prod.example/*",
+        "://prod.example/a/untrusted",
+    ] {
+        let refused = said(&format!("{mesh}{}", row("spiffe_id", "mesh", &format!("spiffe{bad}"))));
+        assert!(refused.contains("never-matches"), "{bad}: {refused}");
+    }
+    assert_eq!(said(&format!("{mesh}{}", row("spiffe_id", "mesh", "spiffe://prod.example/ns/a"))), "");
+}
+
+#[test]
+fn a_pods_default_token_is_no_evidence() {
+    let own = "https://cluster.example.org";
+    for audience in [
+        own,
+        "https://cluster.example.org/",
+        "https://kubernetes.default.svc",
+        "HTTPS://Kubernetes.default.svc/",
+        "k3s",
+    ] {
+        let text = format!(
+            "[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"{audience}\"\n"
+        );
+        let problems = checked(&text).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.at == "issuer.c2.audience"), "{audience}: {problems:?}");
+    }
+    let text =
+        format!("[issuer.c2]\nprofile = \"kubernetes\"\nowner = \"team-a\"\nurl = \"{own}\"\naudience = \"dayfly\"\n");
+    assert!(checked(&text).is_ok());
+}
 
 #[test]
 fn t_061_a_row_that_goes_by_a_name() {
@@ -244,6 +292,41 @@ fn one_workload_for_two_owners() {
     // Of one owner.
     let one = format!("{}{}", task("a", "team-a", STAGE), task("b", "team-a", STAGE));
     assert_eq!(said(&format!("{one}{}{}", row("a", "ra", "github", same, ""), row("b", "rb", "github", same, ""))), "");
+}
+
+/// A row each of two owners.
+fn two_owners(issuer: &str, here: &str, there: &str) -> String {
+    let (a, b) = (task("a", "team-a", STAGE), task("b", "team-b", STAGE));
+    said(&format!("{a}{}{b}{}", row("a", "ra", issuer, here, ""), row("b", "rb", issuer, there, "")))
+}
+
+#[test]
+fn rows_that_one_job_could_match_for_two_owners() {
+    for (here, there) in [
+        ("ref = \"main\"", "environment = \"x\""),
+        ("environment = [\"x\", \"y\"]", "environment = [\"y\", \"z\"]"),
+        ("ref = \"main\"", "ref = \"main\", sha = \"c\""),
+    ] {
+        for (here, there) in [(here, there), (there, here)] {
+            assert!(two_owners("github", here, there).contains("[shared-account]"), "{here}; {there}");
+        }
+    }
+    assert_eq!(two_owners("github", "environment = \"x\"", "environment = \"y\", ref = \"main\""), "");
+}
+
+#[test]
+fn a_wide_row_beside_another_owners() {
+    let narrow = "repository_id = \"1\", environment = \"x\"";
+    for wide in ["environment = \"x\"", "ref = \"main\""] {
+        for (here, there) in [(narrow, wide), (wide, narrow)] {
+            assert!(two_owners("github", here, there).contains("[shared-account]"), "{here}; {there}");
+        }
+    }
+    assert_eq!(two_owners("github", narrow, "environment = \"y\""), "");
+    // Nothing of the principal.
+    let whole = "node_uid = \"n\", service_account_uid = \"u\"";
+    assert!(two_owners("cluster", whole, "node_uid = \"n\"").contains("[shared-account]"));
+    assert_eq!(two_owners("cluster", whole, "node_uid = \"m\""), "");
 }
 
 #[test]

@@ -45,7 +45,7 @@ rules! {
         "evidence of unreviewed code, or of a phase that only plans, gets actions that change something",
         "grant a template of its own, with actions that the target names in `reads`";
     SharedAccount = "shared-account", true,
-        "one workload may run templates of several owners",
+        "one workload could match rows of templates of several owners",
         "give each owner a workload of its own, or pin in each row what tells their jobs apart";
     Overdue = "overdue", false,
         "a row is past its review date; past the grace of the server's settings it permits nothing",
@@ -53,6 +53,15 @@ rules! {
     ValueNeverMatches = "value-never-matches", false,
         "one of a row's values can never match",
         "remove the value";
+    Wildcard = "wildcard", false,
+        "a value of a row or a pin has a `*`, which stands for itself: there are no wildcards",
+        "write out every value";
+    NoJobLabel = "no-job-label", false,
+        "a template limits what one job may have, and evidence of one of its rows names no job",
+        "remove `keys_per_job` and `per_job`, or use a platform whose profile has a `job`";
+    Opaque = "opaque", false,
+        "a permit for `run` is written by hand: no lint looks into it",
+        "write it as rows, or have its reader know whom it lets in";
     ChangesHands = "changes-hands", false,
         "a row names nothing that stays with one workload",
         "name a claim of the profile's principal";
@@ -89,7 +98,7 @@ impl Rule {
     }
 
     /// A warning.
-    pub(super) fn warns(self, at: String, what: impl AsRef<str>, help: Option<String>) -> Lint {
+    pub fn warns(self, at: String, what: impl AsRef<str>, help: Option<String>) -> Lint {
         Lint { at, what: self.said(what), help }
     }
 
