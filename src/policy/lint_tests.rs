@@ -75,11 +75,16 @@ impl World {
             let one = all.iter().map(|when| format!("{{ {}{code} }}", table(when)));
             one.collect::<Vec<_>>().join(", ")
         };
+        // What says `untrusted` cannot be left out.
+        let required = |name: &str| {
+            let named = self.untrusted.iter().flatten().any(|(at, _)| NAMES[*at] == name);
+            if named { ", required = true" } else { "" }
+        };
         let mut text = format!(
             "format = 1\ntrust_domain = \"example.org\"\n[owner.o]\n[profile.p]\nalgs = [\"ES256\"]\nprincipal = [\"sub\"]\n\
              refuse = [{}]\nuntrusted = [{}]\nrequire = [{}]\nsame = [{}]\n[profile.p.claims]\n\
-             sub = {{ at = \"/sub\", type = \"string\" }}\nb = {{ at = \"/b\", type = \"string\" }}\nc = {{ at = \"/c\", type = \"string\" }}\n\
-             a = {{ at = \"/a\", type = \"string\", one_of = [{}] }}\ngroups = {{ at = \"/groups\", type = \"set\" }}\n\
+             sub = {{ at = \"/sub\", type = \"string\" }}\nb = {{ at = \"/b\", type = \"string\"{} }}\nc = {{ at = \"/c\", type = \"string\"{} }}\n\
+             a = {{ at = \"/a\", type = \"string\", one_of = [{}]{} }}\ngroups = {{ at = \"/groups\", type = \"set\"{} }}\n\
              [issuer.i]\nprofile = \"p\"\nowner = \"o\"\nurl = \"https://ci.example\"\n{}\n\
              [target.t]\nuri = \"https://t.example\"\nenvironment = \"e\"\nowner = \"o\"\nbinding = \"bearer\"\nverifies = \"introspect\"\n\
              actions = [\"look\"]\nreads = [\"look\"]\n\
@@ -88,7 +93,11 @@ impl World {
             tables(&self.untrusted, ""),
             tables(&self.require, ", code = \"E-EVENT\""),
             if self.same { "[\"b\", \"c\"]" } else { "" },
+            required("b"),
+            required("c"),
             listed(&self.one_of),
+            required("a"),
+            required("groups"),
             self.pin.map(|value| format!("pin = {{ b = \"{}\" }}", VALUES[value])).unwrap_or_default(),
         );
         for (index, (claims, untrusted)) in self.rows.iter().enumerate() {
