@@ -119,7 +119,7 @@ mod tests {
             "format = 1\ntrust_domain = \"example.org\"\n[owner.o]\n\
              [issuer.near]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.1:{port}\"\n\
              keys = {{ discovery = true, allow_private = true }}\n\
-             [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.2:{port}\"\n"
+             [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://localhost:{port}\"\n"
         );
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.toml"), text).unwrap();
