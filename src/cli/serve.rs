@@ -13,6 +13,9 @@ use crate::{
     sys::{log, net::NetError},
 };
 
+/// What mends a bundle that `strict_rollback` refuses.
+pub const NOT_BACK: &str = "an old bundle may grant what was taken away; if it is meant, change a byte of it (a comment with the reason), or lift `strict_rollback`";
+
 pub fn run(args: &ServeArgs, session: &Session) -> Result<(), Failure> {
     let (file, settings) = settings::require(args.config.as_deref(), &session.vars)?;
     own_crypto()?;
@@ -70,8 +73,7 @@ pub fn failure(error: &ServeError) -> Failure {
         ServeError::Tls(NetError::NotYet(_)) => failure.help("look at the machine's clock first (`timedatectl`)"),
         ServeError::StoreGone(_) => failure
             .help("put the store back; only if all it knew may be forgotten, remove `token-keys.json` and `dayfly.db-wal` and start anew"),
-        ServeError::Launch(LaunchError::Start(StartError::Swap(NotSwapped::Rollback))) => failure
-            .help("an old bundle may grant what was taken away; if it is meant, change a byte of it (a comment with the reason), or lift `strict_rollback`"),
+        ServeError::Launch(LaunchError::Start(StartError::Swap(NotSwapped::Rollback))) => failure.help(NOT_BACK),
         ServeError::Files(_) => failure
             .help("at least 16 connections must fit: raise the limit of open files (`LimitNOFILE=` of systemd, `ulimit -n`)"),
         ServeError::State { .. } => failure

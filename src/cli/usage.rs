@@ -3,7 +3,7 @@
 use super::{
     args::{Output, PolicyUsageArgs},
     door::Door,
-    failure::Failure,
+    failure::{Exit, Failure},
     print::{self, Shown},
     session::Session,
 };
@@ -16,6 +16,7 @@ pub async fn run(args: &PolicyUsageArgs, session: &Session) -> Result<(), Failur
     let filter: Vec<_> = filter.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let listed = api.entitlements(&filter).await;
     let mut listed = listed.map_err(|error| error.failure("the uses cannot be listed"))?;
+    unknown(args, listed.len())?;
     listed.sort_by_key(|one| one.last_used_at);
     if let (Some(first), Output::Table) = (listed.first(), session.output) {
         let never = listed.iter().filter(|one| one.count == 0).count();
@@ -23,6 +24,17 @@ pub async fn run(args: &PolicyUsageArgs, session: &Session) -> Result<(), Failur
         session.screen.say(&format!("{} entitlements, {never} of them never used since {since}", listed.len()));
     }
     session.screen.data(&print::list(&listed, session.output))
+}
+
+/// A template that is there has rows, unless only the unused ones were asked for.
+fn unknown(args: &PolicyUsageArgs, found: usize) -> Result<(), Failure> {
+    match &args.template {
+        Some(name) if found == 0 && args.unused_for.is_none() => {
+            let what = format!("there is no template `{name}` in force, or it has no rows");
+            Err(Failure::new(Exit::NotFound, what).help("dayfly policy usage   # of all templates"))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Shown for Entitlement {
@@ -55,6 +67,21 @@ mod tests {
          "last_used_at":"2026-11-22T05:00:00Z","counted_since":"2026-11-01T00:00:00Z"},
         {"template":"deploy","row":"main","owner":"team","target":"shop","action":"deploy:undo","count":0,
          "counted_since":"2026-11-01T00:00:00Z"}]}"#;
+
+    #[test]
+    fn a_template_that_is_not_there_is_not_an_empty_table() {
+        use clap::Parser;
+        let look = |line: &str, found| {
+            let cli = crate::cli::args::Cli::try_parse_from(format!("dayfly policy usage {line}").split_whitespace());
+            match cli.unwrap().verb {
+                crate::cli::args::Verb::Policy(crate::cli::args::PolicyVerb::Usage(args)) => unknown(&args, found),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(look("--template nowhere", 0).unwrap_err().exit(), 3);
+        assert!(look("--template deploy", 1).is_ok() && look("", 0).is_ok());
+        assert!(look("--template deploy --unused-for 30d", 0).is_ok());
+    }
 
     #[tokio::test]
     async fn uses_are_shown_in_every_format() {

@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Result<Details, Refused> {
 /// The fields beside `type`; any other is refused.
 pub(super) fn fields(mut object: Map<String, Value>) -> Result<Details, Refused> {
     let details = Details {
-        template: filled(object.remove("template")).ok_or_else(|| refused("`template` is missing"))?,
+        template: template(object.remove("template"))?,
         actions: object.remove("actions").map(actions).transpose()?,
         ttl_s: object.remove("ttl").map(|value| ttl(&value)).transpose()?,
         ticket: object.remove("ticket").map(ticket).transpose()?,
@@ -56,6 +56,13 @@ fn one_object(value: Value) -> Result<Map<String, Value>, Refused> {
             _ => Err(refused("exactly one object is taken")),
         },
         _ => Err(refused("an array of one object is taken")),
+    }
+}
+
+fn template(value: Option<Value>) -> Result<String, Refused> {
+    match value {
+        Some(Value::String(_)) | None => filled(value).ok_or_else(|| refused("`template` is missing")),
+        Some(_) => Err(refused("`template` is not text")),
     }
 }
 

@@ -257,7 +257,8 @@ pub struct Task {
     pub grants: BTreeMap<String, Vec<String>>,
     pub bound: Bound,
     pub leases: LeaseCount,
-    /// How often its evidence, or its job, was shown with another key: an alarm. Absent: never.
+    /// How often its evidence, or its job, was shown with another key: an alarm. Absent: never,
+    /// or in a list, where it is not counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub conflicts: u64,
 }

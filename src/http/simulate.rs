@@ -21,16 +21,16 @@ use crate::{
 };
 
 /// `target#action` of a job's live tasks.
-pub const HELD_MAX: usize = 512;
+pub const HELD_MAX: usize = 128;
 
 pub(super) async fn simulate(flow: &Flow, request: Request) -> Result<Response, Refused> {
     let (parts, bytes) = body::read(request).await?;
     filters::none(parts.uri.query())?;
     // Whoever may not ask learns nothing of how to ask.
     let caller = caller(flow, &parts).await?;
-    flow.may_simulate(&caller).await?;
+    let by = flow.may_simulate(&caller).await?;
     let (what, under) = parse(&parts.headers, &bytes)?;
-    let explained = flow.simulate(&caller, what, under).await?;
+    let explained = flow.simulate(by, what, under).await?;
     Ok(ok(&Explanation::from(explained)))
 }
 
@@ -108,7 +108,10 @@ fn held(members: &mut Map<String, Value>) -> Result<Vec<String>, Refused> {
     let Some(value) = members.remove("held") else { return Ok(Vec::new()) };
     let pair = |value: &Value| value.as_str().filter(|text| text.contains('#')).map(str::to_owned);
     let pairs: Option<Vec<_>> = value.as_array().and_then(|pairs| pairs.iter().map(pair).collect());
-    let mut pairs = pairs.filter(|pairs| pairs.len() <= HELD_MAX).ok_or_else(|| wrong("held"))?;
+    let mut pairs = pairs.ok_or_else(|| wrong("held"))?;
+    if pairs.len() > HELD_MAX {
+        return Err(Refused { hint: Some(format!("`held` has more than {HELD_MAX} pairs")), ..wrong("held") });
+    }
     pairs.sort_unstable();
     pairs.dedup();
     Ok(pairs)
@@ -130,6 +133,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn held_is_bounded_by_itself_and_says_so() {
+        let of = |count: usize| {
+            let pairs: Vec<_> = (0..count).map(|n| format!("a#{n}")).collect();
+            parsed(&json!({ "template": "t", "issuer": "ci", "claims": { "sub": "x" }, "held": pairs }))
+        };
+        assert!(of(HELD_MAX).is_ok());
+        let said = of(HELD_MAX + 1).map(|_| ()).unwrap_err().hint.unwrap();
+        assert!(said.contains("more than 128 pairs"), "{said}");
+    }
 
     fn parsed(body: &Value) -> Result<(Simulate, Under), Refused> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, "application/json".parse().unwrap())]);

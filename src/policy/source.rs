@@ -140,7 +140,13 @@ impl Source {
             Ok(file) => Some(file),
             Err(error) => {
                 let at = error.span().map_or_else(|| "file".into(), |span| line_of(&text, span.start));
-                self.problems.push(Problem::new(path, at, error.message().trim_end()));
+                let problem = Problem::new(path, at, error.message().trim_end());
+                self.problems.push(match error.message().contains("missing field `purpose`") {
+                    true => problem.help(
+                        "a task's rows stand below its table, in the same file: `[task.NAME]`, then `[[task.NAME.allow]]`",
+                    ),
+                    false => problem,
+                });
                 None
             }
         }
@@ -266,6 +272,13 @@ mod tests {
             bundle(&[("shop.toml", &SHOP.replacen("per_job", "perjob", 1).replacen("deadline ", "dedline ", 1))]);
         let said = said.unwrap_err();
         assert!(said.contains("shop.toml: line ") && said.contains("`dedline`"), "{said}");
+    }
+
+    #[test]
+    fn a_row_in_another_file_than_its_task_is_told_where_it_belongs() {
+        let alone = "[[task.deploy-prod.allow]]\nid = \"x\"\nissuer = \"github\"\nclaims = { repository_id = \"5\" }\n";
+        let said = bundle(&[("shop.toml", SHOP), ("web.toml", alone)]).unwrap_err();
+        assert!(said.starts_with("web.toml: ") && said.contains("below its table, in the same file"), "{said}");
     }
 
     fn with_keys(keys: &str, content: &[u8]) -> Result<Bundle, String> {

@@ -77,7 +77,7 @@ pub struct TrustAddArgs {
     /// Its URL: of the instance, of the cluster [default: the platform's]
     #[arg(long, value_name = "URL", visible_alias = "url", help_heading = "The issuer")]
     pub issuer_url: Option<String>,
-    /// The only authorities that may vouch for it; a PEM file below the bundle's folder
+    /// The only authorities that may vouch for it; a PEM file: its path below the bundle's folder, or absolute
     #[arg(long, value_name = "FILE", help_heading = "The issuer")]
     pub ca_file: Option<String>,
     /// It may live at an address that is not public

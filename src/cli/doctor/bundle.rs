@@ -8,6 +8,7 @@ use dayfly_domain::{
     bundle::{Bundle, example_ids, overdue_lints},
 };
 
+use super::super::serve::NOT_BACK;
 use super::finding::Finding;
 use crate::{
     flow::{BundleSource, Folder, Loaded, goes_back, recorded},
@@ -49,15 +50,15 @@ fn summary(bundle: &Bundle) -> String {
     format!("{} templates, {rows} rows, {} tests passed", templates.len(), tests.len())
 }
 
-/// What the store says, read beside whoever has it.
-pub fn store(path: &Path, bundle: Option<&Bundle>) -> (Vec<Finding>, Option<UnixMs>) {
+/// What the store says, read beside whoever has it. `strict`: the settings refuse to go back.
+pub fn store(path: &Path, bundle: Option<&Bundle>, strict: bool) -> (Vec<Finding>, Option<UnixMs>) {
     match std::fs::metadata(path) {
         Ok(file) if file.len() > 0 => {}
         _ => return (Vec::new(), None),
     }
     let read = |reader: &Reader| {
         let high_water = reader.high_water()?;
-        let in_force = bundle.map(|bundle| in_force(reader, bundle)).transpose()?;
+        let in_force = bundle.map(|bundle| in_force(reader, bundle, strict)).transpose()?;
         Ok::<_, StoreError>((in_force, high_water))
     };
     match Reader::open(path).and_then(|reader| read(&reader)) {
@@ -77,20 +78,12 @@ pub fn store(path: &Path, bundle: Option<&Bundle>) -> (Vec<Finding>, Option<Unix
 }
 
 /// Whether the folder holds what decided last.
-fn in_force(reader: &Reader, bundle: &Bundle) -> Result<Finding, StoreError> {
+fn in_force(reader: &Reader, bundle: &Bundle, strict: bool) -> Result<Finding, StoreError> {
     let ours = bundle.fingerprint.to_string();
     let last = recorded(reader)?;
     Ok(match last {
         Some(last) if last == ours => Finding::ok("bundle", format!("the one in force, {}", short(&last))),
-        Some(_) if goes_back(reader, bundle.fingerprint)? => {
-            let what =
-                "the bundle in the folder was in force before, and was replaced: loading it takes back what came after";
-            Finding::warning(
-                "bundle",
-                what,
-                "git log -p in the bundle's repository; `strict_rollback = true` refuses to go back",
-            )
-        }
+        Some(_) if goes_back(reader, bundle.fingerprint)? => went_back(strict),
         Some(last) => {
             let what = format!(
                 "the folder holds {}, in force is {}: it was changed and not loaded",
@@ -101,6 +94,19 @@ fn in_force(reader: &Reader, bundle: &Bundle) -> Result<Finding, StoreError> {
         }
         None => Finding::ok("bundle", "the store remembers none yet"),
     })
+}
+
+/// As `serve --check` says it.
+fn went_back(strict: bool) -> Finding {
+    let what = "the bundle in the folder was in force before, and was replaced";
+    match strict {
+        true => Finding::wrong("bundle", format!("{what}: `strict_rollback` refuses it"), NOT_BACK),
+        false => Finding::warning(
+            "bundle",
+            format!("{what}: loading it takes back what came after"),
+            "git log -p in the bundle's repository; `strict_rollback = true` refuses to go back",
+        ),
+    }
 }
 
 fn short(fingerprint: &str) -> &str {
@@ -142,12 +148,20 @@ mod tests {
     }
 
     #[test]
+    fn a_bundle_that_is_refused_is_mended_as_a_start_says() {
+        let refused = went_back(true);
+        assert_eq!((refused.verdict, refused.mend.as_deref()), (Verdict::Wrong, Some(NOT_BACK)));
+        assert!(NOT_BACK.contains("change a byte") && NOT_BACK.contains("lift `strict_rollback`"));
+        assert_eq!(went_back(false).verdict, Verdict::Warning);
+    }
+
+    #[test]
     fn a_store_that_cannot_be_read_is_wrong_and_none_is_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dayfly.db");
-        assert_eq!(store(&path, None), (Vec::new(), None));
+        assert_eq!(store(&path, None, false), (Vec::new(), None));
         std::fs::write(&path, "no database at all, but long enough to be looked at").unwrap();
-        let (found, high_water) = store(&path, None);
+        let (found, high_water) = store(&path, None, false);
         assert_eq!((found[0].verdict, high_water), (Verdict::Wrong, None), "{found:?}");
     }
 }

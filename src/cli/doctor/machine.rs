@@ -20,6 +20,8 @@ const MIB: u64 = 1 << 20;
 const LITTLE_BYTES: u64 = 1_024 * MIB;
 /// A write-ahead log alone takes about as much.
 const NOTHING_BYTES: u64 = 16 * MIB;
+/// What the store took before is its own: it writes on there for a while.
+const FULL: &str = "nothing is issued once the store needs more than it has";
 const LITTLE_INODES: u64 = 1_000;
 
 /// What remembers time beside the clocks.
@@ -70,7 +72,7 @@ pub fn disk(path: &Path, space: Space) -> Vec<Finding> {
         found.push(Finding::wrong("disk", format!("`{shown}` is read only"), mend));
     }
     match space.free_bytes {
-        ..NOTHING_BYTES => found.push(Finding::wrong("disk", format!("{left}: nothing can be issued"), look)),
+        ..NOTHING_BYTES => found.push(Finding::wrong("disk", format!("{left}: {FULL}"), look)),
         NOTHING_BYTES..LITTLE_BYTES => found.push(Finding::warning("disk", left, look)),
         _ => found.push(Finding::ok("disk", left)),
     }
@@ -164,7 +166,11 @@ mod tests {
         let look = |space| verdicts(&disk(Path::new("/s"), space));
         assert_eq!(look(roomy), [Verdict::Ok]);
         assert_eq!(look(Space { free_bytes: 100 * MIB, ..roomy }), [Verdict::Warning]);
-        assert_eq!(look(Space { free_bytes: 3 * MIB, ..roomy }), [Verdict::Wrong]);
+        let full = Space { free_bytes: 0, ..roomy };
+        assert_eq!(look(full), [Verdict::Wrong]);
+        assert!(
+            disk(Path::new("/s"), full)[0].what.ends_with("nothing is issued once the store needs more than it has")
+        );
         assert_eq!(look(Space { is_read_only: true, ..roomy }), [Verdict::Wrong, Verdict::Ok]);
         assert_eq!(look(Space { free_inodes: 3, ..roomy }), [Verdict::Ok, Verdict::Wrong]);
         assert_eq!(look(Space { free_inodes: 900, ..roomy }), [Verdict::Ok, Verdict::Warning]);

@@ -64,16 +64,25 @@ async fn examine(args: &DoctorArgs, session: &Session) -> Vec<Finding> {
     });
     found.extend(open_to_all(&patient));
     let mut remembered = Remembered::default();
-    if let Some(state) = &patient.state {
+    let closed = patient.state.as_deref().and_then(place::closed);
+    found.extend(patient.state.as_deref().map(disk).unwrap_or_default());
+    if let Some(state) = patient.state.as_ref().filter(|_| closed.is_none()) {
         found.extend(place::state(state));
-        found.extend(disk(state));
         let bundle = loaded.as_ref().map(|loaded| loaded.policy.bundle()).filter(|_| !patient.is_dev);
-        let (said, high_water) = bundle::store(&state.join(DATABASE), bundle);
+        let strict = patient.settings.as_ref().is_some_and(|settings| settings.strict_rollback);
+        let (said, high_water) = bundle::store(&state.join(DATABASE), bundle, strict);
         found.extend(said);
         remembered = Remembered { high_water, written: place::last_written(state) };
     }
     let may_ask = !args.offline && !patient.is_dev;
-    let near = running(&patient, &mut found, session).await;
+    let near = match closed {
+        // Neither its store nor its socket can be seen.
+        Some(closed) => {
+            found.push(closed);
+            None
+        }
+        None => running(&patient, &mut found, session).await,
+    };
     found.extend(of_issuers(near.as_ref(), loaded.as_ref(), may_ask, session).await);
     found.extend(limits(&patient).await);
     // Last, so that the two readings are apart.

@@ -1,7 +1,10 @@
 //! What lies on the disk: the state folder with its files, the TLS pair, who may change the settings and
 //! the bundle. Modes are looked at, never set.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use dayfly_domain::UnixMs;
 
@@ -15,6 +18,22 @@ use crate::{
         net::{NetError, TlsFiles},
     },
 };
+
+/// What helps who may not look.
+pub const AS_BROKER: &str =
+    "run this as root, or as the broker's user: setpriv --reuid dayfly --regid dayfly --clear-groups dayfly doctor";
+
+/// The folder's owner closed it to this user: nothing in it can be looked at, and nothing is known to be
+/// wrong there.
+pub fn closed(dir: &Path) -> Option<Finding> {
+    closed_as(dir, files::held(&dir.join(DATABASE)).err().as_ref())
+}
+
+fn closed_as(dir: &Path, error: Option<&io::Error>) -> Option<Finding> {
+    error.filter(|error| error.kind() == io::ErrorKind::PermissionDenied)?;
+    let what = format!("cannot look into `{}`: it is closed to this user", dir.display());
+    Some(Finding::wrong("state", what, AS_BROKER))
+}
 
 /// The folder and the files of a broker; nobody else may read them, and they have one owner.
 pub fn state(dir: &Path) -> Vec<Finding> {
@@ -30,11 +49,7 @@ pub fn state(dir: &Path) -> Vec<Finding> {
         }
         Ok(None) => return vec![absent(dir)],
         Err(error) => {
-            return vec![Finding::wrong(
-                "state",
-                format!("`{shown}`: {error}"),
-                "run this as root, or as the broker's user",
-            )];
+            return vec![Finding::wrong("state", format!("`{shown}`: {error}"), AS_BROKER)];
         }
     };
     let mut found = Vec::new();
@@ -48,11 +63,7 @@ pub fn state(dir: &Path) -> Vec<Finding> {
         match files::held(&path) {
             Ok(Some(file)) => there.push((path, file)),
             Ok(None) => {}
-            Err(error) => found.push(Finding::wrong(
-                "state",
-                format!("`{}`: {error}", path.display()),
-                "run this as root, or as the broker's user",
-            )),
+            Err(error) => found.push(Finding::wrong("state", format!("`{}`: {error}", path.display()), AS_BROKER)),
         }
     }
     found.extend(there.iter().flat_map(|(path, file)| of_file(path, *file, folder)));
@@ -122,6 +133,9 @@ pub fn tls(settings: &Settings, now: UnixMs) -> Vec<Finding> {
                 NetError::File { .. } if error.to_string().contains("chmod") => {
                     format!("chmod 0600 {}", settings.tls.key_file.display())
                 }
+                NetError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                    unreadable(settings)
+                }
                 NetError::NotYet(_) => "timedatectl   # is the machine's clock right?".to_owned(),
                 _ => renew,
             };
@@ -162,6 +176,18 @@ pub fn tls(settings: &Settings, now: UnixMs) -> Vec<Finding> {
         found.push(Finding::ok("tls", format!("`{cert}` is for `{host}` until {}", certified.life.until)));
     }
     found
+}
+
+/// Who cannot even look into the state folder is not the broker; the broker must be let at its key.
+fn unreadable(settings: &Settings) -> String {
+    let owner = files::held(&settings.state_dir).ok().flatten();
+    match (closed(&settings.state_dir), owner) {
+        (None, Some(owner)) => {
+            let key = settings.tls.key_file.display();
+            format!("chown {}:{} {key} && chmod 0600 {key}", owner.uid, owner.gid)
+        }
+        _ => AS_BROKER.to_owned(),
+    }
 }
 
 /// The host of an `https` URL, without port and brackets.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::{
     args::{Cli, Output, Verb},
-    session::{Vars, test_session},
+    session::{Vars, session_at, test_session},
 };
 
 fn given(line: &str) -> ExplainArgs {
@@ -49,6 +49,17 @@ async fn claims_are_explained_by_a_bundle_alone() {
 }
 
 #[tokio::test]
+async fn a_row_whose_review_is_long_overdue_permits_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = std::fs::read_to_string(format!("{SHIPPED}/shop.toml")).unwrap();
+    std::fs::write(dir.path().join("shop.toml"), shop.replace("review_by = 2027-06-30", "review_by = 2019-06-30"))
+        .unwrap();
+    let line = format!("--claims x --policies {} --task deploy-prod", dir.path().display());
+    let told = of_claims(job(&[]), &given(&line), &session_at("2026-11-22T06:00:00Z")).await.unwrap();
+    assert_eq!(told.reason.as_deref(), Some("E-NOMATCH"), "{told:?}");
+}
+
+#[tokio::test]
 async fn a_refusal_on_the_screen() {
     let told = explained(job(&[("ref", "refs/heads/\u{1b}[2Jx")]), "--task deploy-prod").await.unwrap();
     let shown = show::explanation(&told, Output::Table, false).replace(&told.bundle[..12], "FINGERPRINT");
@@ -84,6 +95,17 @@ async fn a_token_without_a_broker_is_said_to_be_unchecked() {
     assert_eq!(missing, ["exp", "iat"]);
     assert_eq!(told.reason.as_deref(), Some("E-EXPIRED"));
     assert!(!format!("{told:?}").contains("eyJ"));
+}
+
+#[test]
+fn a_platform_without_a_token_is_told_what_to_paste() {
+    let vars = Vars::given(&[("GITHUB_ACTIONS", "true")]);
+    let machine = Machine::this();
+    let around = Surroundings { vars: &vars, machine: &machine, audience: None };
+    let (probed, found) = (identity::probes(None, &around), identity::find(None, &around));
+    let said = next(&probed, false, found.as_ref().err()).unwrap();
+    assert!(said.contains("id-token: write") && !said.contains("--task"), "{said}");
+    assert!(next(&probed, false, None).unwrap().contains("--task NAME"));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use super::{
     token,
 };
 use crate::{
+    config::REVIEW_GRACE,
     flow::{
         BundleSource, Loaded,
         explain::{self, Trial},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Said wherever a token is explained without a broker.
 const UNSIGNED: &str = "the token's signature was NOT checked: anybody can have written it";
+
+/// Of a refusal that is not in the ledger, or not yet.
+pub const COLLAPSED: &str = "a refusal that repeats within a minute is written when the minute is over: try again then";
 
 const CLAIMS_MAX_BYTES: u64 = 64 << 10;
 
@@ -92,6 +96,7 @@ async fn here(args: &ExplainArgs, session: &Session) -> Result<(), Failure> {
     let around = Surroundings { vars: &session.vars, machine: &machine, audience };
     let probed = identity::probes(None, &around);
     let found = identity::find(None, &around);
+    let unusable = found.as_ref().err().cloned();
     let explanation = match (found, task(args, session)?) {
         (Ok(source), Some(_)) => Some(of_source(source, door, args, session).await?),
         (Ok(_), None) if args.policies.is_some() => return Err(no_task()),
@@ -99,7 +104,9 @@ async fn here(args: &ExplainArgs, session: &Session) -> Result<(), Failure> {
     };
     let shown = show::here(&probed, explanation.as_ref(), session.output, session.screen.paints());
     session.screen.data(&shown)?;
-    next(&probed, explanation.is_some(), session);
+    if let Some(said) = next(&probed, explanation.is_some(), unusable.as_ref()) {
+        session.screen.say(&said);
+    }
     Ok(())
 }
 
@@ -119,11 +126,15 @@ async fn of_source(
     of_token(&evidence.token, args, session).await
 }
 
-fn next(probed: &[Probed], explained: bool, session: &Session) {
+/// Of a platform that gives no token: what `dayfly token` says, with the lines to paste.
+fn next(probed: &[Probed], explained: bool, unusable: Option<&Failure>) -> Option<String> {
     if !probed.iter().any(|probed| probed.fired) {
-        session.screen.say("nothing here says who is asking; give the platform's identity token: --evidence-file FILE");
-    } else if !explained {
-        session.screen.say("add --task NAME to see what policy says to it");
+        let nothing = "nothing here says who is asking; give the platform's identity token: --evidence-file FILE";
+        return Some(nothing.to_owned());
+    }
+    match unusable {
+        Some(failure) => Some(failure.text("there is no token to put to policy").trim_end().to_owned()),
+        None => (!explained).then(|| "add --task NAME to see what policy says to it".to_owned()),
     }
 }
 
@@ -136,8 +147,7 @@ async fn simulate(body: Map<String, Value>, args: &ExplainArgs, session: &Sessio
             Some(dayfly_domain::Reason::Scope) => {
                 failure.help("the token needs `broker:operate` (and to read the record `ledger:read`, `leases:read`)")
             }
-            Some(dayfly_domain::Reason::NotFound) => failure
-                .help("a refusal that repeats within a minute is written when the minute is over: try again then"),
+            Some(dayfly_domain::Reason::NotFound) => failure.help(COLLAPSED),
             _ => failure,
         }
     })
@@ -184,6 +194,7 @@ fn loaded(dir: &Path, args: &ExplainArgs, session: &Session) -> Result<(crate::p
         addr.trim_end_matches('/').clone_into(&mut folder.env.issuer_url);
     }
     let Loaded { policy, .. } = folder.load().map_err(|problems| policy::refused(&folder, &problems))?;
+    policy.lapse(session.clock.wall(), REVIEW_GRACE);
     Ok((policy, folder.env.issuer_url))
 }
 

@@ -11,6 +11,7 @@ use crate::{
     cli::{
         args::{EventId, TrustAddArgs},
         door::Door,
+        explain::COLLAPSED,
         failure::{Exit, Failure},
         session::Session,
     },
@@ -72,7 +73,13 @@ pub(super) struct Seen {
 
 async fn event(id: EventId, args: &TrustAddArgs, session: &Session) -> Result<Event, Failure> {
     let api = Door::find(&args.door, &session.vars)?.operator(&session.vars)?;
-    api.event(id).await.map_err(|error| error.failure("the refusal cannot be read"))
+    api.event(id).await.map_err(|error| {
+        let failure = error.failure("the refusal cannot be read");
+        match error.reason() {
+            Some(Reason::NotFound) => failure.help(COLLAPSED),
+            _ => failure,
+        }
+    })
 }
 
 impl Seen {

@@ -9,7 +9,7 @@ mod proposal;
 mod provider;
 mod row;
 
-use dayfly_domain::bundle::Lint;
+use dayfly_domain::{UnixMs, bundle::Lint};
 use serde_json::json;
 use similar::TextDiff;
 
@@ -27,16 +27,19 @@ pub use provider::PROVIDERS;
 
 pub async fn add(args: &TrustAddArgs, session: &Session) -> Result<(), Failure> {
     serve::own_crypto()?;
-    review_by(args)?;
+    review_by(args, session.clock.wall())?;
     let bundled = Bundled::read(policy::folder(args.policies.as_ref(), session)?)?;
     let facts = facts::gather(args, bundled.bundle(), session).await?;
     let proposal = propose(&bundled, &facts, args)?;
     let path = bundled.folder.path.join(&proposal.path);
     let shown = path.display().to_string();
+    examples(&facts).iter().for_each(|said| session.screen.warn(said));
     warn(&proposal, session);
     let told = told(&proposal, &shown);
-    if session.output == Output::Table {
-        session.screen.data(&told)?;
+    match diff_to(args, session) {
+        Some(Stream::Stdout) => session.screen.data(&told)?,
+        Some(Stream::Stderr) => session.screen.show(&told),
+        None => {}
     }
     let written = agreed(args, session, &shown)?;
     if written {
@@ -49,6 +52,22 @@ pub async fn add(args: &TrustAddArgs, session: &Session) -> Result<(), Failure> 
         Output::Table => Ok(()),
         Output::Name => session.screen.data(&format!("{}\n", proposal.row)),
         Output::Json | Output::Jsonl => session.screen.data(&as_json(&proposal, &shown, &told, written)),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Where the diff is shown before anything is written: nobody is asked about what they did not see.
+// SECURITY: `whoever_is_asked_has_seen_the_diff`
+fn diff_to(args: &TrustAddArgs, session: &Session) -> Option<Stream> {
+    let asks = !args.dry_run && !args.yes && !session.no_input;
+    match session.output {
+        Output::Table => Some(Stream::Stdout),
+        _ => asks.then_some(Stream::Stderr),
     }
 }
 
@@ -67,10 +86,15 @@ fn agreed(args: &TrustAddArgs, session: &Session, path: &str) -> Result<bool, Fa
     }
 }
 
-fn review_by(args: &TrustAddArgs) -> Result<(), Failure> {
+fn review_by(args: &TrustAddArgs, now: UnixMs) -> Result<(), Failure> {
     let Some(text) = &args.review_by else { return Ok(()) };
     let date = text.parse::<toml::value::Datetime>().ok().filter(|date| date.time.is_none() && date.offset.is_none());
     match date {
+        // Dates are written so that their text sorts as they do.
+        Some(date) if date.to_string().as_str() < now.to_string().get(..10).unwrap_or_default() => {
+            Err(Failure::usage(format!("`--review-by` is `{text}`, which is past"))
+                .help("a row that nobody is to look at again permits nothing once its grace is over"))
+        }
         Some(_) => Ok(()),
         None => {
             Err(Failure::usage(format!("`--review-by` is `{text}`, which is not a date"))
@@ -125,7 +149,19 @@ fn next(proposal: &Proposal, path: &str, args: &TrustAddArgs, session: &Session)
     let policies = args.policies.as_ref().map(|dir| format!(" --policies {}", dir.display()));
     session.screen.say(&format!("look again:  dayfly policy check{}", policies.unwrap_or_default()));
     session.screen.say("load it:     kill -HUP of the broker (systemctl reload dayfly), or POST /v1/bundle/load");
-    session.screen.say(&format!("in the job:  dayfly token --task {task} --out token"));
+    session.screen.say(&format!("in the job:  {}", in_the_job(proposal)));
+}
+
+fn in_the_job(proposal: &Proposal) -> String {
+    let key = if proposal.bound { " --dpop-key key.pem" } else { "" };
+    format!("dayfly token --task {} --out token{key}", proposal.task)
+}
+
+/// Ids such as the shipped examples have: no platform issues one that begins with 0.
+fn examples(facts: &facts::Facts) -> Vec<String> {
+    let is_example = |value: &str| value.starts_with('0') && value.bytes().all(|byte| byte.is_ascii_digit());
+    let found = facts.ids.iter().filter(|(_, value)| is_example(value));
+    found.map(|(claim, value)| format!("`{claim}` `{value}` is an example id, which no platform issues")).collect()
 }
 
 fn as_json(proposal: &Proposal, path: &str, diff: &str, written: bool) -> String {

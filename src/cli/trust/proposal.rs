@@ -3,7 +3,7 @@
 //! before and after.
 
 use dayfly_domain::{
-    Name,
+    BindingKind, Name,
     bundle::{Bundle, Lint, Problem, Template},
 };
 
@@ -41,6 +41,8 @@ pub struct Proposal {
     pub lints: Vec<Lint>,
     /// Neither ref nor environment: all that the workload runs.
     pub wide: bool,
+    /// A target of the template wants the job's key.
+    pub bound: bool,
 }
 
 /// The bundle as it is.
@@ -115,8 +117,14 @@ pub fn propose(old: &Bundled, facts: &Facts, args: &TrustAddArgs) -> Result<Prop
         left_out,
         lints,
         wide: is_wide(facts, &claims),
+        bound: is_bound(bundle, template),
         row: id,
     })
+}
+
+fn is_bound(bundle: &Bundle, template: &Template) -> bool {
+    let mut targets = template.grants.keys().filter_map(|name| bundle.targets.get(name));
+    targets.any(|target| target.binding == BindingKind::Dpop)
 }
 
 fn is_wide(facts: &Facts, claims: &[Claim]) -> bool {

@@ -72,6 +72,20 @@ async fn a_row_and_its_tests_are_added_and_all_else_stays() {
     assert_eq!((tests.matches("\"permit\"").count(), tests.matches("\"deny\"").count()), (2, 5), "{tests}");
 }
 
+#[test]
+fn what_is_said_of_a_row_is_true_of_its_template() {
+    let dir = folder();
+    let said = |task: &str| {
+        let line = format!("{WEB} --task {task} --environment production --ref refs/heads/main");
+        in_the_job(&proposed(&line, dir.path(), |_| ()).unwrap())
+    };
+    assert_eq!(said("deploy-prod"), "dayfly token --task deploy-prod --out token --dpop-key key.pem");
+    assert_eq!(said("deploy-staging"), "dayfly token --task deploy-staging --out token");
+    let ids = |line: &str| examples(&facts::from(&args(line, dir.path()), None).unwrap());
+    assert_eq!(ids(&format!("{WEB} --task t")).len(), 2);
+    assert_eq!(ids("github acme/web --owner-id 4411 --repository-id 88121 --task t"), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn nothing_is_written_without_a_yes() {
     let dir = folder();
@@ -80,6 +94,19 @@ async fn nothing_is_written_without_a_yes() {
     assert!(failure.exit() == 2 && failure.text("error").contains("--yes"), "{failure:?}");
     assert_eq!(run(&format!("{line} --dry-run"), dir.path()).await.unwrap(), SHOP);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn whoever_is_asked_has_seen_the_diff() {
+    let dir = folder();
+    let line = format!("{WEB} --task deploy-prod");
+    for output in [Output::Json, Output::Jsonl, Output::Name] {
+        let at_terminal = Session { output, no_input: false, ..test_session() };
+        assert_eq!(diff_to(&args(&line, dir.path()), &at_terminal), Some(Stream::Stderr), "{output:?}");
+        let silent = format!("{line} --yes");
+        assert_eq!(diff_to(&args(&silent, dir.path()), &at_terminal), None, "{output:?}: nobody is asked");
+    }
+    assert_eq!(diff_to(&args(&line, dir.path()), &test_session()), Some(Stream::Stdout));
 }
 
 #[tokio::test]
@@ -124,6 +151,7 @@ async fn what_was_typed_wrongly_is_said_and_nothing_is_changed() {
         (&format!("{WEB} --task deploy-prod --ref main"), "--ref refs/heads/main"),
         (&format!("{WEB} --task deploy-prod --ref refs/heads/*"), "no wildcards"),
         (&format!("{WEB} --task deploy-prod --review-by soon"), "not a date"),
+        (&format!("{WEB} --task deploy-prod --review-by 1969-12-31"), "which is past"),
         (&format!("{WEB} --task deploy-prd"), "near it are `deploy-prod`"),
         (
             "github acme/web --task deploy-prod --owner-id 77 --repository-id 5",

@@ -149,7 +149,7 @@ fn check_form(url: &str, profile: &Profile, place: &Place<'_>, found: &mut Found
 fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, found: &mut Found) -> KeySource {
     let Some(table) = table else { return KeySource::Discovery { ca_pem: None, allow_private: false } };
     check_one_source(table, place, found);
-    let content = |file: &str| given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]));
+    let content = |file: &str| content(given, file);
     let (ca_pem, allow_private) = (table.ca_file.as_deref().map(content), table.allow_private);
     match (&table.jwks_file, &table.spiffe_bundle, &table.spiffe_bundle_url) {
         (Some(file), ..) => KeySource::Pinned { jwks: content(file) },
@@ -193,8 +193,9 @@ fn check_endpoint(url: &str, own_url: &str, place: &Place<'_>, found: &mut Found
 fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, found: &mut Found) {
     let is_path = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
     let has_paths = issuer.claims.values().any(is_path);
-    let named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
-    let reads_ids = named.last().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
+    let mut named = profile.principal.iter().filter_map(|name| issuer.claims.get(name));
+    let reads_ids =
+        named.next_back().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
         KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);

@@ -42,6 +42,16 @@ fn an_open_folder_is_warned_of_and_a_file_in_its_place_is_wrong() {
 }
 
 #[test]
+fn a_folder_that_is_closed_to_this_user_is_one_finding() {
+    let dir = Path::new("/var/lib/dayfly");
+    let found = closed_as(dir, Some(&io::ErrorKind::PermissionDenied.into())).unwrap();
+    assert!(found.what.starts_with("cannot look into `/var/lib/dayfly`"), "{found:?}");
+    assert!(found.mend.unwrap().starts_with("run this as root, or as the broker's user"));
+    assert_eq!(closed_as(dir, Some(&io::ErrorKind::NotADirectory.into())), None);
+    assert_eq!((closed_as(dir, None), closed(folder().path())), (None, None));
+}
+
+#[test]
 fn keys_without_their_store_are_wrong() {
     let dir = folder();
     std::fs::remove_file(dir.path().join(DATABASE)).unwrap();

@@ -181,8 +181,10 @@ fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>
     let Some(profile) = bundle.profiles.get(&issuer.profile) else { return };
     let open = || profile.principal.iter().filter(|name| !issuer.pin.contains_key(*name));
     if open().next().is_some() && !open().any(|name| row.claims.contains_key(name)) {
-        let help = format!("name one of `{}`", profile.principal.join("`, `"));
-        lints.push(lint(Rule::ChangesHands, at(), "names only claims that can change hands", Some(&help)));
+        let missing = open().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+        let what = format!("does not say whose it is: {} of the principal is missing", missing.join(" and "));
+        let help = format!("name {}", missing.join(" or "));
+        lints.push(lint(Rule::ChangesHands, at(), what, Some(&help)));
     }
     lints.extend(moving_ref(profile, row, at()));
     lints.extend(no_job_label(template, profile, at()));
@@ -349,7 +351,7 @@ mod tests {
     fn a_row_of_what_can_change_hands() {
         let row = "repository_id = \"0088120\", ref = \"refs/heads/main\", environment = \"production\"";
         let said = said(&shop(row, "ref = \"refs/heads/main\", environment = \"production\""));
-        assert!(said.contains("can change hands [changes-hands]"), "{said}");
+        assert!(said.contains("of the principal is missing [changes-hands]"), "{said}");
     }
 
     #[test]
