@@ -370,7 +370,6 @@ mod tests {
             (with("repository_id", json!(7)), "repository_id", "7", "", "of another type"),
             (with("aud", json!(7)), "aud", "7", OWN, "exactly"),
             (with("exp", json!("soon")), "exp", "\"soon\"", "", "no number"),
-            (with("repository_owner_id", json!(4411)), "pin repository_owner_id", "4411", "4411", ""),
             (with("repository_id", json!("a/b")), "principal", "", "repository_id", "cannot stand in a principal"),
         ] {
             let checks = looked(&claims);

@@ -136,7 +136,7 @@ mod tests {
              keys = {{ discovery = true, allow_private = true }}\n\
              [issuer.mesh]\nprofile = \"spiffe\"\nowner = \"o\"\nurl = \"spiffe://prod.example\"\n\
              keys = {{ spiffe_bundle_url = \"https://127.0.0.1:{port}/bundle\", allow_private = true }}\n\
-             [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.2:{port}\"\n"
+             [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://localhost:{port}\"\n"
         );
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.toml"), text).unwrap();
