@@ -85,6 +85,11 @@ impl Screen {
         self.talk(&format!("dayfly: {}\n", escape(line)));
     }
 
+    /// Lines to look at before a question, where stdout is for a program. The caller made them safe.
+    pub fn show(&self, text: &str) {
+        self.talk(text);
+    }
+
     /// A yes to a question at the terminal. An end of input is a no.
     pub fn confirm(&self, question: &str) -> bool {
         self.talk(&format!("dayfly: {} [y/N] ", escape(question)));
@@ -151,6 +156,14 @@ pub fn test_session() -> Session {
     let vars = Vars::given(&[]);
     let screen = Screen::new(Colour::Never, &vars);
     Session { vars, screen, output: Output::Table, no_input: true, clock: Clock::Stepped(Default::default()) }
+}
+
+/// The same at this time.
+#[cfg(test)]
+pub fn session_at(time: &str) -> Session {
+    use crate::sys::clock::Stepped;
+    let at = dayfly_domain::UnixMs::parse(time).unwrap();
+    Session { clock: Clock::Stepped(Stepped::at(at)), ..test_session() }
 }
 
 #[cfg(test)]

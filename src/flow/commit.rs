@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    group::{EndGroup, Group, IssueGroup, NotCommitted, Subject, What},
+    group::{EndGroup, Group, IssueGroup, NotCommitted, QUEUE_MAX, Subject, What},
     usage::Counted,
 };
 use crate::{
@@ -110,14 +110,18 @@ impl Writer {
         }
     }
 
-    /// What is queued, at most a batch; waits when there is nothing. `None`: stop.
+    /// What is queued, at most a batch beside what is carried; waits when there is nothing. `None`:
+    /// stop.
+    // SECURITY: `what_is_carried_takes_no_room_from_what_comes`.
     fn gather(&mut self) -> Option<Vec<Group>> {
         // What is carried may wait for an end of the same task that could not be written: not
         // without a pause either.
         let first = if self.carried.is_empty() || !self.retry.is_empty() { self.wait()? } else { None };
-        let mut groups: Vec<Group> = self.carried.drain(..).chain(first).collect();
+        let mut groups: Vec<Group> = self.carried.drain(..).collect();
+        let room = (groups.len() + BATCH_MAX).min(QUEUE_MAX);
+        groups.extend(first);
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
-        while groups.len() < BATCH_MAX {
+        while groups.len() < room {
             match self.queue.try_recv() {
                 Ok(Group::Stop) => {
                     self.batch(groups);
@@ -520,7 +524,7 @@ fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
 /// Whether the group would be judged by a task that this batch opens: it is when that one is there.
 fn follows(group: &Group, fence: &Fence<'_>) -> bool {
     let Group::Issue(issue) = group else { return false };
-    let held = issue.seen.as_ref().is_some_and(|seen| fence.opens_in(&seen.job));
+    let held = issue.seen.as_ref().is_some_and(|seen| fence.adds_to(seen));
     match &issue.task {
         Subject::Open { row, limits } => held || fence.follows(row, limits.keys_per_job.is_some()),
         Subject::Feed(_) => held,
@@ -531,3 +535,7 @@ fn follows(group: &Group, fence: &Fence<'_>) -> bool {
 pub(super) fn live(table: &Table, lease: LeaseId, now: Now) -> bool {
     table.lease(lease).is_some_and(|lease| table.lease_state(&lease, now).0 == State::Active)
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

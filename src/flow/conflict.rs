@@ -19,8 +19,6 @@ impl Shared {
         refusal.reason = reason_of(overtaken);
         if let Overtaken::Conflict(task) = overtaken {
             metrics::counter!("dayfly_evidence_conflict_total").increment(1);
-            let workload = &*refusal.workload.principal;
-            tracing::warn!(%task, workload, "evidence or a job showed a second key: one of the two may be a thief");
             refusal.task = Some(task);
         }
         self.refuse(refusal, now.at)

@@ -153,12 +153,10 @@ fn reason_of_check(check: &Check) -> Reason {
 
 fn named<'a>(bundle: &'a Bundle, issuer: Option<&str>, claims: &Map<String, Value>) -> Option<&'a Issuer> {
     let url = claims.get("iss").and_then(Value::as_str);
+    let vouches = |issuer: &&Issuer| issuer.kind == IssuerKind::Workload && !issuer.disabled;
     match issuer {
-        Some(name) => bundle.issuers.get(name),
-        None => bundle
-            .issuers
-            .values()
-            .find(|issuer| issuer.kind == IssuerKind::Workload && !issuer.disabled && url == Some(&*issuer.url)),
+        Some(name) => bundle.issuers.get(name).filter(vouches),
+        None => bundle.issuers.values().filter(vouches).find(|issuer| url == Some(&*issuer.url)),
     }
 }
 
@@ -166,7 +164,7 @@ fn no_issuer(bundle: &Bundle, issuer: Option<&str>, claims: &Map<String, Value>)
     let names: Vec<_> = bundle.issuers.keys().map(|name| format!("`{name}`")).collect();
     let known = names.join(", ");
     match (issuer, claims.get("iss").and_then(Value::as_str)) {
-        (Some(name), _) => format!("there is no issuer `{}`; the bundle has {known}", told(name)),
+        (Some(name), _) => format!("no issuer `{}` vouches for workloads; the bundle has {known}", told(name)),
         (None, Some(url)) => format!("no issuer has the URL `{}`; the bundle has {known}", told(url)),
         (None, None) => format!("whose claims these are is not said: name the issuer, one of {known}, or add `iss`"),
     }
@@ -193,7 +191,7 @@ fn blank(bundle: &Bundle, trial: &Trial) -> Explained {
 }
 
 /// As the tests of a bundle assume it: what the ask's target wants.
-fn usual_binding(bundle: &Bundle, ask: &Ask) -> BindingKind {
+pub(super) fn usual_binding(bundle: &Bundle, ask: &Ask) -> BindingKind {
     // A task alone is opened with the key that its first target will want.
     let resource = match &ask.what {
         What::Credential { resource, .. } => resource.as_ref(),

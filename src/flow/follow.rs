@@ -8,8 +8,9 @@ use crate::sys::offload::offload;
 const ACTOR: &str = "directory";
 
 impl Flow {
-    /// Loads the bundle again if its source lies elsewhere than when it was last read, whatever came
-    /// of that: what was refused is not tried again before the next change.
+    /// Loads the bundle again if its source lies elsewhere than when it was last judged, good or bad:
+    /// what was refused is not tried again before the next change, what could not be read or recorded
+    /// is.
     // SECURITY: `a_file_that_is_edited_in_place_is_not_loaded`.
     pub async fn follow(&self) {
         let source = self.source.clone();

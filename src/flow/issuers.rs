@@ -132,6 +132,7 @@ impl Flow {
                 metrics::gauge!("dayfly_issuer_keys_age_seconds", "issuer" => label()).set(age_s);
             }
             metrics::counter!("dayfly_jwks_fetch_failures_total", "issuer" => label()).absolute(health.failures);
+            metrics::counter!("dayfly_review_failures_total", "issuer" => label()).absolute(health.review_failures);
             shown.insert(name);
         }
         for name in gone.difference(shown) {

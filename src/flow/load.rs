@@ -10,6 +10,7 @@ use super::{
     Flow, Shared,
     bundle::Loaded,
     group::Group,
+    introspect::Authority,
     swap::{Swap, Swapped},
     words::{Caller, Refused},
 };
@@ -84,10 +85,14 @@ impl Flow {
 
     /// Who acts, if they may operate the broker.
     pub(super) async fn operator(&self, caller: &Caller) -> Result<String, Refused> {
+        Ok(self.operating(caller).await?.actor())
+    }
+
+    // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
+    pub(super) async fn operating(&self, caller: &Caller) -> Result<Authority, Refused> {
         let authority = self.authority(caller).await?;
-        // SECURITY: `only_who_may_operate_the_broker_loads_and_looks_at_keys`.
         let may = authority.holds(OPERATE) && self.may(&authority, OPERATE, &RowFacts::BROKER);
-        if may { Ok(authority.actor()) } else { Err(Reason::Scope.into()) }
+        if may { Ok(authority) } else { Err(Reason::Scope.into()) }
     }
 
     /// Loads the bundle again. A bad one never replaces a good one; readiness then shows why.
@@ -115,20 +120,29 @@ impl Flow {
         let flow = self.clone();
         // The turn goes with the work: a caller who leaves does not let the next one in early.
         let work = offload(move || (flow.read_source(), turn));
-        let loaded = match tokio::time::timeout(LOAD_WITHIN, work).await {
-            Ok(Ok((Ok(loaded), turn))) => Ok((loaded, turn)),
-            Ok(Ok((Err(problems), _))) => Err(NotSwapped::Bundle(problems)),
-            Ok(Err(_)) => Err(NotSwapped::Unfinished),
-            Err(_) => Err(NotSwapped::Slow),
+        let (place, read, _turn) = match tokio::time::timeout(LOAD_WITHIN, work).await {
+            Ok(Ok(((place, read), turn))) => (place, read.map_err(NotSwapped::Bundle), turn),
+            Ok(Err(_)) => return self.not_read(NotSwapped::Unfinished),
+            Err(_) => return self.not_read(NotSwapped::Slow),
         };
-        let (loaded, _turn) = loaded.inspect_err(|why| self.note_load(Some(why)))?;
-        self.swap(loaded, actor).await
+        let swapped = match read {
+            Ok(loaded) => self.swap(loaded, actor).await,
+            Err(why) => self.not_read(why),
+        };
+        if judged(&swapped) {
+            self.followed.store(Arc::new(place));
+        }
+        swapped
     }
 
-    fn read_source(&self) -> Result<Loaded, Vec<Problem>> {
-        // Before it is read: whatever changes from here on is news.
-        self.followed.store(Arc::new(self.source.place()));
-        self.source.load()
+    fn not_read<T>(&self, why: NotSwapped) -> Result<T, NotSwapped> {
+        self.note_load(Some(&why));
+        Err(why)
+    }
+
+    /// Where it lay before it was read: whatever changes from there on is news.
+    fn read_source(&self) -> (Option<String>, Result<Loaded, Vec<Problem>>) {
+        (self.source.place(), self.source.load())
     }
 
     async fn swap(&self, loaded: Loaded, actor: &str) -> Result<Swapped, NotSwapped> {
@@ -165,6 +179,15 @@ impl Shared {
     pub(super) fn note_load(&self, fault: Option<&NotSwapped>) {
         let fault = fault.map(|fault| fault.to_string().chars().take(FAULT_MAX_CHARS).collect());
         self.bundle_fault.store(Arc::new(fault));
+    }
+}
+
+/// Whether the bundle itself was accepted or refused; what merely failed is tried again.
+// SECURITY: `a_checkout_whose_load_failed_in_passing_is_loaded_at_the_next_look`.
+fn judged(swapped: &Result<Swapped, NotSwapped>) -> bool {
+    match swapped {
+        Ok(_) | Err(NotSwapped::Bundle(_) | NotSwapped::Rollback) => true,
+        Err(NotSwapped::Store(_) | NotSwapped::Slow | NotSwapped::Busy | NotSwapped::Unfinished) => false,
     }
 }
 

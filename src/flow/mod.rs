@@ -16,6 +16,7 @@ mod load;
 mod moment;
 mod possession;
 mod read;
+mod recorded;
 mod refuse;
 mod replay;
 mod simulate;
@@ -54,8 +55,9 @@ pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
-pub use replay::{Recorded, Unjudged, Verdict, Wanted, replay, was_judged};
-pub use simulate::{Simulate, Under, fingerprint};
+pub use recorded::Recorded;
+pub use replay::{Unjudged, Verdict, replay, was_judged};
+pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
@@ -86,7 +88,7 @@ pub struct Shared {
     /// Bundles of earlier that were asked for.
     held: archive::Held,
     source: Arc<dyn BundleSource>,
-    /// Where the source lay when it was last read.
+    /// Where the source lay when what it held was last accepted or refused.
     followed: ArcSwap<Option<String>>,
     strict_rollback: bool,
     review_grace: Span,

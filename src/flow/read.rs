@@ -29,7 +29,11 @@ impl Flow {
         if !self.sees_task(&authority, &row) {
             return Err(Reason::NotFound.into());
         }
-        self.on_reader(move |flow, now| flow.task_view(row, now)).await
+        self.on_reader(move |flow, now| {
+            let conflicts = flow.reader.denials(id, Reason::Conflict.code())?;
+            Ok(TaskView { conflicts: Some(conflicts), ..flow.task_view(row, now)? })
+        })
+        .await
     }
 
     pub async fn tasks(
@@ -212,8 +216,7 @@ impl Flow {
         let (leases_active, leases_ended) = self.reader.lease_counts(row.id, now.latest)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
         let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
-        let conflicts = self.reader.denials(row.id, Reason::Conflict.code())?;
-        Ok(TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts })
+        Ok(TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts: None })
     }
 
     fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {

@@ -81,9 +81,15 @@ impl Shared {
 
     fn record_refusal(&self, refusal: Refusal, now: UnixMs) -> Option<EventId> {
         let stamp = Stamp::draw(now).ok()?;
+        let conflict = refusal.task.filter(|_| refusal.reason == Reason::Conflict);
+        let alarm = conflict.map(|task| (task, refusal.workload.principal.clone()));
         match self.refusals.take(refusal, stamp, now) {
             Taken::Event(entry) => {
                 let id = entry.id;
+                // As often as the record has an event of its own: a thief who tries on fills no log.
+                if let Some((task, workload)) = alarm {
+                    tracing::warn!(%task, %workload, "evidence or a job showed a second key: one of the two may be a thief");
+                }
                 self.record(*entry).then_some(id)
             }
             Taken::Shared(id) => Some(id),

@@ -5,49 +5,20 @@
 //! after the decision is no part of it.
 
 use dayfly_domain::{
-    BindingKind, ClaimType, ClaimValue, Claims, Kind, Reason, Workload,
+    ClaimType, ClaimValue, Claims, Reason,
     bundle::{Bundle, Issuer, IssuerKind},
 };
 use serde_json::{Map, Value};
 
-use super::bundle::put;
+use super::{
+    bundle::put,
+    explain::usual_binding,
+    recorded::{Recorded, Wanted},
+};
 use crate::{
     intake::{self, ClaimRefusal},
     policy::{Ask, Circumstances, Decision, Policy, What},
 };
-
-/// A decision as its events tell it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
-    pub issuer: String,
-    pub claims: Claims,
-    pub template: String,
-    pub wanted: Wanted,
-    pub ttl_s: Option<u32>,
-    pub ticket: Option<String>,
-    /// `None`: refused before a proof was looked at.
-    pub proven: Option<BindingKind>,
-    pub age_s: i64,
-    pub held: Vec<String>,
-}
-
-/// What was wanted, as far as the record tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    Task,
-    /// Of what was granted: the target's name, and what was asked on it, named or not.
-    Granted {
-        kind: Kind,
-        target: String,
-        actions: Vec<String>,
-    },
-    /// Of what was refused: the caller's own words.
-    Asked {
-        kind: Kind,
-        resource: Option<String>,
-        actions: Option<Vec<String>>,
-    },
-}
 
 /// What the other bundle says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,19 +41,17 @@ pub enum Unjudged {
     Claims(String),
 }
 
+/// Whether a decision of policy alone refuses for this reason, once a proof was looked at.
+pub(super) fn decided(reason: Reason) -> bool {
+    const BY_POLICY: [Reason; 6] =
+        [Reason::NoMatch, Reason::Forbidden, Reason::Policy, Reason::Details, Reason::Target, Reason::Dpop];
+    BY_POLICY.contains(&reason)
+}
+
 /// Whether a refusal for this reason was a decision of policy or of a profile, rather than of the fence.
 pub fn was_judged(bundle: &Bundle, reason: Reason) -> bool {
-    const BY_POLICY: [Reason; 7] = [
-        Reason::NoMatch,
-        Reason::Forbidden,
-        Reason::Policy,
-        Reason::Details,
-        Reason::Target,
-        Reason::Dpop,
-        Reason::Event,
-    ];
     let by_profile = || bundle.profiles.values().flat_map(|profile| profile.refuse.iter().chain(&profile.require));
-    BY_POLICY.contains(&reason) || by_profile().any(|refusal| refusal.code == reason.code())
+    decided(reason) || reason == Reason::Event || by_profile().any(|refusal| refusal.code == reason.code())
 }
 
 /// Makes the decision again under `policy`.
@@ -98,54 +67,37 @@ pub fn replay(policy: &Policy, recorded: &Recorded) -> Result<Verdict, Unjudged>
         Err(ClaimRefusal::Refused { reason, .. }) => return Ok(denied(reason)),
         Err(ClaimRefusal::Claim(what)) => return Err(Unjudged::Claims(what)),
     };
-    Ok(match &recorded.wanted {
-        Wanted::Task => decide(policy, &workload, recorded, What::TaskOnly),
-        Wanted::Asked { kind, resource, actions } => {
-            let (resource, actions) = (resource.clone(), actions.clone());
-            decide(policy, &workload, recorded, What::Credential { kind: *kind, resource, actions })
-        }
-        Wanted::Granted { kind, target, actions } => again(policy, &workload, recorded, *kind, target, actions),
+    let (ask, without) = ask(bundle, recorded);
+    // Whether a proof came is not always on the record: then it did.
+    let proven = recorded.proven.unwrap_or_else(|| usual_binding(bundle, &ask));
+    let circumstances = Circumstances { proven, evidence_age_s: recorded.age_s, held: &recorded.held };
+    Ok(match policy.decide(&workload, &ask, circumstances) {
+        Decision::Permit(grant) => Verdict::Allowed { row: grant.row().to_string(), without },
+        Decision::Deny(denied) => Verdict::Denied { reason: denied.reason, policies: denied.policies },
     })
 }
 
-/// What was granted is asked with its actions; if the template gives some of them no more, with the rest.
-fn again(
-    policy: &Policy,
-    workload: &Workload,
-    recorded: &Recorded,
-    kind: Kind,
-    target: &str,
-    actions: &[String],
-) -> Verdict {
-    let bundle = policy.bundle();
-    let granted = bundle.templates.get(recorded.template.as_str()).and_then(|template| template.grants.get(target));
-    let Some(target) = bundle.targets.get(target) else { return denied(Reason::Target) };
-    let gives = |action: &&String| granted.is_none_or(|granted| granted.contains(action.as_str()));
-    let (left, without): (Vec<&String>, Vec<&String>) = actions.iter().partition(gives);
-    let owned = |actions: Vec<&String>| actions.into_iter().cloned().collect::<Vec<String>>();
-    let asked = if left.is_empty() { actions.to_vec() } else { owned(left) };
-    let what = What::Credential { kind, resource: Some(target.uri.to_string()), actions: Some(asked) };
-    match decide(policy, workload, recorded, what) {
-        Verdict::Allowed { row, .. } => Verdict::Allowed { row, without: owned(without) },
-        other => other,
-    }
-}
-
-fn decide(policy: &Policy, workload: &Workload, recorded: &Recorded, what: What) -> Verdict {
-    let Recorded { template, ttl_s, ticket, proven, age_s, held, .. } = recorded;
-    let ask = Ask { template: template.clone(), what, ttl_s: *ttl_s, ticket: ticket.clone() };
-    let with = |proven| {
-        let circumstances = Circumstances { proven, evidence_age_s: *age_s, held };
-        match policy.decide(workload, &ask, circumstances) {
-            Decision::Permit(grant) => Verdict::Allowed { row: grant.row().to_string(), without: Vec::new() },
-            Decision::Deny(denied) => Verdict::Denied { reason: denied.reason, policies: denied.policies },
+/// The ask as it was, and what of it is left out: what was granted is asked with its actions; if the
+/// template gives some of them no more, with the rest.
+pub(super) fn ask(bundle: &Bundle, recorded: &Recorded) -> (Ask, Vec<String>) {
+    let Recorded { template, ttl_s, ticket, .. } = recorded;
+    let (what, without) = match &recorded.wanted {
+        Wanted::Task => (What::TaskOnly, Vec::new()),
+        Wanted::Asked { kind, resource, actions } => {
+            let (resource, actions) = (resource.clone(), actions.clone());
+            (What::Credential { kind: *kind, resource, actions }, Vec::new())
+        }
+        Wanted::Granted { kind, target, actions } => {
+            let granted = bundle.templates.get(template.as_str()).and_then(|template| template.grants.get(&**target));
+            let gives = |action: &String| granted.is_none_or(|granted| granted.contains(action.as_str()));
+            let (left, without): (Vec<_>, Vec<_>) = actions.iter().cloned().partition(gives);
+            let (left, without) = if left.is_empty() { (without, left) } else { (left, without) };
+            // The name of a target that is gone is no target's URI: it is refused as such.
+            let uri = bundle.targets.get(&**target).map_or_else(|| target.clone(), |target| target.uri.to_string());
+            (What::Credential { kind: *kind, resource: Some(uri), actions: Some(left) }, without)
         }
     };
-    match (proven, with(proven.unwrap_or(BindingKind::Bearer))) {
-        // Whether a proof came is not on the record: it did.
-        (None, Verdict::Denied { reason: Reason::Dpop, .. }) => with(BindingKind::Dpop),
-        (_, verdict) => verdict,
-    }
+    (Ask { template: template.clone(), what, ttl_s: *ttl_s, ticket: ticket.clone() }, without)
 }
 
 fn denied(reason: Reason) -> Verdict {
@@ -153,7 +105,7 @@ fn denied(reason: Reason) -> Verdict {
 }
 
 /// A token's payload that would be read as these claims.
-fn payload(issuer: &Issuer, claims: &Claims) -> Map<String, Value> {
+pub(super) fn payload(issuer: &Issuer, claims: &Claims) -> Map<String, Value> {
     let mut payload = Value::Object(Map::new());
     for (name, value) in claims {
         if let Some(rule) = issuer.claims.get(name) {
@@ -180,6 +132,8 @@ fn raw(kind: ClaimType, value: &ClaimValue) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use dayfly_domain::{BindingKind, Kind};
+
     use super::*;
     use crate::{policy::BundleEnv, sys::files::SourceFile};
 

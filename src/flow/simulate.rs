@@ -3,8 +3,11 @@
 
 use std::sync::Arc;
 
-use dayfly_domain::{BindingKind, EventId, Kind, LeaseId, Reason, TaskId, Workload, bundle::Fingerprint};
-use serde_json::{Map, Value};
+use dayfly_domain::{
+    EventId, LeaseId, Reason, TaskId,
+    bundle::{Bundle, Fingerprint},
+};
+use serde_json::{Map, Value, json};
 
 use super::{
     EventFilter, Flow, explain,
@@ -12,11 +15,13 @@ use super::{
     introspect::Authority,
     issue::workload_of,
     read::{Failed, LOOKED_AT_MAX},
+    recorded::Recorded as Decision,
+    replay,
     words::{Caller, Presented, Refused},
 };
 use crate::{
     intake::{self, IntakeError},
-    policy::{Ask, Policy, What},
+    policy::Policy,
     store::{EventRow, Page},
 };
 /// What is explained.
@@ -41,22 +46,25 @@ pub enum Under {
     Kept(Fingerprint),
 }
 
+/// Somebody who may ask. Made only by [`Flow::may_simulate`].
+#[derive(Debug)]
+pub struct DryRun(Authority);
+
 impl Flow {
-    /// Said before a body is looked at.
-    pub async fn may_simulate(&self, caller: &Caller) -> Result<(), Refused> {
-        self.operator(caller).await.map(drop)
+    /// Whoever may operate the broker asks: said before a body is looked at.
+    pub async fn may_simulate(&self, caller: &Caller) -> Result<DryRun, Refused> {
+        self.operating(caller).await.map(DryRun)
     }
 
-    /// Whoever may operate the broker asks; an event or a lease must be visible to them as well.
+    /// An event or a lease must be visible to whoever asks as well.
     // SECURITY: `t_110_simulating_an_event_needs_the_right_to_read_it`, `a_dry_run_leaves_nothing_behind`.
-    pub async fn simulate(&self, caller: &Caller, what: Simulate, under: Under) -> Result<Explained, Refused> {
-        self.operator(caller).await?;
-        let authority = self.authority(caller).await?;
+    pub async fn simulate(&self, by: DryRun, what: Simulate, under: Under) -> Result<Explained, Refused> {
+        let DryRun(authority) = by;
         let explained = match what {
             Simulate::Event(id) => self.explain_event(authority, id, under).await,
             Simulate::Lease(id) => self.explain_lease(authority, id, under).await,
             Simulate::Claims { issuer, claims, trial } => {
-                let policy = self.policy_under(under, None).await?;
+                let policy = self.policy_under(under, None).await?.as_of(self.time.now().at, self.review_grace);
                 Ok(explain::of_claims(&policy, issuer.as_deref(), &claims, &trial))
             }
             Simulate::Evidence { token, trial } => self.explain_evidence(&token, &trial, under).await,
@@ -134,13 +142,14 @@ impl Flow {
             (Err(error), Under::Recorded) => (self.policy.load_full(), error.hint),
             (Err(error), _) => return Err(error),
         };
-        let mut explained = record.explained(&policy);
+        // What lapsed since had not when it was decided.
+        let at = if under == Under::Recorded { record.recorded.at } else { self.time.now().at };
+        let mut explained = record.explained(&policy.as_of(at, self.review_grace));
         explained.notes.extend(note.map(|note| format!("{note}; this is under the bundle in force")));
         let current = self.policy.load_full();
-        if current.bundle().fingerprint != policy.bundle().fingerprint {
-            explained.in_force = Some(explained.in_force(&record.explained(&current)));
-        }
-        record.compare(&mut explained, policy.bundle().fingerprint);
+        let in_force = explained.in_force(&record.explained(&current));
+        let another = current.bundle().fingerprint != policy.bundle().fingerprint;
+        explained.in_force = (another || in_force.differs).then_some(in_force);
         explained.recorded = Some(record.recorded);
         Ok(explained)
     }
@@ -171,13 +180,19 @@ impl Flow {
             return invalid("only a decision can be explained: an event `denied`, `issued` or `task_opened`");
         }
         let Some(details) = details(row)? else { return invalid("its details are erased, so it cannot be explained") };
-        let about = match (kind.as_str(), row.task) {
+        let decision = match (kind.as_str(), row.task) {
+            ("denied", _) => Decision::refused(&body, &details),
             ("issued", Some(task)) => match self.opening(task)? {
-                Some(opening) => About { ticket: details.ticket, ..opening },
+                Some(mut opening) => {
+                    opening
+                        .extend(details.get_key_value("ticket").map(|(name, ticket)| (name.clone(), ticket.clone())));
+                    Decision::granted(&body, &opening)
+                }
                 None => return invalid("the opening of its task is not kept, so it cannot be explained"),
             },
-            _ => details,
+            _ => Decision::granted(&body, &details),
         };
+        let Some(decision) = decision else { return Err(Failed::Unreadable) };
         let recorded = Recorded {
             event: row.id,
             at: row.at,
@@ -187,17 +202,13 @@ impl Flow {
             count: body.get("count").and_then(Value::as_u64),
             kind,
         };
-        let context = body.get("context").cloned().and_then(|value| serde_json::from_value(value).ok());
-        let bundle = recorded.bundle.as_deref().and_then(fingerprint);
-        let name = |name: &str| text(name).map(str::to_owned).unwrap_or_default();
-        let (issuer, template) = (name("issuer"), about.template.clone().unwrap_or_else(|| name("template")));
-        Ok(Ok(Record { recorded, about, context, bundle, issuer, template }))
+        Ok(Ok(Record { bundle: recorded.bundle.as_deref().and_then(fingerprint), recorded, decision }))
     }
 
     /// Who opened a task: from its row, or from the event while the row is gone.
-    fn opening(&self, task: TaskId) -> Result<Option<About>, Failed> {
+    fn opening(&self, task: TaskId) -> Result<Option<Map<String, Value>>, Failed> {
         if let Some(workload) = self.reader.task(task)?.as_ref().and_then(workload_of) {
-            return Ok(Some(About::of(workload)));
+            return Ok(Some(Map::from_iter([("claims".to_owned(), json!(workload.claims))])));
         }
         let filter = EventFilter { task: Some(task), ..EventFilter::default() };
         let (mut before, mut looked_at) = (None, 0);
@@ -228,129 +239,46 @@ fn require(authority: &Authority, action: &str) -> Result<(), Refused> {
 /// A decision as it was made.
 struct Record {
     recorded: Recorded,
-    about: About,
-    context: Option<crate::ledger::Context>,
+    decision: Decision,
     bundle: Option<Fingerprint>,
-    issuer: String,
-    template: String,
-}
-
-/// Who and what an event's details name.
-#[derive(Default)]
-struct About {
-    workload: String,
-    claims: dayfly_domain::Claims,
-    untrusted: bool,
-    job: Option<String>,
-    ticket: Option<String>,
-    profile: Option<String>,
-    template: Option<String>,
-    resource: Option<String>,
-    actions: Option<Vec<String>>,
-    ttl_s: Option<u32>,
-}
-
-impl About {
-    fn of(workload: Workload) -> Self {
-        let Workload { issuer: _, profile, principal, untrusted, job, claims } = workload;
-        let (workload, job) = (principal.to_string(), job.map(|job| job.to_string()));
-        Self { workload, claims, untrusted, job, profile: Some(profile.to_string()), ..Self::default() }
-    }
 }
 
 /// `None`: erased.
-fn details(row: &EventRow) -> Result<Option<About>, Failed> {
+fn details(row: &EventRow) -> Result<Option<Map<String, Value>>, Failed> {
     let Some(detail) = &row.detail else { return Ok(None) };
-    let it: Value = serde_json::from_slice(&detail.bytes).map_err(|_| Failed::Unreadable)?;
-    let text = |pointer: &str| it.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let read = |pointer: &str| it.pointer(pointer).filter(|value| !value.is_null()).cloned();
-    let claims = read("/claims").map(serde_json::from_value).transpose().map_err(|_| Failed::Unreadable)?;
-    Ok(Some(About {
-        workload: text("/workload").unwrap_or_default(),
-        claims: claims.unwrap_or_default(),
-        untrusted: it["untrusted"].as_bool().unwrap_or(false),
-        job: text("/job"),
-        ticket: text("/ticket"),
-        profile: text("/profile"),
-        template: text("/asked/template"),
-        resource: text("/asked/resource"),
-        actions: read("/asked/actions").and_then(|actions| serde_json::from_value(actions).ok()),
-        ttl_s: it.pointer("/asked/ttl").and_then(Value::as_u64).and_then(|ttl| u32::try_from(ttl).ok()),
-    }))
+    serde_json::from_slice(&detail.bytes).map(Some).map_err(|_| Failed::Unreadable)
 }
 
 impl Record {
+    /// Read and decided again as a replay does it, and beside it what the record says.
+    // SECURITY: `a_pin_of_another_bundle_is_read_again`, `the_bundle_in_force_forgets_no_fence`.
     fn explained(&self, policy: &Policy) -> Explained {
-        let trial = self.trial(policy);
-        match self.workload(policy) {
-            Some(workload) => explain::of_workload(policy, workload, &trial),
-            None => {
-                let mut explained = explain::refused_before_policy(policy, Reason::NoMatch, Vec::new(), &trial);
-                let what = "is not in this bundle, so its claims cannot be read";
-                explained.obstacles.push(format!("the issuer `{}` {what}", dayfly_domain::told(&self.issuer)));
-                explained
-            }
+        let (bundle, decision) = (policy.bundle(), &self.decision);
+        let (ask, without) = replay::ask(bundle, decision);
+        let trial = Trial { ask, binding: decision.proven, age_s: decision.age_s, held: decision.held.clone() };
+        let issuer = bundle.issuers.get(decision.issuer.as_str());
+        let payload = issuer.map(|issuer| replay::payload(issuer, &decision.claims)).unwrap_or_default();
+        let mut explained = explain::of_claims(policy, Some(&decision.issuer), &payload, &trial);
+        if explained.reason.is_none() && !without.is_empty() {
+            explained.notes.push(format!("with fewer actions: without {}", without.join(", ")));
         }
-    }
-
-    fn workload(&self, policy: &Policy) -> Option<Workload> {
-        let now = policy.bundle().issuers.get(self.issuer.as_str()).map(|issuer| issuer.profile.clone());
-        let profile = self.about.profile.as_ref().and_then(|name| name.parse().ok()).or(now)?;
-        Some(Workload {
-            issuer: self.issuer.parse().ok()?,
-            profile,
-            principal: self.about.workload.as_str().into(),
-            untrusted: self.about.untrusted,
-            job: self.about.job.as_deref().map(Into::into),
-            claims: self.about.claims.clone(),
-        })
-    }
-
-    fn trial(&self, policy: &Policy) -> Trial {
-        let context = self.context.as_ref();
-        let binding = context.and_then(|context| context.binding.parse().ok());
-        let held = context.map(|context| context.held.clone()).unwrap_or_default();
-        let age_s = context.map_or(0, |context| context.age_s);
-        let denied = self.recorded.kind == "denied";
-        let what = match context.map_or("jwt", |context| context.kind.as_str()) {
-            "task" => What::TaskOnly,
-            word => {
-                let kind = if word == "x509" { Kind::X509 } else { Kind::Jwt };
-                let (resource, actions) = if denied {
-                    (self.about.resource.clone(), self.about.actions.clone())
-                } else {
-                    self.granted(policy)
-                };
-                What::Credential { kind, resource, actions }
-            }
-        };
-        let ttl_s = match (denied, context) {
-            (false, Some(context)) => u32::try_from(context.ttl).ok(),
-            _ => self.about.ttl_s,
-        };
-        let ask = Ask { template: self.template.clone(), what, ttl_s, ticket: self.about.ticket.clone() };
-        Trial { ask, binding: binding.or(Some(BindingKind::Bearer)), age_s, held }
-    }
-
-    /// Of what was permitted, the record has `target#action`.
-    fn granted(&self, policy: &Policy) -> (Option<String>, Option<Vec<String>>) {
-        let pairs = self.context.iter().flat_map(|context| &context.ask);
-        let pairs: Vec<_> = pairs.filter_map(|pair| pair.split_once('#')).collect();
-        let target = pairs.first().and_then(|(target, _)| policy.bundle().targets.get(*target));
-        let actions: Vec<_> = pairs.iter().map(|(_, action)| (*action).to_owned()).collect();
-        (target.map(|target| target.uri.to_string()), (!actions.is_empty()).then_some(actions))
+        if explained.reason == Some(Reason::Claim) {
+            explained.notes.push("claims that the profile did not declare then are not on the record".to_owned());
+        }
+        self.compare(&mut explained, bundle);
+        explained
     }
 
     /// What the record says beside what policy says now.
-    fn compare(&self, explained: &mut Explained, under: Fingerprint) {
+    fn compare(&self, explained: &mut Explained, bundle: &Bundle) {
         let recorded = self.recorded.reason.as_deref().and_then(Reason::from_code);
         match (recorded, explained.reason) {
-            (Some(reason), None) if !is_policys(reason) => {
+            (Some(reason), None) if !replay::was_judged(bundle, reason) => {
                 explained.reason = Some(reason);
                 explained.obstacles.push(reason.row().help.to_owned());
                 explained.notes.push(beside_policy(reason).to_owned());
             }
-            (recorded, now) if Some(under) == self.bundle && recorded != now => {
+            (recorded, now) if Some(bundle.fingerprint) == self.bundle && recorded != now => {
                 let said = |reason: Option<Reason>| reason.map_or("permit", Reason::code);
                 explained.notes.push(format!("recorded was {}, and the same again is {}", said(recorded), said(now)));
             }
@@ -365,14 +293,6 @@ fn beside_policy(reason: Reason) -> &'static str {
         Reason::PerJob => "policy permits it; what refused it was the template's `per_job`: the job had so many tasks",
         _ => "policy permits it; what refused it was no rule of the bundle",
     }
-}
-
-/// Reasons that a decision alone can give.
-fn is_policys(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::NoMatch | Reason::Forbidden | Reason::Policy | Reason::Details | Reason::Target | Reason::Dpop
-    )
 }
 
 /// 64 hex digits, in lower case.

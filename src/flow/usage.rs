@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     ledger::Body,
-    policy::{RowFacts, RowKind},
+    policy::{Policy, RowFacts, RowKind},
     store::{Change, LeaseRow, StoreError, UsedRow},
     sys::offload::offload,
 };
@@ -161,18 +161,21 @@ impl Flow {
         let scope = format!("entitlements {bundle} {} {filter:?}", authority.actor());
         let from = self.cursor(&scope, cursor)?.and_then(|key| usize::try_from(key).ok()).unwrap_or(0);
         let flow = self.clone();
-        let all = offload(move || flow.all_entitlements(&authority, &filter)).await.map_err(|_| Reason::Internal)?;
-        let all = all.map_err(|error| error.reason())?;
-        let next = from.saturating_add(limit);
-        let next_cursor = (all.len() > next).then(|| self.make_cursor(&scope, next as u128));
-        Ok(Listing { items: all.into_iter().skip(from).take(limit).collect(), next_cursor })
+        let page = offload(move || flow.entitlements_page(&authority, &filter, from, limit));
+        let (items, next) = page.await.map_err(|_| Reason::Internal)?.map_err(|error| error.reason())?;
+        Ok(Listing { items, next_cursor: next.map(|next| self.make_cursor(&scope, next as u128)) })
     }
 
-    fn all_entitlements(
+    /// From a place on, and the place where the next page begins: places are counted before what was
+    /// used is sifted out, so that a use between two pages moves nothing.
+    // SECURITY: `a_use_between_two_pages_hides_no_entitlement`.
+    fn entitlements_page(
         &self,
         authority: &Authority,
         filter: &EntitlementFilter,
-    ) -> Result<Vec<EntitlementView>, StoreError> {
+        from: usize,
+        limit: usize,
+    ) -> Result<(Vec<EntitlementView>, Option<usize>), StoreError> {
         let policy = self.policy.load_full();
         let mut used = BTreeMap::new();
         self.reader.used(|UsedRow { template, row, target, action, count, last_at }| {
@@ -180,30 +183,43 @@ impl Flow {
         })?;
         let counted_since = self.reader.event_at(0)?.map_or(self.time.now().at, |event| event.at);
         let wanted = |name: &str| filter.template.as_deref().is_none_or(|template| template == name);
-        let mut all = Vec::new();
-        for template in policy.bundle().templates.values().filter(|template| wanted(&template.name)) {
-            // SECURITY: `every_route_against_every_caller`: who may not read its events learns nothing of it.
-            if !self.may(authority, "ledger:read", &facts(template)) {
+        let templates = policy.bundle().templates.values().filter(|template| wanted(&template.name));
+        // SECURITY: `every_route_against_every_caller`: who may not read its events learns nothing of it.
+        let templates = templates.filter(|template| self.may(authority, "ledger:read", &facts(template)));
+        let mut items = Vec::new();
+        for (at, given) in templates.flat_map(|template| given(&policy, template)).enumerate().skip(from) {
+            let Given { template, row, owner, target, action } = given;
+            let name = (template.to_owned(), row.to_owned(), target.to_owned(), action.to_owned());
+            let (count, last_used) = used.get(&name).map_or((0, None), |(count, last)| (*count, Some(*last)));
+            if filter.unused_since.is_some_and(|since| last_used.is_some_and(|last| last >= since)) {
                 continue;
             }
-            for row in policy.permits(&template.name) {
-                let owner = template.rows.iter().find(|own| *own.id == **row).map_or(&template.owner, |row| &row.owner);
-                for (target, action) in granted(template) {
-                    let name = (template.name.to_string(), row.to_string(), target.to_owned(), action.to_owned());
-                    let (count, last_used) = used.get(&name).map_or((0, None), |(count, last)| (*count, Some(*last)));
-                    if filter.unused_since.is_some_and(|since| last_used.is_some_and(|last| last >= since)) {
-                        continue;
-                    }
-                    let (template, row, target, action) = name;
-                    let owner = owner.to_string();
-                    let view =
-                        EntitlementView { template, row, owner, target, action, count, last_used, counted_since };
-                    all.push(view);
-                }
+            if items.len() == limit {
+                return Ok((items, Some(at)));
             }
+            let ((template, row, target, action), owner) = (name, owner.to_owned());
+            items.push(EntitlementView { template, row, owner, target, action, count, last_used, counted_since });
         }
-        Ok(all)
+        Ok((items, None))
     }
+}
+
+/// An action on a target that a permit of a template gives.
+struct Given<'a> {
+    template: &'a str,
+    row: &'a str,
+    owner: &'a str,
+    target: &'a str,
+    action: &'a str,
+}
+
+fn given<'a>(policy: &'a Policy, template: &'a Template) -> impl Iterator<Item = Given<'a>> {
+    let owners: HashMap<&str, &str> = template.rows.iter().map(|row| (&*row.id, &*row.owner)).collect();
+    let owned = move |row: &'a Arc<str>| (&**row, owners.get(&**row).copied().unwrap_or(&template.owner));
+    policy.permits(&template.name).into_iter().map(owned).flat_map(move |(row, owner)| {
+        let name = &*template.name;
+        granted(template).map(move |(target, action)| Given { template: name, row, owner, target, action })
+    })
 }
 
 fn granted(template: &Template) -> impl Iterator<Item = (&str, &str)> {

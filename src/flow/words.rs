@@ -164,8 +164,9 @@ pub struct TaskView {
     pub reason: Option<String>,
     pub leases_active: u64,
     pub leases_ended: u64,
-    /// How often its evidence, or its job, was shown with another key.
-    pub conflicts: u64,
+    /// How often its evidence, or its job, was shown with another key; counted for a single task, and
+    /// not for lists.
+    pub conflicts: Option<u64>,
 }
 
 /// A lease as shown, with what it has of its task.

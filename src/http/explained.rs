@@ -41,7 +41,8 @@ impl From<Explained> for Explanation {
             recorded: recorded.map(self::recorded),
             in_force: in_force.map(self::in_force),
             notes,
-            grant: told_by_policy.grant,
+            // What a row grants is moot where the profile refuses the run.
+            grant: told_by_policy.grant.filter(|_| reason.is_none()),
             rows: told_by_policy.rows,
             rows_omitted: told_by_policy.rows_omitted,
             forbids: told_by_policy.forbids,

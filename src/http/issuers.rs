@@ -31,7 +31,7 @@ pub(super) async fn refresh(flow: &Flow, request: Request) -> Result<Response, R
 
 pub(super) fn issuer(view: IssuerView) -> Issuer {
     let IssuerView { name, profile, kind, url, source, health } = view;
-    let KeysHealth { state, keys, confirmed_at, tried_at, failures, why } = health;
+    let KeysHealth { state, keys, confirmed_at, tried_at, failures, review_failures, why } = health;
     let kind = match kind {
         IssuerKind::Workload => "workload",
         IssuerKind::Verifier => "verifier",
@@ -59,7 +59,7 @@ pub(super) fn issuer(view: IssuerView) -> Issuer {
         keys: keys as u64,
         confirmed_at,
         tried_at,
-        failures,
+        failures: failures + review_failures,
         why: why.map(|why| why.to_string()),
     }
 }

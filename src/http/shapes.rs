@@ -216,9 +216,9 @@ pub struct Issuer {
     /// When they were last asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<UnixMs>,
-    /// Fetches that failed since the process knows this issuer.
+    /// Fetches of keys, and reviews of tokens, that failed since the process knows this issuer.
     pub failures: u64,
-    /// Why the last fetch failed, if it did; nothing that the other side said.
+    /// Why the last fetch failed, if it did, or else the last review; nothing that the other side said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -257,7 +257,8 @@ pub struct Task {
     pub grants: BTreeMap<String, Vec<String>>,
     pub bound: Bound,
     pub leases: LeaseCount,
-    /// How often its evidence, or its job, was shown with another key: an alarm. Absent: never.
+    /// How often its evidence, or its job, was shown with another key: an alarm. Absent: never,
+    /// or in a list, where it is not counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub conflicts: u64,
 }

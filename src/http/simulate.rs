@@ -28,9 +28,9 @@ pub(super) async fn simulate(flow: &Flow, request: Request) -> Result<Response, 
     filters::none(parts.uri.query())?;
     // Whoever may not ask learns nothing of how to ask.
     let caller = caller(flow, &parts).await?;
-    flow.may_simulate(&caller).await?;
+    let by = flow.may_simulate(&caller).await?;
     let (what, under) = parse(&parts.headers, &bytes)?;
-    let explained = flow.simulate(&caller, what, under).await?;
+    let explained = flow.simulate(by, what, under).await?;
     Ok(ok(&Explanation::from(explained)))
 }
 

@@ -168,7 +168,7 @@ pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
         grants: stored(&grants)?,
         bound,
         leases: LeaseCount { active: leases_active, ended: leases_ended },
-        conflicts,
+        conflicts: conflicts.unwrap_or_default(),
     })
 }
 

@@ -83,7 +83,7 @@ fn task_view(row: TaskRow) -> TaskView {
         reason: None,
         leases_active: 2,
         leases_ended: 1,
-        conflicts: 0,
+        conflicts: None,
     }
 }
 

@@ -1,16 +1,21 @@
 //! What a token says of itself beside what the bundle wants of its issuer, for operators who ask why
 //! it was refused. Nothing here proves anything: the signature is not looked at.
 
+use std::collections::BTreeSet;
+
 use dayfly_domain::{
     ClaimValue, Claims, Name, Reason, UnixMs,
-    bundle::{Bundle, ClaimMatch, Issuer, IssuerKind, Profile},
+    bundle::{Bundle, ClaimMatch, ClaimRule, Issuer, IssuerKind, Profile},
     spiffe::{self, SpiffeId},
     told,
 };
 use dayfly_verifier::{Jws, issued_at_s};
 use serde_json::{Map, Value};
 
-use super::{ClaimRefusal, LEEWAY_S, Origin, claims};
+use super::{
+    ClaimRefusal, LEEWAY_S, Origin, claims,
+    place::{Seen, find},
+};
 
 /// Issuers that are named beside one that is not known.
 const ISSUERS_MAX: usize = 20;
@@ -84,7 +89,8 @@ pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, 
     for (name, wanted) in &issuer.pin {
         let seen = issuer.claims.get(name).and_then(|rule| claims::value(name, rule, payload).ok().flatten());
         let ok = seen.as_ref() == Some(wanted);
-        let seen = seen.map(|seen| told(&seen.to_string()));
+        let there = || raw(issuer.claims.get(name)?, payload);
+        let seen = seen.map(|seen| told(&seen.to_string())).or_else(there);
         checks.push(Check::new(format!("pin {name}"), seen, vec![told(&wanted.to_string())], ok));
     }
     for (name, rule) in &issuer.claims {
@@ -93,7 +99,9 @@ pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, 
                 checks.push(Check::new(name, None, Vec::new(), false).note(format!("`{name}` is missing")));
             }
             Ok(_) => {}
-            Err(ClaimRefusal::Claim(what)) => checks.push(Check::new(name, None, Vec::new(), false).note(what)),
+            Err(ClaimRefusal::Claim(what)) => {
+                checks.push(Check::new(name, raw(rule, payload), Vec::new(), false).note(what));
+            }
             Err(_) => {}
         }
     }
@@ -104,6 +112,20 @@ pub fn look_at_claims(issuer: &Issuer, profile: &Profile, payload: &Map<String, 
         checks.push(Check::new("principal", None, profile.principal.clone(), false).note(what));
     }
     checks
+}
+
+/// What stands where a claim should, as it is written: of another type it is not missing.
+fn raw(rule: &ClaimRule, payload: &Map<String, Value>) -> Option<String> {
+    match find(payload, rule) {
+        Seen::Nothing => None,
+        Seen::One(value) => Some(written(value)),
+        Seen::Each(values) => Some(values.into_iter().map(written).collect::<Vec<_>>().join(", ")),
+        Seen::Ambiguous => Some("(twice, or in some parts only)".to_owned()),
+    }
+}
+
+fn written(value: &Value) -> String {
+    told(&value.to_string())
 }
 
 /// Why the profile refuses this kind of run, whatever a row says.
@@ -138,13 +160,21 @@ fn unverified_subject(jws: &Jws) -> Option<&str> {
 /// A SPIFFE ID without an issuer that anybody knows.
 fn unknown_id(id: SpiffeId<'_>, bundle: &Bundle) -> Check {
     let issuers = bundle.issuers.values().filter(|issuer| !issuer.disabled && issuer.trust_domain().is_some());
-    let known: Vec<_> = issuers.map(|issuer| format!("{}/...", issuer.url)).take(ISSUERS_MAX).collect();
+    let mut known = once(issuers.map(|issuer| format!("{}/...", issuer.url)));
+    if known.is_empty() {
+        known.push("a trust domain of the bundle, which has none".to_owned());
+    }
     let seen = format!("{}{}/{}", spiffe::SCHEME, id.trust_domain(), id.path());
     let check = Check::new("sub", Some(told(&seen)), known, false);
     match id.trust_domain() == bundle.trust_domain {
         true => check.note("our own trust domain, in which only Dayfly names workloads, and that is never evidence"),
         false => check.note("no issuer of the bundle has this trust domain, byte for byte"),
     }
+}
+
+/// Several issuers may have one URL, told apart by their audience.
+fn once(urls: impl Iterator<Item = String>) -> Vec<String> {
+    urls.collect::<BTreeSet<_>>().into_iter().take(ISSUERS_MAX).collect()
 }
 
 fn unknown(jws: &Jws, bundle: &Bundle, own_issuer: &str) -> Check {
@@ -155,8 +185,9 @@ fn unknown(jws: &Jws, bundle: &Bundle, own_issuer: &str) -> Check {
         return unknown_id(id, bundle);
     }
     let workloads = bundle.issuers.values().filter(|issuer| issuer.kind == IssuerKind::Workload);
-    let known: Vec<_> = workloads.clone().filter(|issuer| !issuer.disabled).map(|issuer| told(&issuer.url)).collect();
-    let check = Check::new("iss", url.map(told), known.into_iter().take(ISSUERS_MAX).collect(), false);
+    let known = once(workloads.filter(|issuer| !issuer.disabled).map(|issuer| told(&issuer.url)));
+    let seen = url.map(told).or_else(|| jws.unverified_claims().get("iss").map(written));
+    let check = Check::new("iss", seen, known, false);
     let of_this = |issuer: &&Issuer| url == Some(&*issuer.url);
     match (url, bundle.issuers.values().find(of_this)) {
         (None, _) => check.note("`iss` is missing or no string"),
@@ -184,7 +215,7 @@ fn audience(claims: &Map<String, Value>, issuer: &Issuer) -> Check {
             let one = if let [one] = texts.as_slice() { Some(*one).filter(|_| members.len() == 1) } else { None };
             (Some(told(&texts.join(", "))), one)
         }
-        Some(_) => (None, None),
+        Some(other) => (Some(written(other)), None),
     };
     let check = Check::new("aud", seen, vec![told(&issuer.audience)], one == Some(&*issuer.audience));
     if check.ok { check } else { check.note("exactly this one, byte for byte") }
@@ -200,7 +231,8 @@ fn times(claims: &Map<String, Value>, profile: &Profile, now: UnixMs) -> Vec<Che
     let at = |name: &str, ok: fn(i64, i64, i64) -> bool, limit: i64, note: fn(i64, i64) -> String| {
         let seen = seconds(name);
         let good = seen.is_some_and(|seen| ok(seen, now_s, limit));
-        let check = Check::new(name, seen.map(shown), Vec::new(), good);
+        let there = || claims.get(name).map(written);
+        let check = Check::new(name, seen.map(shown).or_else(there), Vec::new(), good);
         match seen {
             _ if good => check,
             Some(seen) => check.note(note(seen, now_s)),
@@ -315,7 +347,10 @@ mod tests {
             (with("iat", json!(1_800_000_000 + 90)), "iat", "2027-01-15T08:01:30Z", "no older than", "90 s ahead"),
             (with("nbf", json!(1_800_000_000 + 90)), "nbf", "2027-01-15T08:01:30Z", "", "another 90 s"),
             (with("repository_owner_id", json!("666")), "pin repository_owner_id", "666", "4411", ""),
-            (with("repository_id", json!(7)), "repository_id", "", "", "of another type"),
+            (with("repository_id", json!(7)), "repository_id", "7", "", "of another type"),
+            (with("aud", json!(7)), "aud", "7", OWN, "exactly"),
+            (with("exp", json!("soon")), "exp", "\"soon\"", "", "no number"),
+            (with("repository_owner_id", json!(4411)), "pin repository_owner_id", "4411", "4411", ""),
             (with("repository_id", json!("a/b")), "principal", "", "repository_id", "cannot stand in a principal"),
         ] {
             let checks = looked(&claims);

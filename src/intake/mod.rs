@@ -181,7 +181,9 @@ impl<'a> Origin<'a> {
     ) -> Result<Workload, IntakeError> {
         let Some(review) = &self.issuer.review else { return Ok(workload) };
         let reviewed = Reviewed { token, payload: verified.claims(), workload: &workload };
-        match review::confirm(keys.fetcher(), review, self.issuer, self.profile, reviewed).await {
+        let confirmed = review::confirm(keys.fetcher(), review, self.issuer, self.profile, reviewed).await;
+        keys.reviewed(self.issuer, confirmed.as_ref().err().and_then(NotConfirmed::unanswered));
+        match confirmed {
             Ok(()) => Ok(workload),
             Err(NotConfirmed::Gone) => {
                 Err(IntakeError::Refused { reason: Reason::NotAlive, workload: Box::new(workload) })

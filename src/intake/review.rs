@@ -31,6 +31,16 @@ pub(super) enum NotConfirmed {
     Unavailable(Cow<'static, str>),
 }
 
+impl NotConfirmed {
+    /// Why there was no answer, if there was none.
+    pub fn unanswered(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable(why) => Some(why),
+            Self::Gone | Self::Audience => None,
+        }
+    }
+}
+
 /// The token under review, with what was proven of it.
 pub(super) struct Reviewed<'a> {
     pub token: &'a str,

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use dayfly_domain::{State, TaskId};
 
 use super::{
-    jobs::{Job, Seen},
+    jobs::{Holding, Job, Seen},
     table::{Label, Table, bound_to},
     time::Now,
 };
@@ -45,8 +45,8 @@ pub struct Fence<'a> {
     evidence: HashSet<[u8; 32]>,
     handles: HashSet<[u8; 32]>,
     opened: HashMap<Label, u32>,
-    /// In which a task was opened.
-    jobs: HashSet<Job>,
+    /// In which tasks were opened, and what these hold.
+    jobs: HashMap<Job, HashSet<Holding>>,
     blocked: HashSet<Label>,
 }
 
@@ -58,7 +58,7 @@ impl<'a> Fence<'a> {
             evidence: HashSet::new(),
             handles: HashSet::new(),
             opened: HashMap::new(),
-            jobs: HashSet::new(),
+            jobs: HashMap::new(),
             blocked: HashSet::new(),
         }
     }
@@ -66,11 +66,15 @@ impl<'a> Fence<'a> {
     /// Whether this batch opens a task that the new one would have to be judged by. It is judged
     /// once that one is durable: a batch may fail.
     pub fn follows(&self, task: &TaskRow, job_counts: bool) -> bool {
-        self.evidence.contains(&task.evidence_key) || job_counts && self.opens_in(&Job::of_row(task))
+        self.evidence.contains(&task.evidence_key) || job_counts && self.jobs.contains_key(&Job::of_row(task))
     }
 
-    pub fn opens_in(&self, job: &Job) -> bool {
-        self.jobs.contains(job)
+    /// Whether this batch gives the job something that it did not hold when the decision was made.
+    /// More of the same changes nothing, and need not be waited for.
+    // SECURITY: `more_of_what_a_job_holds_waits_for_no_batch_and_anything_else_does`.
+    pub fn adds_to(&self, seen: &Seen) -> bool {
+        let opened = self.jobs.get(&seen.job);
+        opened.is_some_and(|opened| opened.iter().any(|holding| !seen.holdings.contains(holding)))
     }
 
     /// Whether a job holds what it held when the decision was made.
@@ -91,7 +95,7 @@ impl<'a> Fence<'a> {
         self.within(task, &label, limits)?;
         self.evidence.insert(task.evidence_key);
         self.handles.insert(task.handle_hash);
-        self.jobs.insert(label.job());
+        self.jobs.entry(label.job()).or_default().insert(Holding::of_row(task));
         *self.opened.entry(label).or_default() += 1;
         Ok(())
     }

@@ -37,7 +37,7 @@ pub(super) struct Alike {
 }
 
 /// What live tasks of a job may do: a template, and what it granted when they were opened.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Holding {
     pub template: Arc<str>,
     /// JSON object: target name -> sorted array of actions.
@@ -77,6 +77,12 @@ impl Job {
     /// Of a workload that has no task yet.
     pub fn of_parts(issuer: &str, job: Option<&str>, workload: &str) -> Self {
         Self::new(job.map(|job| platform_job(issuer, job).into()), workload.into())
+    }
+}
+
+impl Holding {
+    pub(super) fn of_row(row: &TaskRow) -> Self {
+        Self { template: row.template.as_str().into(), grants: row.grants.as_str().into() }
     }
 }
 

@@ -13,7 +13,7 @@ use cedar_policy::{
     Validator,
 };
 use dayfly_domain::{
-    Name,
+    Name, Span, UnixMs,
     bundle::{BROKER_ACTIONS, Bundle, Issuer, Problem, Row, Target, Template},
 };
 
@@ -29,13 +29,13 @@ use super::{
 /// A bundle that is ready to decide. Immutable; swapped as a whole.
 #[derive(Debug)]
 pub struct Policy {
-    pub(super) bundle: Bundle,
-    schema: String,
-    pub(super) written: Vec<Written>,
+    pub(super) bundle: Arc<Bundle>,
+    schema: Arc<str>,
+    pub(super) written: Arc<[Written]>,
     /// Slices for `run`, by template.
-    pub(super) run: BTreeMap<Name, RunSlice>,
+    pub(super) run: Arc<BTreeMap<Name, RunSlice>>,
     /// Slices for row-level rights, by built-in action.
-    pub(super) rights: BTreeMap<&'static str, RightsSlice>,
+    pub(super) rights: Arc<BTreeMap<&'static str, RightsSlice>>,
     pub(super) authorizer: Authorizer,
     pub(super) lapsed: Lapsed,
 }
@@ -59,11 +59,11 @@ impl Policy {
         let rights = rights.collect::<Result<_, BoxError>>();
         match (run, rights) {
             (Ok(run), Ok(rights)) => Ok(Self {
-                bundle,
-                schema,
-                written,
-                run,
-                rights,
+                bundle: Arc::new(bundle),
+                schema: schema.into(),
+                written: written.into(),
+                run: Arc::new(run),
+                rights: Arc::new(rights),
                 authorizer: Authorizer::new(),
                 lapsed: Lapsed::default(),
             }),
@@ -73,6 +73,22 @@ impl Policy {
 
     pub fn bundle(&self) -> &Bundle {
         &self.bundle
+    }
+
+    /// The same at another time, by what is overdue then.
+    pub fn as_of(&self, at: UnixMs, grace: Span) -> Self {
+        let Self { bundle, schema, written, run, rights, authorizer, lapsed: _ } = self;
+        let policy = Self {
+            bundle: bundle.clone(),
+            schema: schema.clone(),
+            written: written.clone(),
+            run: run.clone(),
+            rights: rights.clone(),
+            authorizer: authorizer.clone(),
+            lapsed: Lapsed::default(),
+        };
+        policy.lapse(at, grace);
+        policy
     }
 
     /// The Cedar schema, derived from the bundle.
@@ -100,9 +116,11 @@ impl Policy {
         shown.unwrap_or_else(|| format!("// row `{}` is disabled\n", row.id))
     }
 
-    /// Ids of what may let a workload run a template: its rows, and permits written by hand.
-    pub fn permits(&self, template: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys())
+    /// Ids of what may let a workload run a template, in order: its rows, and permits written by hand.
+    pub fn permits(&self, template: &str) -> Vec<&Arc<str>> {
+        let mut ids: Vec<_> = self.run.get(template).into_iter().flat_map(|slice| slice.permits.keys()).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Whether what was opened by these is still in the bundle and not disabled.
@@ -119,7 +137,7 @@ impl Policy {
         let rows: Vec<_> = self.run.values().flat_map(|slice| slice.rows.permits().to_vec()).collect();
         let written = || self.written.iter().map(|one| one.policy.clone());
         let permits = || written().filter(|policy| policy.effect() == cedar_policy::Effect::Permit);
-        for slice in self.run.values_mut() {
+        for slice in Arc::get_mut(&mut self.run).unwrap().values_mut() {
             slice.written = PolicySet::from_policies(rows.iter().cloned().chain(written())).unwrap();
             slice.entitling = PolicySet::from_policies(rows.iter().cloned().chain(permits())).unwrap();
             slice.rows = Rows::default();

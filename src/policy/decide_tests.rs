@@ -229,7 +229,7 @@ fn t_178_a_forbid_over_an_attribute_that_may_be_missing() {
     assert!(with_cedar(&forbid).unwrap_err().contains("github"));
     let mut policy = shop();
     let forbid = cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("a")), forbid).unwrap();
-    policy.run.get_mut("deploy-staging").unwrap().written.add(forbid).unwrap();
+    Arc::get_mut(&mut policy.run).unwrap().get_mut("deploy-staging").unwrap().written.add(forbid).unwrap();
     let denied = bearer(&policy, &main_job("staging"), &ask("deploy-staging")).unwrap_err();
     assert_eq!(denied.reason, Reason::Policy);
     assert!(denied.inside.unwrap().contains("sha"));

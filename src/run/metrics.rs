@@ -79,6 +79,7 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
+    counter("dayfly_review_failures_total", &["issuer"], "reviews of an issuer's tokens that were not answered"),
     gauge(
         "dayfly_rows_overdue",
         &["state"],

@@ -131,6 +131,7 @@ impl Reader {
         self.pool.with(|connection| archive::bundle(connection, fingerprint))
     }
 
+    /// Whether it is kept with these settings, on which its meaning depends beside its files.
     pub fn keeps_bundle(
         &self,
         fingerprint: &[u8; 32],

@@ -15,6 +15,7 @@ use serde_json::json;
 
 use crate::{
     evidence::twin,
+    threats::{forge::Forge, stand::Stand},
     world::{BUNDLE, ISSUER, Job, OPERATOR, World, ask, get, local, reason, secret},
 };
 
@@ -49,7 +50,7 @@ async fn present(world: &World, evidence: &str, key: Option<&SigningKey>) -> Res
 }
 
 async fn conflicts(world: &World, task: dayfly_domain::TaskId) -> u64 {
-    world.flow.task(&OPERATOR, task).await.unwrap().conflicts
+    world.flow.task(&OPERATOR, task).await.unwrap().conflicts.unwrap()
 }
 
 #[tokio::test]
@@ -90,9 +91,29 @@ async fn a_conflict_is_shown_and_survives_a_restart() {
     assert_eq!((&event["reason"], &event["task"]), (&json!("E-CONFLICT"), &json!(issued.task)), "{event}");
     let shown = world.call(local(get(&format!("/v1/tasks/{}", issued.task), None))).await.json();
     assert_eq!(shown["conflicts"], 7, "{shown}");
+    let shown_first = shown;
     let shown = world.call(local(get(&format!("/v1/tasks/{}", other.task), None))).await.json();
     assert!(shown.get("conflicts").is_none(), "{shown}");
+    let all = world.call(local(get("/v1/tasks", None))).await.json();
+    let listed = all["items"].as_array().unwrap();
+    assert!(listed.iter().any(|task| task["id"] == shown_first["id"]), "{all}");
+    assert!(listed.iter().all(|task| task.get("conflicts").is_none()), "a list reads no events for each row: {all}");
     assert!(world.verify().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_thief_who_tries_on_fills_no_log() {
+    let mut stand = Stand::with(world(None), Forge::new());
+    // A line that another test meets first is switched off for all while there is one subscriber.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let evidence = stand.world.evidence(&Job::shop());
+    present(&stand.world, &evidence, Some(&key())).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(reason(present(&stand.world, &evidence, None).await), Reason::Conflict);
+    }
+    let told = stand.log().matches("one of the two may be a thief").count();
+    assert_eq!(told, 3, "as many as have events of their own in a minute");
+    assert_eq!(stand.counted("dayfly_evidence_conflict_total", ""), 20);
 }
 
 /// A token without `jti` and its malleable twin, each with a key of its own, all at once.

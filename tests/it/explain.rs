@@ -218,6 +218,88 @@ async fn what_no_rule_refused_is_told_as_that() {
     assert!(told["obstacles"][0].as_str().unwrap().contains("refuses every run with `event` `target`"), "{told}");
 }
 
+/// A decision on the record, under a bundle that says this instead of that.
+async fn told_after(world: &mut World, event: &Value, from: &str, to: &str) -> Value {
+    world.bundle.edit(from, to);
+    world.flow.load_bundle("test").await.unwrap();
+    explained(world, json!({ "event": event, "bundle": "in_force" })).await
+}
+
+const PINNED: &str = "pin     = { org = \"acme\" }";
+
+#[tokio::test]
+async fn a_pin_of_another_bundle_is_read_again() {
+    let mut world = World::new();
+    let _ = world.open(&Job::shop(), "deploy").await;
+    let event = events(&world).await[0].body["id"].clone();
+    let told = told_after(&mut world, &event, PINNED, "pin     = { org = \"other\" }").await;
+    assert_eq!((&told["outcome"], &told["reason"]), (&json!("deny"), &json!("E-STRANGER")), "{told}");
+}
+
+#[tokio::test]
+async fn what_became_unreviewed_code_is_explained_as_that() {
+    let mut world = World::new();
+    let _ = world.open(&Job::shop(), "deploy").await;
+    let event = events(&world).await[0].body["id"].clone();
+    let told = told_after(&mut world, &event, "[{ event = [\"fork\"] }]", "[{ event = [\"fork\", \"push\"] }]").await;
+    assert_eq!((&told["outcome"], &told["untrusted"]), (&json!("deny"), &json!(true)), "{told}");
+}
+
+#[tokio::test]
+async fn an_action_that_is_gone_takes_no_other_with_it() {
+    let mut world = World::new();
+    let _ = world.open(&Job::shop(), "deploy").await;
+    let event = events(&world).await[0].body["id"].clone();
+    let grants = "grants    = { shop = [\"deploy:create\", \"deploy:status\"] }";
+    let told = told_after(&mut world, &event, grants, "grants    = { shop = [\"deploy:create\"] }").await;
+    assert_eq!((&told["outcome"], &told["grant"]["actions"]), (&json!("permit"), &json!(["deploy:create"])), "{told}");
+    assert_eq!(told["notes"], json!(["with fewer actions: without deploy:status"]));
+}
+
+#[tokio::test]
+async fn what_a_profile_refuses_no_longer_is_not_still_refused() {
+    let mut world = World::of(&with_ship_nothing(BUNDLE));
+    let id = json!(refused(&mut world, &Job::shop().with("event", "target"), "deploy").await);
+    let refuse = "refuse    = [{ event = [\"target\"], code = \"E-EVENT\" }]";
+    let told = told_after(&mut world, &id, refuse, "").await;
+    assert_eq!((&told["outcome"], told.get("notes")), (&json!("permit"), None), "{told}");
+}
+
+#[tokio::test]
+async fn the_bundle_in_force_forgets_no_fence() {
+    let mut world = World::of(&with_ship_nothing(BUNDLE));
+    let evidence = world.evidence(&Job::shop());
+    world.present(&evidence, ask("deploy")).await.unwrap();
+    let id = world.present(&evidence, ask("deploy")).await.unwrap_err().decision.unwrap();
+    settle(&mut world).await;
+    world.bundle.edit("\n[owner.team-shop]", "\n# anew\n[owner.team-shop]");
+    world.flow.load_bundle("test").await.unwrap();
+    let now = explained(&world, json!({ "event": id })).await["in_force"].take();
+    assert_eq!((&now["reason"], &now["differs"]), (&json!("E-REPLAYED"), &json!(false)), "{now}");
+}
+
+/// A lapse ends nothing that was decided before it, and is seen by every dry run after it.
+#[tokio::test]
+async fn a_decision_is_explained_at_its_own_time_and_a_kept_bundle_lapses() {
+    let row = "deadline  = \"1h\"\nreview_by = 2099-01-01\n\n[[task.deploy.allow]]";
+    assert!(BUNDLE.contains(row));
+    let mut world = World::of(&BUNDLE.replace(row, &row.replace("2099-01-01", "2027-01-20")));
+    let _ = world.open(&Job::shop(), "deploy").await;
+    let event = events(&world).await[0].body["id"].clone();
+    world.pass_s(60 * 86_400);
+    let kept = world.flow.load_bundle("test").await.unwrap().to.to_string();
+    let told = explained(&world, json!({ "event": event })).await;
+    assert_eq!((&told["outcome"], &told["grant"]["by"]), (&json!("permit"), &json!("shop-deploys")), "{told}");
+    assert_eq!((&told["in_force"]["reason"], &told["in_force"]["differs"]), (&json!("E-NOMATCH"), &json!(true)));
+
+    world.bundle.edit("\n[owner.team-shop]", "\n# anew\n[owner.team-shop]");
+    world.flow.load_bundle("test").await.unwrap();
+    let claims = json!({ "sub": "shop", "org": "acme", "event": "push" });
+    let body = json!({ "issuer": "ci", "claims": claims, "template": "deploy", "bundle": kept });
+    let told = explained(&world, body).await;
+    assert_eq!((&told["outcome"], &told["reason"]), (&json!("deny"), &json!("E-NOMATCH")), "{told}");
+}
+
 #[tokio::test]
 async fn claims_and_evidence_are_put_to_policy() {
     let mut world = World::new();

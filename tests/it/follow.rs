@@ -5,16 +5,21 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use dayfly::{
-    flow::{EventFilter, Exchange, Flow, Folder, Issued, Refused, Startup, Subject, Upkeep, start},
+    flow::{
+        BundleSource, EventFilter, Exchange, Flow, Folder, Issued, Loaded, Refused, Startup, Subject, Upkeep, start,
+    },
     policy::BundleEnv,
     store::Store,
     sys::clock::{Clock, Stepped},
 };
-use dayfly_domain::{BindingKind, Reason};
+use dayfly_domain::{BindingKind, Reason, bundle::Problem};
 use dayfly_verifier::crypto::SigningKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -42,6 +47,10 @@ struct Site {
 
 impl Site {
     fn new(by: By, strict: bool) -> Self {
+        Self::on(by, strict, |folder| Arc::new(folder))
+    }
+
+    fn on(by: By, strict: bool, source: impl FnOnce(Folder) -> Arc<dyn BundleSource>) -> Self {
         dayfly_verifier::crypto::init().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
@@ -56,7 +65,7 @@ impl Site {
             clock: Clock::Stepped(Stepped::at(START)),
             store: Store::memory().unwrap(),
             keys_dir: None,
-            source: Arc::new(Folder { path: dir.path().join("mount"), env }),
+            source: source(Folder { path: dir.path().join("mount"), env }),
             strict_rollback: strict,
             review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         };
@@ -188,6 +197,41 @@ async fn a_bad_checkout_is_told_and_changes_nothing_until_the_next() {
     }
 }
 
+/// A folder whose load breaks off as often as it is told to.
+struct Breaking {
+    folder: Folder,
+    left: Arc<AtomicUsize>,
+}
+
+impl BundleSource for Breaking {
+    fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        let breaks = self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        assert!(!breaks, "the disk went away");
+        self.folder.load()
+    }
+
+    fn place(&self) -> Option<String> {
+        self.folder.place()
+    }
+}
+
+#[tokio::test]
+async fn a_checkout_whose_load_failed_in_passing_is_loaded_at_the_next_look() {
+    for by in [By::GitSync, By::Kubernetes] {
+        let left = Arc::new(AtomicUsize::new(0));
+        let source_left = left.clone();
+        let mut site = Site::on(by, false, |folder| Arc::new(Breaking { folder, left: source_left }));
+        site.swap("second", &renamed("release it all"));
+        left.store(1, Relaxed);
+        site.flow.follow().await;
+        assert_eq!(site.purpose().await, "release the shop", "{by:?}");
+        assert!(site.flow.readiness().unwrap_err()[0].contains("not finished"), "{by:?}");
+        site.flow.follow().await;
+        assert_eq!((site.purpose().await.as_str(), site.flow.readiness()), ("release it all", Ok(())), "{by:?}");
+        site.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn t_180_a_strict_broker_does_not_follow_a_link_back() {
     for by in [By::GitSync, By::Kubernetes] {
@@ -254,7 +298,7 @@ async fn checkouts_are_taken_whole_while_they_are_swapped_and_used() {
         let stopped = stop.clone();
         let swapping = std::thread::spawn(move || {
             let mut swaps = 0;
-            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+            while !stopped.load(Relaxed) {
                 swap(&dir, by, &place(&dir, by, &(swaps % 40).to_string()));
                 swaps += 1;
                 std::thread::yield_now();
@@ -270,7 +314,7 @@ async fn checkouts_are_taken_whole_while_they_are_swapped_and_used() {
                 Err(refused) => assert_eq!(refused.reason, Reason::Overtaken),
             }
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Relaxed);
         assert!(swapping.join().unwrap() > 25);
         for refused in site.events("operator").await {
             let why = refused["details"]["what"]["problem"].as_str().unwrap();

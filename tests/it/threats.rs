@@ -4,11 +4,11 @@
 mod claims;
 mod exchange;
 mod fetch;
-mod forge;
+pub(crate) mod forge;
 mod isolation;
 mod jose;
 mod lattice;
 mod limits;
-mod stand;
+pub(crate) mod stand;
 
 pub use stand::{Stand, exchange_of, refused_quietly};

@@ -142,3 +142,40 @@ async fn an_owner_sees_its_own_templates_page_by_page() {
         assert!([400, 422].contains(&answer.status), "{bad}: {}", answer.text);
     }
 }
+
+/// Of one template with many rows, as pages of `limit`.
+async fn page(
+    world: &World,
+    unused_for_s: i64,
+    limit: usize,
+    cursor: Option<&str>,
+) -> (Vec<(String, String)>, Option<String>) {
+    let unused_since = Some(world.now().plus_s(-unused_for_s));
+    let filter = EntitlementFilter { template: Some("deploy".to_owned()), unused_since };
+    let listing = world.flow.entitlements(&OPERATOR, filter, limit, cursor).await.unwrap();
+    let names = listing.items.into_iter().map(|view| (view.row, view.action)).collect();
+    (names, listing.next_cursor)
+}
+
+#[tokio::test]
+async fn a_use_between_two_pages_hides_no_entitlement() {
+    let mut world = World::new();
+    let rows: String = (0..20)
+        .map(|row| {
+            format!("[[task.deploy.allow]]\nid = \"row-{row:02}\"\nissuer = \"ci\"\nclaims = {{ sub = \"s{row}\" }}\n")
+        })
+        .collect();
+    world.bundle.set(&format!("{BUNDLE}\n{rows}"));
+    world.flow.load_bundle("test").await.unwrap();
+    let (all, none) = page(&world, 0, 500, None).await;
+    assert!(all.len() >= 42 && none.is_none(), "{all:?}");
+    assert!(all.is_sorted(), "{all:?}");
+    // The cursor belongs to its filter, so the moment that it names must not move.
+    let (first, next) = page(&world, 0, 3, None).await;
+    world.try_open(&Job::shop().with("sub", "s0"), ask_on("deploy", None, None)).await.unwrap();
+    world.upkeep.each_ten_seconds();
+    world.flow.load_bundle("test").await.unwrap();
+    let (rest, _) = page(&world, 0, 500, next.as_deref()).await;
+    assert!(!page(&world, 0, 500, None).await.0.contains(&all[0]), "what was used is sifted out now");
+    assert_eq!([first, rest].concat(), all, "and nothing behind it was passed over");
+}

@@ -87,7 +87,7 @@ reasons! {
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";
     Overtaken = "E-OVERTAKEN", 503, "temporarily_unavailable", 75, "something changed while this was decided; try again with the same evidence or handle";
-    IssuerDown = "E-ISSUER-DOWN", 503, "temporarily_unavailable", 75, "the keys of the token's issuer could not be fetched; try again";
+    IssuerDown = "E-ISSUER-DOWN", 503, "temporarily_unavailable", 75, "the token's issuer is away: its keys could not be fetched, or its review of the token; try again";
     Store = "E-STORE", 503, "temporarily_unavailable", 75, "the record cannot be written, so nothing is issued; try again";
     Key = "E-KEY", 503, "temporarily_unavailable", 75, "no signing key is usable; operators see why";
     Clock = "E-CLOCK", 503, "temporarily_unavailable", 75, "the broker's clocks disagree, so nothing is issued until they agree";

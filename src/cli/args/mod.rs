@@ -128,9 +128,9 @@ pub enum Verb {
 const TOKEN_ABOUT: &str = "\
 Get a credential for one task.
 
-Who you are is found by itself, in this order: --evidence-file, DAYFLY_ID_TOKEN, GitHub Actions
-(the job needs `permissions: id-token: write`). A platform that is recognised but gives no token
-is an error; nothing else is tried then.
+Who you are is found by itself, in this order: --evidence-file, DAYFLY_ID_TOKEN or its _FILE, the
+CI platform, Kubernetes, the cloud. A platform that is recognised but gives no token is an error
+that says what the job needs; nothing else is tried then. `dayfly explain` shows what was found.
 
 The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_FILE, or
 --task-file), mode 0600. A later call with the same file renews with that handle and needs no

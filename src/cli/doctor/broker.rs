@@ -96,23 +96,26 @@ async fn get(settings: &Settings, path: &str) -> Result<String, String> {
     String::from_utf8(answer.body).map_err(|_| "the answer is no text".to_owned())
 }
 
-/// A line of JSON for each thing that is missing; what mends it is a chapter of the runbook.
+/// A line of JSON for each thing that is missing; what mends it is a chapter of the runbook. Lines of
+/// issuers that are away say nothing of readiness: issuers are looked at by themselves.
 fn readiness(answer: &str) -> Vec<Finding> {
-    if answer.trim() == "ready" {
+    if answer.lines().next().is_some_and(|first| first.trim() == "ready") {
         return vec![Finding::ok("broker", "it is ready")];
     }
-    let said = |line: &str| serde_json::from_str::<Value>(line).ok()?.get("missing")?.as_str().map(str::to_owned);
-    let lines = answer.lines().map(|line| said(line).unwrap_or_else(|| line.to_owned()));
-    lines.map(|line| Finding::wrong("broker", format!("not ready: {line}"), chapter(&line))).collect()
+    let missing = |line: &str| match serde_json::from_str::<Value>(line) {
+        Ok(said) => said.get("missing")?.as_str().map(str::to_owned),
+        Err(_) => Some(line.to_owned()),
+    };
+    let missing = answer.lines().filter_map(missing);
+    missing.map(|line| Finding::wrong("broker", format!("not ready: {line}"), chapter(&line))).collect()
 }
 
 fn chapter(missing: &str) -> String {
-    let known: [(&str, &str); 5] = [
+    let known: [(&str, &str); 4] = [
         ("bundle", "dayfly policy check; systemctl reload dayfly   # docs/RUNBOOK.md, A bad bundle"),
         ("store", "df -h on the state folder   # docs/RUNBOOK.md, Disk full"),
         ("clock", "timedatectl; chronyc tracking   # docs/RUNBOOK.md, Clock wrong"),
         ("tls", "put a good certificate in place; systemctl reload dayfly   # docs/RUNBOOK.md, Rotate"),
-        ("issuer", "docs/RUNBOOK.md, Issuer down"),
     ];
     let found = known.iter().find(|(word, _)| missing.starts_with(word));
     found.map_or("journalctl -u dayfly --since -15min", |(_, mend)| mend).to_owned()
@@ -180,6 +183,15 @@ mod tests {
         let found = readiness("{\"missing\":\"clock_unsafe: x\"}\n{\"missing\":\"store: full\"}\n");
         assert!(found.iter().all(|finding| finding.verdict == Verdict::Wrong) && found.len() == 2, "{found:?}");
         assert!(found[0].mend.as_ref().unwrap().contains("Clock wrong"), "{found:?}");
+    }
+
+    #[test]
+    fn an_issuer_that_is_away_does_not_make_a_ready_broker_a_broken_one() {
+        let away = "{\"issuer\":\"ci\",\"state\":\"down\",\"why\":\"discovery: its host does not answer\"}\n";
+        let found = readiness(&format!("ready\n{away}"));
+        assert!(found.len() == 1 && found[0].verdict == Verdict::Ok, "{found:?}");
+        let found = readiness(&format!("{{\"missing\":\"store: full\"}}\n{away}"));
+        assert!(found.len() == 1 && found[0].what == "not ready: store: full", "{found:?}");
     }
 
     #[test]

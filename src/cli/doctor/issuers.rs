@@ -24,9 +24,12 @@ pub fn told(issuers: &[Shown]) -> Vec<Finding> {
 }
 
 fn one(issuer: &Shown) -> Finding {
-    let Shown { name, url, state, why, .. } = issuer;
+    let Shown { name, url, source, state, why, .. } = issuer;
     let why = why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    let mend = || format!("{}\nthen: dayfly issuer refresh {name}", look(url));
+    let mend = || {
+        let look = if source == "discovery" { discovery(url) } else { look("URL   # its `spiffe_bundle_url`;") };
+        format!("{look}\nthen: dayfly issuer refresh {name}")
+    };
     match state {
         IssuerState::Down => {
             let what = format!("`{name}`: its keys cannot be had, so its tokens are refused{why}");
@@ -41,9 +44,13 @@ fn one(issuer: &Shown) -> Finding {
     }
 }
 
-fn look(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    format!("curl -sSI {url}/.well-known/openid-configuration   # from this machine: DNS, proxy, firewall, CAs")
+fn discovery(url: &str) -> String {
+    look(&format!("{}/.well-known/openid-configuration   #", url.trim_end_matches('/')))
+}
+
+/// `what`: an address, and where a comment begins.
+fn look(what: &str) -> String {
+    format!("curl -sSI {what} from this machine: DNS, proxy, firewall, CAs")
 }
 
 /// Asks each for its keys, as a broker would.
@@ -67,13 +74,17 @@ pub async fn asked(bundle: &Bundle, fetcher: Fetcher, now: UnixMs) -> Vec<Findin
 
 async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
     let name = &issuer.name;
-    if let KeySource::Pinned { .. } = issuer.keys {
-        return Finding::ok("issuers", format!("`{name}` has pinned keys"));
-    }
+    let look = match &issuer.keys {
+        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => {
+            return Finding::ok("issuers", format!("`{name}` has pinned keys"));
+        }
+        KeySource::Discovery { .. } => discovery(&issuer.url),
+        KeySource::BundleEndpoint { url, .. } => look(&format!("{url}   #")),
+    };
     let alg = issuer.algs.first().map_or("", String::as_str);
     match keys.of(issuer, None, alg, now).await {
         Ok(_) => Finding::ok("issuers", format!("`{name}` gives its keys")),
-        Err(error) => Finding::wrong("issuers", error.to_string(), look(&issuer.url)),
+        Err(error) => Finding::wrong("issuers", error.to_string(), look),
     }
 }
 
@@ -90,24 +101,28 @@ mod tests {
 
     #[test]
     fn what_the_broker_knows_is_told_again() {
-        let issuer = |name: &str, state: &str, why: Option<&str>| {
+        let of = |source: &str, name: &str, state: &str, why: Option<&str>| {
             serde_json::json!({
                 "name": name, "profile": "oidc", "kind": "workload", "url": format!("https://{name}.example/"),
-                "source": "discovery", "state": state, "keys": 1, "failures": 0, "why": why,
+                "source": source, "state": state, "keys": 1, "failures": 0, "why": why,
             })
         };
+        let issuer = |name: &str, state: &str, why: Option<&str>| of("discovery", name, state, why);
         let issuers = serde_json::json!([
             issuer("a", "fresh", None),
             issuer("b", "down", Some("its host has no address")),
             issuer("c", "stale", Some("the fetch took too long")),
             issuer("d", "pinned", None),
+            of("endpoint", "e", "down", None),
         ]);
         let found = told(&serde_json::from_value::<Vec<Shown>>(issuers).unwrap());
         let verdicts: Vec<_> = found.iter().map(|finding| finding.verdict).collect();
-        assert_eq!(verdicts, [Verdict::Ok, Verdict::Wrong, Verdict::Warning, Verdict::Ok]);
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Wrong, Verdict::Warning, Verdict::Ok, Verdict::Wrong]);
         let mend = found[1].mend.as_ref().unwrap();
         assert!(mend.contains("https://b.example/.well-known/openid-configuration"), "{mend}");
         assert!(mend.contains("dayfly issuer refresh b"), "{mend}");
+        let mend = found[4].mend.as_ref().unwrap();
+        assert!(mend.contains("spiffe_bundle_url") && !mend.contains("openid-configuration"), "{mend}");
     }
 
     /// A port that nobody listens on, and a name that cannot exist.
@@ -119,6 +134,8 @@ mod tests {
             "format = 1\ntrust_domain = \"example.org\"\n[owner.o]\n\
              [issuer.near]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.1:{port}\"\n\
              keys = {{ discovery = true, allow_private = true }}\n\
+             [issuer.mesh]\nprofile = \"spiffe\"\nowner = \"o\"\nurl = \"spiffe://prod.example\"\n\
+             keys = {{ spiffe_bundle_url = \"https://127.0.0.1:{port}/bundle\", allow_private = true }}\n\
              [issuer.private]\nprofile = \"oidc\"\nowner = \"o\"\nurl = \"https://127.0.0.2:{port}\"\n"
         );
         let dir = tempfile::tempdir().unwrap();
@@ -126,7 +143,9 @@ mod tests {
         let env = BundleEnv { issuer_url: "https://b.example".to_owned(), broker_binding: BindingKind::Dpop };
         let loaded = Folder { path: dir.path().to_owned(), env }.load().unwrap();
         let found = asked(loaded.policy.bundle(), Fetcher::new(), UnixMs::from_s(1_800_000_000)).await;
-        assert!(found.len() == 2 && found.iter().all(|finding| finding.verdict == Verdict::Wrong), "{found:?}");
-        assert!(found[1].what.contains("not public"), "{found:?}");
+        assert!(found.len() == 3 && found.iter().all(|finding| finding.verdict == Verdict::Wrong), "{found:?}");
+        let mend = found[0].mend.as_ref().unwrap();
+        assert!(mend.contains(&format!("curl -sSI https://127.0.0.1:{port}/bundle ")), "{mend}");
+        assert!(found[2].what.contains("not public"), "{found:?}");
     }
 }

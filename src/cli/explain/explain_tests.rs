@@ -1,7 +1,7 @@
 use super::*;
 use crate::cli::{
     args::{Cli, Output, Verb},
-    session::{Vars, test_session},
+    session::{Vars, session_at, test_session},
 };
 
 fn given(line: &str) -> ExplainArgs {
@@ -46,6 +46,17 @@ async fn claims_are_explained_by_a_bundle_alone() {
     assert!(told.obstacles[0].contains("no issuer has the URL `https://evil.example`"), "{told:?}");
     let told = explained(job(&[("iss", "x")]), "--task deploy-prod --issuer github").await.unwrap();
     assert_eq!(told.outcome, "permit");
+}
+
+#[tokio::test]
+async fn a_row_whose_review_is_long_overdue_permits_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = std::fs::read_to_string(format!("{SHIPPED}/shop.toml")).unwrap();
+    std::fs::write(dir.path().join("shop.toml"), shop.replace("review_by = 2027-06-30", "review_by = 2019-06-30"))
+        .unwrap();
+    let line = format!("--claims x --policies {} --task deploy-prod", dir.path().display());
+    let told = of_claims(job(&[]), &given(&line), &session_at("2026-11-22T06:00:00Z")).await.unwrap();
+    assert_eq!(told.reason.as_deref(), Some("E-NOMATCH"), "{told:?}");
 }
 
 #[tokio::test]

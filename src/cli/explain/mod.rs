@@ -18,6 +18,7 @@ use super::{
     token,
 };
 use crate::{
+    config::REVIEW_GRACE,
     flow::{
         BundleSource, Loaded,
         explain::{self, Trial},
@@ -193,6 +194,7 @@ fn loaded(dir: &Path, args: &ExplainArgs, session: &Session) -> Result<(crate::p
         addr.trim_end_matches('/').clone_into(&mut folder.env.issuer_url);
     }
     let Loaded { policy, .. } = folder.load().map_err(|problems| policy::refused(&folder, &problems))?;
+    policy.lapse(session.clock.wall(), REVIEW_GRACE);
     Ok((policy, folder.env.issuer_url))
 }
 

@@ -44,7 +44,8 @@ impl Source {
                 let path = vars.get("PATH").unwrap_or_default();
                 let answer = program::answer(program, &args(audience), &path).await;
                 let answer = answer.map_err(|error| no_answer(origin, &error))?;
-                let token = door::secret_text(answer.expose().clone(), &format!("what `{program}` wrote"))?;
+                let token = token_of(answer.expose().clone(), &format!("what `{program}` wrote"));
+                let token = token.map_err(|failure| failure.help(lines(origin)))?;
                 Ok(Evidence { token, origin })
             }
             Self::Metadata(server) => server.fetch(audience).await,
@@ -54,7 +55,30 @@ impl Source {
 }
 
 fn no_answer(origin: &str, error: &ProgramError) -> Failure {
-    Failure::new(Exit::NotAuthenticated, format!("{origin} gave this job no identity token")).because(error)
+    Failure::new(Exit::NotAuthenticated, format!("{origin} gave this job no identity token"))
+        .because(error)
+        .help(lines(origin))
+}
+
+/// What a job needs for the platform's own program to answer, to be pasted as it is.
+fn lines(origin: &str) -> &'static str {
+    match origin {
+        "circleci" => {
+            "pull requests from forks have a token only if the project passes secrets to them; older installations\n\
+             give one only to jobs that have a context: add these lines to the job in its workflow\n\
+             context:\n  - ANY-CONTEXT"
+        }
+        _ => {
+            "the step needs the agent's program; one that runs in a container has it with these lines\n\
+             plugins:\n  - docker:\n      mount-buildkite-agent: true"
+        }
+    }
+}
+
+/// What is not a token is none, whoever said it: nobody is authenticated.
+pub(super) fn token_of(bytes: Vec<u8>, what: &str) -> Result<Secret<String>, Failure> {
+    let not_usage = |failure: Failure| Failure::new(Exit::NotAuthenticated, failure.parts().what.clone());
+    door::secret_text(bytes, what).map_err(not_usage)
 }
 
 fn stdin() -> Result<Secret<String>, Failure> {
@@ -139,7 +163,7 @@ impl Server {
             },
         };
         let text = text.ok_or_else(|| wrong(format!("of {} gave an answer without a token", self.origin)))?;
-        door::secret_text(text, "the metadata server's token")
+        token_of(text, "the metadata server's token")
     }
 }
 
@@ -170,6 +194,24 @@ mod tests {
         };
         let vars = Vars::given(&[]);
         tokio::join!(Source::Metadata(server).fetch("https://b.example/x", &vars), serve)
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_says_nothing_or_is_not_there_gives_the_lines_to_paste() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = dir.path().join("buildkite-agent");
+        let vars = Vars::given(&[("PATH", dir.path().to_str().unwrap())]);
+        let source = |origin, program| Source::Program { origin, program, args: |_| Vec::new() };
+        for said in ["", "  "] {
+            fs::write(&agent, format!("#!/bin/sh\necho '{said}'\n")).unwrap();
+            fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+            let failure = source("buildkite", "buildkite-agent").fetch("https://b.example", &vars).await.unwrap_err();
+            assert_eq!(failure.exit(), 4);
+            assert!(failure.text("error").contains("mount-buildkite-agent: true"), "{}", failure.text("error"));
+        }
+        let failure = source("circleci", "circleci").fetch("https://b.example", &vars).await.unwrap_err();
+        assert_eq!(failure.exit(), 4);
+        assert!(failure.text("error").contains("context:\n  - ANY-CONTEXT"), "{}", failure.text("error"));
     }
 
     #[tokio::test]

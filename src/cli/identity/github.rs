@@ -4,7 +4,7 @@ use dayfly_domain::Secret;
 use hyper::Method;
 use serde_json::{Map, Value};
 
-use super::Evidence;
+use super::{Evidence, fetch::token_of};
 use crate::cli::{
     api::{Answer, Request, Transport, encode},
     door,
@@ -50,7 +50,7 @@ fn read(answer: Answer) -> Result<Evidence, Failure> {
     let Some(Value::String(token)) = minted.and_then(|mut members| members.remove("value")) else {
         return Err(Failure::new(Exit::NotAuthenticated, "GitHub's answer holds no identity token"));
     };
-    let token = door::secret_text(token.into_bytes(), "GitHub's identity token")?;
+    let token = token_of(token.into_bytes(), "GitHub's identity token")?;
     Ok(Evidence { token, origin: "github" })
 }
 

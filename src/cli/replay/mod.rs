@@ -21,6 +21,7 @@ use super::{
     session::Session,
 };
 use crate::{
+    config::REVIEW_GRACE,
     flow::{BundleSource, Loaded},
     policy::{BundleEnv, Policy},
 };
@@ -54,6 +55,8 @@ fn filter(args: &PolicyReplayArgs, session: &Session) -> Vec<(&'static str, Stri
 }
 
 async fn replayed(api: &Api, policy: &Policy, filter: &[(&str, String)], session: &Session) -> Result<Tally, Failure> {
+    // What the broker's own grace is, it tells nobody.
+    policy.lapse(session.clock.wall(), REVIEW_GRACE);
     let (mut reading, mut tally) = (Reading::default(), Tally::default());
     let (mut cursor, mut pages) = (None, 0);
     loop {

@@ -5,13 +5,12 @@
 
 use std::collections::HashMap;
 
-use dayfly_domain::{BindingKind, Claims, Kind, TaskId};
-use serde::de::DeserializeOwned;
+use dayfly_domain::TaskId;
 use serde_json::{Map, Value};
 
 use super::Example;
 use crate::{
-    flow::{Recorded, Wanted},
+    flow::Recorded,
     http::shapes::{Details, Event},
 };
 
@@ -57,9 +56,6 @@ pub struct Reading {
     waiting: HashMap<TaskId, Vec<Event>>,
 }
 
-/// What is refused once a proof was looked at.
-const AFTER_PROOF: [&str; 6] = ["E-NOMATCH", "E-FORBIDDEN", "E-POLICY", "E-DETAILS", "E-TARGET", "E-DPOP"];
-
 impl Reading {
     pub fn take(&mut self, event: Event) -> Vec<Found> {
         match event.kind.as_str() {
@@ -70,7 +66,8 @@ impl Reading {
                 Vec::new()
             }
             "task_opened" => {
-                let alone = text(event.context.as_ref(), "kind").as_deref() == Some("task");
+                let kind = event.context.as_ref().and_then(|context| context.get("kind"));
+                let alone = kind.and_then(Value::as_str) == Some("task");
                 let own = alone.then(|| of_opening(&event, &event));
                 self.open(event).into_iter().chain(own).collect()
             }
@@ -98,11 +95,19 @@ impl Reading {
 
 /// A credential with the opening of its task, or the opening of a task alone.
 fn of_opening(event: &Event, opening: &Event) -> Found {
-    found(event, details(opening).and_then(|details| granted(event, details).ok_or(Unread::Unreadable)))
+    found(event, read(event, opening, Recorded::granted))
 }
 
 fn of_refusal(event: &Event) -> Found {
-    found(event, details(event).and_then(|details| refused(event, details).ok_or(Unread::Unreadable)))
+    found(event, read(event, event, Recorded::refused))
+}
+
+type Members = Map<String, Value>;
+
+/// An event with the details of it, or of another.
+fn read(event: &Event, of: &Event, read: fn(&Members, &Members) -> Option<Recorded>) -> Result<Recorded, Unread> {
+    let Ok(Value::Object(members)) = serde_json::to_value(event) else { return Err(Unread::Unreadable) };
+    read(&members, details(of)?).ok_or(Unread::Unreadable)
 }
 
 fn found(event: &Event, recorded: Result<Recorded, Unread>) -> Found {
@@ -126,72 +131,4 @@ fn details(event: &Event) -> Result<&Map<String, Value>, Unread> {
         Some(Details::Erased(_)) => Err(Unread::Erased),
         None => Err(Unread::Unreadable),
     }
-}
-
-fn granted(event: &Event, opening: &Map<String, Value>) -> Option<Recorded> {
-    let context = event.context.as_ref()?;
-    let wanted = match (text(Some(context), "kind")?.parse::<Kind>().ok(), &event.target) {
-        (Some(kind), Some(target)) => {
-            Wanted::Granted { kind, target: target.clone(), actions: asked_on(context, target, event) }
-        }
-        _ => Wanted::Task,
-    };
-    Some(Recorded {
-        wanted,
-        ttl_s: member::<u32>(context, "ttl"),
-        ticket: text(Some(opening), "ticket"),
-        ..common(event, context, opening)?
-    })
-}
-
-/// What was asked on the target, which may be more than was granted.
-fn asked_on(context: &Map<String, Value>, target: &str, event: &Event) -> Vec<String> {
-    let asked: Vec<String> = member(context, "ask").unwrap_or_default();
-    let on = |pair: &String| pair.strip_prefix(target)?.strip_prefix('#').map(str::to_owned);
-    let asked: Vec<String> = asked.iter().filter_map(on).collect();
-    if asked.is_empty() { event.actions.clone().unwrap_or_default() } else { asked }
-}
-
-fn refused(event: &Event, details: &Map<String, Value>) -> Option<Recorded> {
-    let context = event.context.as_ref()?;
-    let asked: Map<String, Value> = member(details, "asked")?;
-    let wanted = match text(Some(context), "kind")?.parse::<Kind>() {
-        Ok(kind) => {
-            Wanted::Asked { kind, resource: text(Some(&asked), "resource"), actions: member(&asked, "actions") }
-        }
-        Err(_) => Wanted::Task,
-    };
-    // A profile refuses before a proof is looked at.
-    let early = event.reason.as_deref().is_none_or(|code| !AFTER_PROOF.contains(&code));
-    let common = common(event, context, details)?;
-    Some(Recorded {
-        wanted,
-        template: text(Some(&asked), "template")?,
-        ttl_s: member(&asked, "ttl"),
-        ticket: text(Some(details), "ticket"),
-        proven: common.proven.filter(|_| !early),
-        ..common
-    })
-}
-
-fn common(event: &Event, context: &Map<String, Value>, details: &Map<String, Value>) -> Option<Recorded> {
-    Some(Recorded {
-        issuer: event.issuer.clone()?,
-        claims: member::<Claims>(details, "claims")?,
-        template: event.template.clone().unwrap_or_default(),
-        wanted: Wanted::Task,
-        ttl_s: None,
-        ticket: None,
-        proven: text(Some(context), "binding").and_then(|word| word.parse::<BindingKind>().ok()),
-        age_s: member(context, "age_s").unwrap_or(0),
-        held: member(context, "held").unwrap_or_default(),
-    })
-}
-
-fn text(map: Option<&Map<String, Value>>, name: &str) -> Option<String> {
-    map?.get(name)?.as_str().map(str::to_owned)
-}
-
-fn member<T: DeserializeOwned>(map: &Map<String, Value>, name: &str) -> Option<T> {
-    serde_json::from_value(map.get(name)?.clone()).ok()
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{tally::Change, *};
-use crate::cli::{api::script::Script, args::Output, session::test_session};
+use crate::cli::{api::script::Script, args::Output, session::session_at};
 
 const SHOP: &str = include_str!("../../../policies/shop.toml");
 
@@ -71,7 +71,8 @@ fn page(events: &[Value], next: Option<&str>) -> String {
 
 async fn told(script: &Script, text: &str) -> Tally {
     let since = [("since", "2026-11-15T05:00:00Z".to_owned())];
-    replayed(&script.api(Some("eyJ")), &policy(text), &since, &test_session()).await.unwrap()
+    let session = session_at("2026-11-22T06:00:00Z");
+    replayed(&script.api(Some("eyJ")), &policy(text), &since, &session).await.unwrap()
 }
 
 fn script() -> Script {
@@ -128,6 +129,12 @@ async fn another_row_and_fewer_actions_are_told() {
         SHOP.replace("shop-staging = [\"deploy:create\", \"deploy:status\"]", "shop-staging = [\"deploy:create\"]");
     let fewer = told(&script(), &fewer).await;
     assert_eq!((fewer.newly(), fewer.count(Change::Fewer)), ((0, 0), 2));
+}
+
+#[tokio::test]
+async fn a_row_whose_review_is_long_overdue_permits_nothing() {
+    let overdue = told(&script(), &SHOP.replace("review_by = 2027-06-30", "review_by = 2019-06-30")).await;
+    assert_eq!((overdue.newly(), overdue.decisions()), ((2, 0), 44));
 }
 
 #[tokio::test]

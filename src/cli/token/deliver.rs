@@ -65,19 +65,23 @@ pub fn deliver(
 }
 
 /// Whose evidence it is, as far as it says so itself.
-pub fn identity(evidence: &Evidence) -> Option<String> {
-    let claims = payload(evidence.token.expose())?;
+pub fn identity(evidence: &Evidence) -> String {
+    let Some(claims) = payload(evidence.token.expose()) else {
+        return format!("identity   {}  no JWT: the broker will say so", evidence.origin);
+    };
     let text = |name: &str| claims.get(name).and_then(Value::as_str);
     let Some(repository) = text("repository") else {
-        let (issuer, subject) = (text("iss")?, text("sub")?);
-        return Some(format!("identity   {}  {issuer} · {subject}", evidence.origin));
+        const WHOSE: [&str; 6] = ["iss", "sub", "project_path", "ref", "pipeline_id", "jti"];
+        // A platform says at least one of them; two are enough to know it by.
+        let parts: Vec<&str> = WHOSE.into_iter().filter_map(text).take(2).collect();
+        return format!("identity   {}  {}", evidence.origin, parts.join(" · "));
     };
     let workflow = text("workflow_ref").and_then(|path| path.split('@').next()?.rsplit('/').next());
     let run = text("run_id").map(|run| format!("run {run}"));
     let parts: Vec<&str> = [Some(repository), text("ref"), workflow, run.as_deref()].into_iter().flatten().collect();
     let ids = text("repository_owner_id").zip(text("repository_id"));
     let ids = ids.map(|(owner, repository)| format!(" (ids {owner}/{repository})")).unwrap_or_default();
-    Some(format!("identity   {}  {}{ids}", evidence.origin, parts.join(" · ")))
+    format!("identity   {}  {}{ids}", evidence.origin, parts.join(" · "))
 }
 
 /// `lease lse_… task deploy-prod · owner team-shop · "release the shop" · 15m`
@@ -209,10 +213,12 @@ mod tests {
             "repository": "acme/shop", "ref": "refs/heads/main", "run_id": "9421", "repository_id": "88120",
             "repository_owner_id": "4411", "workflow_ref": "acme/shop/.github/workflows/deploy.yml@refs/heads/main",
         });
-        insta::assert_snapshot!(identity(&evidence(job)).unwrap(), @r"
+        insta::assert_snapshot!(identity(&evidence(job)), @r"
         identity   github  acme/shop · refs/heads/main · deploy.yml · run 9421 (ids 4411/88120)
         ");
-        assert_eq!(identity(&evidence(json!({ "iss": "i", "sub": "s" }))).as_deref(), Some("identity   github  i · s"));
-        assert!(identity(&Evidence { token: Secret::new("nonsense".to_owned()), origin: "file" }).is_none());
+        assert_eq!(identity(&evidence(json!({ "iss": "i", "sub": "s" }))), "identity   github  i · s");
+        assert_eq!(identity(&evidence(json!({ "sub": "spiffe://a/b" }))), "identity   github  spiffe://a/b");
+        let nonsense = Evidence { token: Secret::new("nonsense".to_owned()), origin: "file" };
+        assert_eq!(identity(&nonsense), "identity   file  no JWT: the broker will say so");
     }
 }

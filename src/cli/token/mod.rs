@@ -7,6 +7,8 @@ mod exchange;
 pub mod handle;
 mod kept;
 
+use std::path::Path;
+
 use dayfly_domain::{Name, Reason};
 
 use self::{exchange::Ask, handle::Handle, kept::Kept};
@@ -69,10 +71,34 @@ async fn token(
     let around = Surroundings { vars: &session.vars, machine: &Machine::this(), audience };
     let source = identity::find(args.evidence_file.as_deref(), &around)?;
     let evidence = fetched(source, door, api, session).await?;
-    if let Some(line) = deliver::identity(&evidence) {
-        session.screen.say(&line);
+    session.screen.say(&deliver::identity(&evidence));
+    let opened = opened(api, ask, &evidence, unknown, kept).await;
+    opened.map_err(|failure| explained(failure, &ask.template, args.evidence_file.as_deref()))
+}
+
+/// Evidence that policy never saw: who has the bundle sees piece by piece what is wrong with it.
+fn explained(failure: Failure, template: &str, file: Option<&Path>) -> Failure {
+    let code = failure.parts().code.as_deref().and_then(Reason::from_code);
+    let before_policy = matches!(
+        code,
+        Some(
+            Reason::Issuer
+                | Reason::Audience
+                | Reason::Signature
+                | Reason::Expired
+                | Reason::Claim
+                | Reason::Stranger
+                | Reason::Event
+                | Reason::Appraisal
+                | Reason::Own
+        )
+    );
+    if !before_policy || failure.parts().help.is_some() {
+        return failure;
     }
-    opened(api, ask, &evidence, unknown, kept).await
+    let file = file.filter(|file| *file != Path::new("-"));
+    let file = file.map(|file| format!(" --evidence-file {}", file.display())).unwrap_or_default();
+    failure.help(format!("as an operator, or with the bundle (--policies DIR): dayfly explain --task {template}{file}"))
 }
 
 fn ask(args: &TokenArgs, session: &Session) -> Result<Ask, Failure> {
@@ -187,14 +213,24 @@ fn refused(error: &ApiError, kept: Option<&Kept>) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::cli::{
         api::script::Script,
         samples,
         session::{Vars, test_session},
     };
+
+    #[test]
+    fn a_refusal_before_policy_says_how_to_see_why() {
+        let failure = |code| Failure::failed("no token was issued").answered(code, 400, None, None);
+        let help = |code, file| explained(failure(code), "deploy", file).parts().help.clone();
+        let file = help("E-AUDIENCE", Some(Path::new("f.jwt"))).unwrap();
+        assert!(file.ends_with("dayfly explain --task deploy --evidence-file f.jwt"), "{file}");
+        for file in [None, Some(Path::new("-"))] {
+            assert!(help("E-SIGNATURE", file).unwrap().ends_with("dayfly explain --task deploy"));
+        }
+        assert_eq!(help("E-NOMATCH", None), None);
+    }
 
     fn given(words: &[&str]) -> TokenArgs {
         use clap::Parser;

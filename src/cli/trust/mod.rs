@@ -36,8 +36,10 @@ pub async fn add(args: &TrustAddArgs, session: &Session) -> Result<(), Failure> 
     examples(&facts).iter().for_each(|said| session.screen.warn(said));
     warn(&proposal, session);
     let told = told(&proposal, &shown);
-    if session.output == Output::Table {
-        session.screen.data(&told)?;
+    match diff_to(args, session) {
+        Some(Stream::Stdout) => session.screen.data(&told)?,
+        Some(Stream::Stderr) => session.screen.show(&told),
+        None => {}
     }
     let written = agreed(args, session, &shown)?;
     if written {
@@ -50,6 +52,22 @@ pub async fn add(args: &TrustAddArgs, session: &Session) -> Result<(), Failure> 
         Output::Table => Ok(()),
         Output::Name => session.screen.data(&format!("{}\n", proposal.row)),
         Output::Json | Output::Jsonl => session.screen.data(&as_json(&proposal, &shown, &told, written)),
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Where the diff is shown before anything is written: nobody is asked about what they did not see.
+// SECURITY: `whoever_is_asked_has_seen_the_diff`
+fn diff_to(args: &TrustAddArgs, session: &Session) -> Option<Stream> {
+    let asks = !args.dry_run && !args.yes && !session.no_input;
+    match session.output {
+        Output::Table => Some(Stream::Stdout),
+        _ => asks.then_some(Stream::Stderr),
     }
 }
 

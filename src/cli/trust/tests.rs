@@ -96,6 +96,19 @@ async fn nothing_is_written_without_a_yes() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn whoever_is_asked_has_seen_the_diff() {
+    let dir = folder();
+    let line = format!("{WEB} --task deploy-prod");
+    for output in [Output::Json, Output::Jsonl, Output::Name] {
+        let at_terminal = Session { output, no_input: false, ..test_session() };
+        assert_eq!(diff_to(&args(&line, dir.path()), &at_terminal), Some(Stream::Stderr), "{output:?}");
+        let silent = format!("{line} --yes");
+        assert_eq!(diff_to(&args(&silent, dir.path()), &at_terminal), None, "{output:?}: nobody is asked");
+    }
+    assert_eq!(diff_to(&args(&line, dir.path()), &test_session()), Some(Stream::Stdout));
+}
+
 #[tokio::test]
 async fn the_same_row_again_is_refused_with_what_is_there() {
     let dir = folder();

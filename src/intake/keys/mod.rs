@@ -55,7 +55,9 @@ pub struct KeysHealth {
     pub tried_at: Option<UnixMs>,
     /// Fetches that failed since the process knows this issuer.
     pub failures: u64,
-    /// Why the last fetch failed, if it did; in our own words.
+    /// Reviews of tokens that failed since then.
+    pub review_failures: u64,
+    /// Why the last fetch failed, if it did, or else the last review; in our own words.
     pub why: Option<Arc<str>>,
 }
 
@@ -176,6 +178,13 @@ impl IssuerKeys {
         let turn = known.fetching.clone().lock_owned().await;
         self.fetch(&known, turn, now).await;
         known.read().why.map_or(Ok(()), |why| Err(NotRefreshed::Failed(why)))
+    }
+
+    /// Remembers how a review of one of the issuer's tokens went: `why` it was not answered, if it was not.
+    pub(super) fn reviewed(&self, issuer: &Issuer, why: Option<&str>) {
+        if let Ok(known) = self.known(issuer) {
+            known.change(|state| state.reviewed(why.map(|why| format!("review: {why}").into())));
+        }
     }
 
     /// Forgets issuers that the bundle no longer has, and sources that it has replaced.
@@ -337,18 +346,25 @@ mod tests {
         dayfly_verifier::crypto::init().unwrap();
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
         let first = KeySet::parse(serde_json::json!({ "keys": [key.jwk()] }).to_string().as_bytes()).unwrap();
-        let known = Known {
-            name: "mesh".parse().unwrap(),
-            url: "spiffe://prod.example".into(),
-            source,
-            state: Mutex::default(),
-            fetching: Arc::default(),
-        };
+        let origin = Origin { name: "mesh".parse().unwrap(), url: "spiffe://prod.example".into(), source };
+        let known = Known::new(origin).unwrap();
         let now = UnixMs::from_s(1_800_000_000);
         for keys in [first, KeySet::of_trust_bundle(second).unwrap()] {
             known.learn(Ok(source::Fetched { keys: Arc::new(keys), max_age_s: None }), now);
         }
         known.read()
+    }
+
+    #[test]
+    fn a_review_that_fails_is_seen_and_one_that_works_clears_it() {
+        let (mut state, now) = (State::default(), UnixMs::from_s(1_800_000_000));
+        state.reviewed(Some("review: its host refuses the connection".into()));
+        let health = state.health(false, false, now);
+        assert_eq!((health.state, health.failures, health.review_failures), (KeysState::Pinned, 0, 1));
+        assert!(health.why.unwrap().contains("review"));
+        state.reviewed(None);
+        let health = state.health(false, false, now);
+        assert_eq!((health.review_failures, health.why), (1, None));
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub(super) struct State {
     pub failures: u64,
     /// Why the last fetch failed.
     pub why: Option<Arc<str>>,
+    pub review_failures: u64,
+    /// Why the last review of a token failed.
+    pub review_why: Option<Arc<str>>,
     fresh_ms: i64,
     forced_at: Option<UnixMs>,
 }
@@ -56,6 +59,8 @@ impl Default for State {
             tried_at: None,
             failures: 0,
             why: None,
+            review_failures: 0,
+            review_why: None,
             fresh_ms: FRESH_MS,
             forced_at: None,
         }
@@ -86,6 +91,12 @@ impl State {
     pub fn withdraw(&mut self, why: Arc<str>) {
         self.keys = None;
         self.fail(why);
+    }
+
+    /// A token was put to the platform: `why` it was not answered, if it was not.
+    pub fn reviewed(&mut self, why: Option<Arc<str>>) {
+        self.review_failures += u64::from(why.is_some());
+        self.review_why = why;
     }
 
     /// Fresh, and with a key for this token.
@@ -139,7 +150,8 @@ impl State {
             confirmed_at: self.keys.as_ref().filter(|_| fetched).map(|_| self.confirmed_at),
             tried_at: self.tried_at,
             failures: self.failures,
-            why: self.why.clone(),
+            review_failures: self.review_failures,
+            why: self.why.clone().or_else(|| self.review_why.clone()),
         }
     }
 

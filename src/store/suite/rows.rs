@@ -2,8 +2,10 @@
 
 use std::ops::ControlFlow;
 
+use dayfly_domain::{BindingKind, BundlePart, bundle::BundleFile};
+
 use super::*;
-use crate::store::{Reader, Snapshot};
+use crate::store::{BundleRow, Reader, Snapshot};
 
 suite!(
     full_rows_come_back_as_they_went_in,
@@ -11,6 +13,7 @@ suite!(
     a_later_end_that_lies_ahead_gives_way_to_an_earlier_one,
     start_loads_what_lives_in_order,
     words_are_remembered_but_not_the_stores_own,
+    a_bundle_kept_again_under_other_settings_is_kept_with_those,
     events_stream_in_order_until_broken_off,
     a_snapshot_gives_all_rows,
 );
@@ -95,6 +98,27 @@ fn start_loads_what_lives_in_order(mut home: Home) {
     assert_eq!(tasks.iter().map(|task| task.id).collect::<Vec<_>>(), [task_id(1), task_id(2)]);
     assert_eq!(leases, [lease(5, 1), lease(6, 2)]);
     assert_eq!(blocks, [block("kept", at(501))]);
+}
+
+fn a_bundle_kept_again_under_other_settings_is_kept_with_those(mut home: Home) {
+    let kept = |issuer: &str, broker_binding, ms| BundleRow {
+        fingerprint: [7; 32],
+        kept_at: at(ms),
+        issuer_url: issuer.into(),
+        broker_binding,
+        files: vec![(
+            [8; 32],
+            BundleFile { part: BundlePart::BundlePart, path: "a.toml".into(), bytes: b"x".as_slice().into() },
+        )],
+    };
+    let reader = home.store.reader();
+    home.write([Change::KeepBundle(kept("https://a.example", BindingKind::Dpop, 1))]);
+    assert!(reader.keeps_bundle(&[7; 32], "https://a.example", BindingKind::Dpop).unwrap());
+    for (issuer, binding) in [("https://b.example", BindingKind::Dpop), ("https://a.example", BindingKind::Bearer)] {
+        assert!(!reader.keeps_bundle(&[7; 32], issuer, binding).unwrap(), "it means something else there");
+        home.write([Change::KeepBundle(kept(issuer, binding, 2))]);
+        assert_eq!(reader.bundle(&[7; 32]).unwrap(), Some(kept(issuer, binding, 1)));
+    }
 }
 
 fn words_are_remembered_but_not_the_stores_own(mut home: Home) {

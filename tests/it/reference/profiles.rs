@@ -26,10 +26,16 @@ fn rules(profile: &Profile) -> String {
     let own: Vec<String> = profile.own_urls.iter().map(|form| code(&form.to_string())).collect();
     let common = profile.url.iter().cloned().chain(profile.urls.iter().map(ToString::to_string));
     let common: Vec<String> = common.map(|url| code(&url)).collect();
-    let anywhere = if own.is_empty() && common.is_empty() { "any `https` URL".to_owned() } else { common.join(", ") };
+    let is_id = |rule: &ClaimRule| rule.segment == Some(Segment::SpiffePath);
+    let anywhere = match own.is_empty() && common.is_empty() {
+        true if profile.claims.values().any(is_id) => "`spiffe://` and the trust domain, nothing after it".to_owned(),
+        true => "any `https` URL".to_owned(),
+        false => common.join(", "),
+    };
     let rows = [
         ("issuer", anywhere),
         ("issuer of one's own, no pin needed", own.join(", ")),
+        ("never the audience", names(&profile.never_audience)),
         ("pin", shared),
         ("algorithms", codes(&profile.algs.iter().map(String::as_str).collect::<Vec<_>>())),
         ("longest age", profile.max_age.to_string()),
