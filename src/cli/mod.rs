@@ -98,9 +98,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
 
 /// The verbs that talk to a broker, on a runtime of one thread.
 fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
-    runtime.block_on(async {
+    finished(async {
         match verb {
             Verb::Token(args) => token::run(&args, session).await,
             Verb::Task(TaskVerb::Ls(args)) => task::ls(&args, session).await,
@@ -129,6 +127,17 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
     })
 }
 
+/// Nobody waits for threads that are still reading when the verb has ended: what a platform's program
+/// left running holds its end of a pipe for as long as it likes.
+// SECURITY: `what_an_agent_left_running_keeps_nobody_waiting`.
+fn finished(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed("the process cannot start its runtime").because(error))?;
+    let ended = runtime.block_on(work);
+    runtime.shutdown_background();
+    ended
+}
+
 /// Help and version are data; anything else is a usage error, in the format that was asked for.
 fn not_understood(error: &clap::Error, args: &[OsString], vars: &Vars) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
@@ -154,6 +163,26 @@ fn wants_json(args: &[OsString]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_agent_left_running_keeps_nobody_waiting() {
+        use std::{sync::mpsc, time::Duration};
+        let (hold, held) = mpsc::channel::<()>();
+        let (over, was_over) = mpsc::channel();
+        finished(async {
+            let (started, begun) = tokio::sync::oneshot::channel();
+            drop(tokio::task::spawn_blocking(move || {
+                started.send(()).unwrap();
+                let waited = held.recv_timeout(Duration::from_secs(10));
+                over.send(waited)
+            }));
+            begun.await.unwrap();
+            Ok(())
+        })
+        .unwrap();
+        assert!(was_over.try_recv().is_err(), "it waited");
+        drop(hold);
+    }
 
     #[test]
     fn dev_token_ignores_the_variables() {

@@ -53,7 +53,7 @@ pub const VARIABLES: &[Variable] = &[
     read("CIRCLECI", "`token`", "the same for CircleCI, which is asked by its own program"),
     read("BUILDKITE", "`token`", "the same for Buildkite, whose agent is asked"),
     read("BITBUCKET_BUILD_NUMBER", "`token`", "the same for Bitbucket"),
-    read("BITBUCKET_STEP_OIDC_TOKEN", "`token`", "set by Bitbucket for a step with `oidc: true`"),
+    read("BITBUCKET_STEP_OIDC_TOKEN", "`token`", "set by Bitbucket for a step with `oidc:`, which names its audience"),
     read("TFC_RUN_ID", "`token`", "the same for HCP Terraform"),
     read("TFC_WORKLOAD_IDENTITY_TOKEN", "`token`", "set by HCP Terraform where `TFC_WORKLOAD_IDENTITY_AUDIENCE` is"),
     read("TF_BUILD", "`token`", "`True` says that this is Azure DevOps, whose tokens are not fetched yet"),

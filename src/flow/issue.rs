@@ -102,12 +102,13 @@ impl Flow {
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
         let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref() };
         let key = asking.binding.map(Binding::thumbprint);
-        if let Some(task) = self.conflict(&proven.evidence_key(), key) {
+        let conflict = self.conflict(&proven.evidence_key(), key).map(Overtaken::Conflict);
+        if let Some(overtaken) = conflict.or(proven.is_unconfirmed().then_some(Overtaken::Replayed)) {
             // Whatever is asked, and whatever policy would say of it.
             let (policy, now) = (self.policy.load_full(), self.time.now());
             let moment = self.moment_of(&policy, &asking, now)?;
             let refusal = refusal(&policy, &asking, &moment, Reason::Conflict);
-            return Err(self.overtaken(Overtaken::Conflict(task), refusal, now));
+            return Err(self.overtaken(overtaken, refusal, now));
         }
         let opening = Opening { proven: &proven, handle_hash };
         let mut issued = self.decide_twice(&asking, Some(&opening), None).await?;
@@ -123,7 +124,8 @@ impl Flow {
         now: Now,
     ) -> Result<Proven, Refused> {
         let policy = self.policy.load_full();
-        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now.at).await;
+        let is_used = |key: &[u8; 32]| self.table.is_used(key);
+        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now.at).await;
         *issuer = match &proven {
             Ok(proven) => Some(proven.workload().issuer.to_string()),
             Err(IntakeError::Refused { workload, .. }) => Some(workload.issuer.to_string()),

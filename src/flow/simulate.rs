@@ -107,13 +107,14 @@ impl Flow {
         }
         let now = self.time.now().at;
         let checks = intake::look(token.expose(), policy.bundle(), &self.issuer, now);
-        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, now).await;
+        let is_used = |key: &[u8; 32]| self.table.is_used(key);
+        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now).await;
         let mut explained = match proven {
             Ok(proven) => {
                 let age_s = (now.as_ms() - proven.issued_at().as_ms()) / 1000;
                 let trial = Trial { age_s, ..trial.clone() };
                 let mut explained = explain::of_workload(&policy, proven.workload().clone(), &trial);
-                if self.table.is_used(&proven.evidence_key()) {
+                if proven.is_unconfirmed() || self.table.is_used(&proven.evidence_key()) {
                     explained.obstacles.push(Reason::Replayed.row().help.to_owned());
                     explained.reason = explained.reason.or(Some(Reason::Replayed));
                 }

@@ -13,7 +13,7 @@ use dayfly_verifier::{Jws, issued_at_s};
 use serde_json::{Map, Value};
 
 use super::{
-    ClaimRefusal, LEEWAY_S, Origin, claims,
+    ClaimRefusal, LEEWAY_S, MAX_AHEAD_S, Origin, claims,
     place::{Seen, find},
 };
 
@@ -202,7 +202,8 @@ fn unknown(jws: &Jws, bundle: &Bundle, own_issuer: &str) -> Check {
 
 fn typ(seen: Option<&str>, issuer: &Issuer) -> Check {
     let named = |typ: &String| if typ.is_empty() { "(absent)".to_owned() } else { told(typ) };
-    let ok = issuer.typ.iter().any(|typ| typ == seen.unwrap_or_default());
+    // As the gate has it: an empty one is not an absent one.
+    let ok = seen != Some("") && issuer.typ.iter().any(|typ| typ == seen.unwrap_or_default());
     Check::new("typ", seen.map(told), issuer.typ.iter().map(named).collect(), ok)
 }
 
@@ -241,7 +242,15 @@ fn times(claims: &Map<String, Value>, profile: &Profile, now: UnixMs) -> Vec<Che
     };
     let max_age = i64::from(profile.max_age.as_s());
     let mut checks = vec![
-        at("exp", |exp, now, _| now < exp, 0, |exp, now| format!("expired since {} s", now - exp)),
+        at(
+            "exp",
+            |exp, now, ahead| now < exp && exp <= now.saturating_add(ahead),
+            MAX_AHEAD_S.into(),
+            |exp, now| match now - exp {
+                ahead if ahead < 0 => format!("lives for another {} s; {MAX_AHEAD_S} s is the most", -ahead),
+                since => format!("expired since {since} s"),
+            },
+        ),
         at(
             "iat",
             |iat, now, max_age| now - iat <= max_age && iat <= now + i64::from(LEEWAY_S),
@@ -303,9 +312,19 @@ mod tests {
     }
 
     fn looked(claims: &Value) -> Vec<Check> {
+        headed(&json!({ "alg": "RS256", "typ": "JWT", "kid": "k" }), claims)
+    }
+
+    fn headed(header: &Value, claims: &Value) -> Vec<Check> {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let token = format!("{}.{}.c2ln", part(&json!({ "alg": "RS256", "typ": "JWT", "kid": "k" })), part(claims));
-        look(&token, &bundle(), OWN, NOW)
+        look(&format!("{}.{}.c2ln", part(header), part(claims)), &bundle(), OWN, NOW)
+    }
+
+    #[test]
+    fn an_empty_typ_is_not_an_absent_one() {
+        let ok = |header: Value| headed(&header, &good()).iter().all(|check| check.ok);
+        assert!(ok(json!({ "alg": "RS256", "kid": "k" })));
+        assert!(!ok(json!({ "alg": "RS256", "typ": "", "kid": "k" })));
     }
 
     fn with(name: &str, value: Value) -> Value {
@@ -343,6 +362,7 @@ mod tests {
             (with("aud", json!("https://other.example")), "aud", "https://other.example", OWN, "exactly"),
             (with("aud", json!([OWN, "x"])), "aud", &format!("{OWN}, x"), OWN, "exactly"),
             (with("exp", json!(1_800_000_000 - 192)), "exp", "2027-01-15T07:56:48Z", "", "expired since 192 s"),
+            (with("exp", json!(1_800_000_000 + 86_401)), "exp", "2027-01-16T08:00:01Z", "", "another 86401 s"),
             (with("iat", json!(1_800_000_000 - 3_600)), "iat", "2027-01-15T07:00:00Z", "no older than", "3600 s ago"),
             (with("iat", json!(1_800_000_000 + 90)), "iat", "2027-01-15T08:01:30Z", "no older than", "90 s ahead"),
             (with("nbf", json!(1_800_000_000 + 90)), "nbf", "2027-01-15T08:01:30Z", "", "another 90 s"),

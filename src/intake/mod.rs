@@ -43,6 +43,7 @@ pub struct Proven {
     evidence_key: [u8; 32],
     issued_at: UnixMs,
     expires: UnixMs,
+    unconfirmed: bool,
 }
 
 impl Proven {
@@ -61,6 +62,11 @@ impl Proven {
 
     pub fn expires(&self) -> UnixMs {
         self.expires
+    }
+
+    /// Used up before, so its platform was not asked again. It opens nothing.
+    pub fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed
     }
 }
 
@@ -101,24 +107,33 @@ impl IntakeError {
     }
 }
 
-/// Proves a presented token. `own_issuer`: nothing of ours is evidence (law L13).
-// SECURITY: `our_own_tokens_are_no_evidence`, `t_027_another_issuers_key_is_refused`.
+/// Proves a presented token. `own_issuer`: nothing of ours is evidence (law L13). `is_used`: whether
+/// evidence has opened a task, so that nobody has a platform asked again and again with it.
+// SECURITY: `our_own_tokens_are_no_evidence`, `t_027_another_issuers_key_is_refused`,
+// `t_070_used_evidence_has_nobody_asked_again`.
 pub async fn prove(
     token: &str,
     bundle: &Bundle,
     own_issuer: &str,
     keys: &IssuerKeys,
+    is_used: impl Fn(&[u8; 32]) -> bool,
     now: UnixMs,
 ) -> Result<Proven, IntakeError> {
     let jws = Jws::parse(token)?;
     let origin = Origin::of(&jws, IssuerKind::Workload, bundle, own_issuer)?;
     let verified = origin.verify(&jws, keys, now).await?;
-    let workload = origin.confirm(token, &verified, origin.read(&verified)?, keys).await?;
+    let mut workload = origin.read(&verified)?;
+    let evidence_key = evidence_key(&origin.issuer.url, &jws, verified.claims());
+    let unconfirmed = origin.issuer.review.is_some() && is_used(&evidence_key);
+    if !unconfirmed {
+        workload = origin.confirm(token, &verified, workload, keys).await?;
+    }
     Ok(Proven {
-        evidence_key: evidence_key(&origin.issuer.url, &jws, verified.claims()),
+        evidence_key,
         issued_at: UnixMs::from_s(verified.issued_at_s()),
         expires: UnixMs::from_s(verified.expires_at_s()),
         workload,
+        unconfirmed,
     })
 }
 

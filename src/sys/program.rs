@@ -59,8 +59,8 @@ async fn answer_within(
         .spawn()
         .map_err(start)?;
     let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let Ok(read) = timeout(within, offload(move || whole(child))).await else {
-        group.map(|group| kill_process_group(group, Signal::KILL));
+    let Ok(read) = timeout(within, offload(move || whole(child, group))).await else {
+        end(group);
         return Err(ProgramError::Slow { program: named() });
     };
     let (bytes, status) = read.map_err(|error| start(io::Error::other(error)))?.map_err(start)?;
@@ -72,17 +72,22 @@ async fn answer_within(
 }
 
 /// All that it wrote, and how it ended; no status where it wrote too much and was stopped.
-fn whole(mut child: Child) -> io::Result<(Secret<Vec<u8>>, Option<std::process::ExitStatus>)> {
+fn whole(mut child: Child, group: Option<Pid>) -> io::Result<(Secret<Vec<u8>>, Option<std::process::ExitStatus>)> {
     let mut bytes = Vec::new();
     if let Some(out) = child.stdout.take() {
         out.take(PROGRAM_MAX_BYTES + 1).read_to_end(&mut bytes)?;
     }
     let too_large = bytes.len() as u64 > PROGRAM_MAX_BYTES;
     if too_large {
-        child.kill()?;
+        end(group);
     }
     let status = child.wait()?;
     Ok((Secret::new(bytes), (!too_large).then_some(status)))
+}
+
+/// The program with all that it started; a group that is gone is no error.
+fn end(group: Option<Pid>) {
+    group.map(|group| kill_process_group(group, Signal::KILL));
 }
 
 /// The first executable of that name. A folder that is not absolute is passed over: a job's working
@@ -137,14 +142,31 @@ mod tests {
         script(dir.path(), "agent", "tail -f /dev/null & echo $! >\"${0%/*}/child\"; tail -f /dev/null");
         let late = answer_within("agent", &[], dir.path().to_str().unwrap(), Duration::from_millis(500)).await;
         assert!(matches!(late, Err(ProgramError::Slow { .. })), "{late:?}");
-        let child: i32 = fs::read_to_string(dir.path().join("child")).unwrap().trim().parse().unwrap();
+        assert!(is_gone(dir.path()).await, "it still runs");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_writes_too_much_is_ended_with_what_it_started() {
+        let dir = tempfile::tempdir().unwrap();
+        script(dir.path(), "agent", "tail -f /dev/null & echo $! >\"${0%/*}/child\"; yes");
+        let long = answer("agent", &[], dir.path().to_str().unwrap()).await;
+        assert!(matches!(long, Err(ProgramError::TooLarge { .. })), "{long:?}");
+        assert!(is_gone(dir.path()).await, "it still runs");
+    }
+
+    /// The process that a script named, within a while.
+    async fn is_gone(dir: &Path) -> bool {
+        let child: i32 = fs::read_to_string(dir.join("child")).unwrap().trim().parse().unwrap();
         let gone = || match fs::read_to_string(format!("/proc/{child}/stat")) {
             Ok(stat) => stat.contains(") Z "),
             Err(_) => true,
         };
-        while !gone() {
-            tokio::task::yield_now().await;
-        }
+        let all = async {
+            while !gone() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), all).await.is_ok()
     }
 
     #[test]
@@ -153,7 +175,11 @@ mod tests {
         script(dir.path(), "agent", "true");
         let absolute = dir.path().to_str().unwrap();
         assert!(find("agent", &format!(":.:bin:{absolute}")).is_some_and(|file| file.is_absolute()));
-        assert_eq!(find("sys", ":.:src"), None, "folders that are not absolute");
+        let here = tempfile::tempdir_in(".").unwrap();
+        script(here.path(), "agent", "true");
+        let relative = here.path().file_name().unwrap().to_str().unwrap();
+        assert!(Path::new(relative).join("agent").is_file(), "nothing to be run");
+        assert_eq!(find("agent", &format!("{relative}:./{relative}")), None, "folders that are not absolute");
         fs::set_permissions(dir.path().join("agent"), fs::Permissions::from_mode(0o644)).unwrap();
         assert_eq!(find("agent", absolute), None);
     }

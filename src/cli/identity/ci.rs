@@ -67,8 +67,11 @@ pub fn buildkite(around: &Surroundings<'_>) -> Look {
 }
 
 pub fn bitbucket(around: &Surroundings<'_>) -> Look {
-    let lines = "- step:\n    oidc: true".to_owned();
-    let help = format!("add this line to the step, as here\n{lines}");
+    let help = format!(
+        "add these lines to the step, with this one audience: a token that is for others too is refused\n\
+         oidc:\n  audiences:\n    - {}",
+        shown_audience(around)
+    );
     given(around, "BITBUCKET_BUILD_NUMBER", "BITBUCKET_STEP_OIDC_TOKEN", "bitbucket", "Bitbucket", help)
 }
 
@@ -187,7 +190,7 @@ mod tests {
         }
         for (mark, lines) in [
             ("GITLAB_CI", "\nid_tokens:\n  DAYFLY_ID_TOKEN:\n    aud: https://b.example\n"),
-            ("BITBUCKET_BUILD_NUMBER", "\n- step:\n    oidc: true\n"),
+            ("BITBUCKET_BUILD_NUMBER", "\noidc:\n  audiences:\n    - https://b.example\n"),
         ] {
             let said = found(&[(mark, "true"), other]).unwrap_err();
             assert!(said.contains(lines), "{mark}: {said}");

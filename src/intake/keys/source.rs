@@ -28,29 +28,30 @@ struct Discovery {
 pub(super) async fn fetch(fetcher: &Fetcher, url: &str, source: &KeySource) -> Result<Fetched, Arc<str>> {
     match source {
         KeySource::Discovery { ca_pem, allow_private } => {
-            let from = From { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
-            let jwks_uri = from.discovery(url).await?;
-            let Document { body, max_age_s } = from.get(KEYS, jwks_uri).await?;
+            let way = Way { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
+            let jwks_uri = way.discovery(url).await?;
+            let Document { body, max_age_s } = way.get(KEYS, jwks_uri).await?;
             let keys = KeySet::parse(&body).map_err(|error| said(KEYS, error))?;
             // An empty set never replaces keys that work: OpenID Connect has no word for having none.
             if keys.is_empty() { Err(said(KEYS, "no key of it can be used")) } else { Ok(fetched(keys, max_age_s)) }
         }
         KeySource::BundleEndpoint { url, ca_pem, allow_private } => {
-            let from = From { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
-            let Document { body, max_age_s } = from.get(BUNDLE, url.to_string()).await?;
+            let way = Way { fetcher, ca_pem: ca_pem.as_ref(), allow_private: *allow_private };
+            let Document { body, max_age_s } = way.get(BUNDLE, url.to_string()).await?;
             Ok(fetched(KeySet::of_trust_bundle(&body).map_err(|error| said(BUNDLE, error))?, max_age_s))
         }
         KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => Err("its keys are pinned".into()),
     }
 }
 
-struct From<'a> {
+/// How an issuer is asked.
+struct Way<'a> {
     fetcher: &'a Fetcher,
     ca_pem: Option<&'a Arc<[u8]>>,
     allow_private: bool,
 }
 
-impl From<'_> {
+impl Way<'_> {
     async fn get(&self, what: &str, url: String) -> Result<Document, Arc<str>> {
         let fetch = Fetch { url, ca_pem: self.ca_pem.cloned(), allow_private: self.allow_private };
         self.fetcher.document(&fetch).await.map_err(|error| said(what, error.told()))

@@ -108,7 +108,7 @@ fn a_bundle_kept_again_under_other_settings_is_kept_with_those(mut home: Home) {
         broker_binding,
         files: vec![(
             [8; 32],
-            BundleFile { part: BundlePart::BundlePart, path: "a.toml".into(), bytes: b"x".as_slice().into() },
+            BundleFile { part: BundlePart::Text, path: "a.toml".into(), bytes: b"x".as_slice().into() },
         )],
     };
     let reader = home.store.reader();

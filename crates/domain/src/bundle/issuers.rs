@@ -149,7 +149,7 @@ fn check_form(url: &str, profile: &Profile, place: &Place<'_>, found: &mut Found
 fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, found: &mut Found) -> KeySource {
     let Some(table) = table else { return KeySource::Discovery { ca_pem: None, allow_private: false } };
     check_one_source(table, place, found);
-    let content = |file: &str| given.extra.get(file).cloned().unwrap_or_else(|| Arc::from([]));
+    let content = |file: &str| content(given, file);
     let (ca_pem, allow_private) = (table.ca_file.as_deref().map(content), table.allow_private);
     match (&table.jwks_file, &table.spiffe_bundle, &table.spiffe_bundle_url) {
         (Some(file), ..) => KeySource::Pinned { jwks: content(file) },

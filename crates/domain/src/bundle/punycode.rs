@@ -18,13 +18,17 @@ pub(super) fn is_canonical(coded: &str) -> bool {
     foreign && decoded.iter().all(|letter| is_settled(*letter)) && encode(&decoded).as_deref() == Some(coded)
 }
 
-/// A letter that no mapping of names (UTS 46) turns into another, as far as is known without tables: lower
-/// case, no other width, nothing that is not seen, no dot of another script.
+/// A letter that the mapping of names (UTS 46) leaves as it is, as far as blocks tell without its tables:
+/// lower case, no raised, circled or wide form of a letter, nothing that is not seen, no dot of another
+/// script. Compatibility forms elsewhere (ligatures of other scripts) pass: this is no complete answer.
 fn is_settled(letter: char) -> bool {
     let lower = letter.to_lowercase().eq([letter]);
-    let unseen = letter.is_control() || letter.is_whitespace() || matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}');
-    let other_form =
-        matches!(letter, '\u{2000}'..='\u{214f}' | '\u{3002}' | '\u{fb00}'..='\u{ffff}' | '\u{1d400}'..='\u{1d7ff}');
+    let unseen = letter.is_control() || letter.is_whitespace() || letter == '\u{ad}';
+    let raised = matches!(letter, '\u{aa}' | '\u{b2}' | '\u{b3}' | '\u{b9}' | '\u{ba}')
+        || matches!(letter, '\u{17f}' | '\u{2b0}'..='\u{2ff}' | '\u{1d00}'..='\u{1dbf}');
+    let other_form = raised
+        || matches!(letter, '\u{2000}'..='\u{218f}' | '\u{2460}'..='\u{24ff}' | '\u{3002}' | '\u{fb00}'..='\u{ffff}')
+        || matches!(letter, '\u{1d400}'..='\u{1d7ff}');
     lower && !unseen && !other_form
 }
 
@@ -157,6 +161,23 @@ mod tests {
             ["example-", "", "-", "a", "99999999", "mller-kv", "mller-kv_", "mller-KVA", "MLLER-kva", "mnchen-3ya-"]
         {
             assert!(!is_canonical(bad), "{bad}: {:?}", decode(bad));
+        }
+        assert_eq!(decode("hop-f3a").map(String::from_iter).as_deref(), Some("\u{17f}hop"));
+        for other in [
+            "\u{17f}hop",
+            "\u{24b8}loud",
+            "\u{24d2}loud",
+            "c\u{aa}sa",
+            "n\u{ba}",
+            "x\u{b2}",
+            "x\u{b9}",
+            "a\u{2b0}",
+            "\u{1d43}b",
+            "\u{2170}x",
+            "a\u{200f}b",
+        ] {
+            let coded = encode(&other.chars().collect::<Vec<_>>()).unwrap();
+            assert!(!is_canonical(&coded), "{other}");
         }
         for other in ["ｒｏｏｔ", "Müller", "gool\u{2024}e", "a\u{200b}b", "a\u{3002}b", "\u{1d41a}bc", "ﬁx"] {
             let coded = encode(&other.chars().collect::<Vec<_>>()).unwrap();

@@ -17,6 +17,8 @@ use crate::{
 const ACCOUNT: &str = "system:serviceaccount:shop:deploy";
 const UID: &str = "b1f5c1f0-0000-4000-8000-000000000001";
 const POD: &str = "c2a6d2e1-0000-4000-8000-000000000002";
+/// Refusals of one kind that have an event each.
+const TOLD_SINGLY: u32 = 3;
 const OWN_TOKEN: &str = "the-brokers-own-token";
 
 struct Cluster {
@@ -133,6 +135,7 @@ async fn t_070_a_pod_that_is_there_opens_a_task_and_the_api_is_asked_as_document
 #[tokio::test]
 async fn t_070_what_the_platform_does_not_confirm_opens_nothing() {
     let mut cluster = Cluster::new();
+    let (mut refused, mut told) = (0, 0);
     let gone = (400, "E-NOT-ALIVE");
     let other = "d3b7e3f2-0000-4000-8000-000000000003";
     for (status, wanted) in [
@@ -156,9 +159,13 @@ async fn t_070_what_the_platform_does_not_confirm_opens_nothing() {
         if wanted == gone {
             let id = answer.json()["decision_id"].as_str().expect("a decision").parse().unwrap();
             stage_written(&cluster).await;
+            refused += 1;
             if let Ok(event) = cluster.stage.world.flow.event(&OPERATOR, id).await {
                 assert_eq!((&event.body["type"], &event.body["reason"]), (&json!("denied"), &json!("E-NOT-ALIVE")));
+                told += 1;
             }
+            // What comes after the first ones shares an event, written later.
+            assert_eq!(told, refused.min(TOLD_SINGLY));
         }
     }
     // The evidence is not used up by any of it.
@@ -166,6 +173,21 @@ async fn t_070_what_the_platform_does_not_confirm_opens_nothing() {
     let token = cluster.token("same");
     is(cluster.stage.presents(&token).await, OPENED);
     is(cluster.stage.presents(&token).await, (400, "E-REPLAYED"));
+}
+
+#[tokio::test]
+async fn t_070_used_evidence_has_nobody_asked_again() {
+    let mut cluster = Cluster::new();
+    cluster.says(alive());
+    let token = cluster.token("one");
+    is(cluster.stage.presents(&token).await, OPENED);
+    assert_eq!(cluster.api.asked().len(), 1);
+    for _ in 0..3 {
+        is(cluster.stage.presents(&token).await, (400, "E-REPLAYED"));
+    }
+    cluster.api.answers(|_| Reply::status("500 No", "", ""));
+    is(cluster.stage.presents(&token).await, (400, "E-REPLAYED"));
+    assert_eq!(cluster.api.asked().len(), 1);
 }
 
 /// Loading the same bundle goes through the writer, behind everything that waits.
