@@ -212,3 +212,22 @@ pub fn whole_ask(template: &str) -> Ask {
     let what = What::Credential { kind: Kind::Jwt, resource: None, actions: None };
     Ask { template: template.to_owned(), what, ttl_s: None, ticket: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        policy::{BundleEnv, parse},
+        sys::files::SourceFile,
+    };
+
+    #[test]
+    fn a_task_alone_is_tried_with_what_its_first_target_wants() {
+        let env = BundleEnv { issuer_url: "https://b.example".to_owned(), broker_binding: BindingKind::Dpop };
+        let shop = include_bytes!("../../policies/shop.toml").to_vec();
+        let files = [SourceFile { path: "shop.toml".to_owned(), bytes: shop }];
+        let (bundle, _) = parse(&files, &env, &mut |_| Err(std::io::Error::other("none is named"))).unwrap();
+        let alone = |template: &str| usual_binding(&bundle, &Ask { what: What::TaskOnly, ..whole_ask(template) });
+        assert_eq!((alone("deploy-prod"), alone("deploy-staging")), (BindingKind::Dpop, BindingKind::Bearer));
+    }
+}
