@@ -348,7 +348,7 @@ async fn evidence_that_never_reached_policy_is_explained_to_operators() {
         (Job::shop().with("aud", "https://other.example"), "E-AUDIENCE", "aud", "https://other.example", ISSUER),
         (Job::shop().with("exp", at - 61), "E-EXPIRED", "exp", "2027-01-15T07:58:59Z", ""),
         (Job::shop().with("org", "evil"), "E-STRANGER", "pin org", "evil", "acme"),
-        (Job::shop().with("run", 7), "E-CLAIM", "run", "", ""),
+        (Job::shop().with("run", 7), "E-CLAIM", "run", "7", ""),
     ] {
         let evidence = world.evidence(&job);
         let told = explained(&world, json!({ "evidence": evidence, "template": "deploy" })).await;

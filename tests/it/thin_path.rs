@@ -52,9 +52,10 @@ async fn a_task_token_says_what_the_wire_says_and_nothing_more() {
 #[tokio::test]
 async fn a_long_name_is_hashed_to_127_bytes() {
     let mut world = World::new();
-    world.bundle.edit("claims = { sub = \"shop\" }", "claims = { org = \"acme\" }");
+    let long = "s".repeat(200);
+    world.bundle.edit("claims = { sub = \"shop\" }", &format!("claims = {{ sub = \"{long}\" }}"));
     world.flow.load_bundle("test").await.unwrap();
-    let issued = world.open(&Job::shop().with("sub", "s".repeat(200)), "deploy").await;
+    let issued = world.open(&Job::shop().with("sub", long), "deploy").await;
     let claims = world.introspect(&token(&issued)).await.unwrap().claims;
     assert!(claims["sub"].as_str().unwrap().len() <= 127);
 }

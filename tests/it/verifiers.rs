@@ -23,7 +23,7 @@ refuse    = [{ stage = ["debug"], code = "E-EVENT" }]
 [profile.pods.claims]
 sub   = { at = "/sub", type = "string", required = true, segment = "hash128" }
 org   = { at = "/org", type = "string", required = true }
-stage = { at = "/stage", type = "string" }
+stage = { at = "/stage", type = "string", required = true }
 ready = { at = "/ready", type = "bool" }
 
 [issuer.shop-server]
@@ -84,7 +84,9 @@ fn own(client: &str) -> Job {
 
 fn pod(sub: &str) -> Job {
     let sub = format!("system:serviceaccount:shop:{sub}");
-    Job(json!({ "iss": "https://pods.example.org", "aud": "dayfly-introspection", "sub": sub, "org": "acme" }))
+    Job(
+        json!({ "iss": "https://pods.example.org", "aud": "dayfly-introspection", "sub": sub, "org": "acme", "stage": "live" }),
+    )
 }
 
 fn assertion(world: &World, job: Job) -> String {
@@ -553,10 +555,10 @@ async fn a_refused_assertion_says_nothing_of_why() {
 async fn an_issuer_whose_keys_cannot_be_had_is_an_outage() {
     let broken = VERIFIERS.replacen(
         "url     = \"pay-0\"\nkeys    = { jwks_file = \"other.json\" }",
-        "url     = \"https://127.0.0.1:1\"",
+        "url     = \"https://localhost:1\"",
         1,
     );
     let mut world = World::of(&format!("{BUNDLE}{broken}"));
-    let shown = assertion(&world, own("https://127.0.0.1:1"));
+    let shown = assertion(&world, own("https://localhost:1"));
     assert_eq!(refused(&mut world, &shown).await, (503, "E-ISSUER-DOWN".to_owned()));
 }

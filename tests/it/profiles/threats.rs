@@ -166,15 +166,26 @@ async fn t_063_nothing_matches_with_something_before_or_after_it() {
 
 #[tokio::test]
 async fn t_063_what_looks_like_a_pattern_is_a_value() {
-    for pattern in ["^shop|evil$", "sh.*", "sh?p", "*", "%", "shop|pay", "(?i)SHOP", "shop\\z"] {
-        let text = BUNDLE.replacen("claims = { sub = \"shop\"", &format!("claims = {{ sub = '{pattern}'"), 1);
+    for pattern in ["^push|evil$", "pu.*", "pu?h", "*", "%", "push|tag", "(?i)PUSH", "push\\z"] {
+        let text = BUNDLE.replacen(
+            "claims = { sub = \"shop\"",
+            &format!("claims = {{ sub = \"shop\", event = '{pattern}'"),
+            1,
+        );
         assert_ne!(text, BUNDLE);
         let mut world = World::of(&text);
-        for sub in ["shop", "evil", "SHOP", "shop-evil"] {
-            let answer = world.try_open(&Job::shop().with("sub", sub), ask("deploy")).await;
-            assert_eq!(reason(answer), Reason::NoMatch, "{pattern} against {sub}");
+        for event in ["push", "evil", "PUSH", "push-evil"] {
+            let answer = world.try_open(&Job::shop().with("event", event), ask("deploy")).await;
+            assert_eq!(reason(answer), Reason::NoMatch, "{pattern} against {event}");
         }
+        let itself = world.try_open(&Job::shop().with("event", pattern), ask("deploy")).await;
+        assert!(itself.is_ok(), "`{pattern}` is a value like any other");
     }
+    // Of what names the workload, such a value can never be: the row does not load.
+    let text = BUNDLE.replacen("claims = { sub = \"shop\"", "claims = { sub = 'sh.*'", 1);
+    assert!(
+        load(&text).is_err_and(|problems| problems.iter().any(|problem| problem.to_string().contains("never-matches")))
+    );
 }
 
 #[test]
