@@ -12,6 +12,7 @@ use dayfly_verifier::Thumbprint;
 
 use super::{
     calendar::Calendar,
+    hold::Holds,
     jobs::{Alike, Job},
     time::Now,
 };
@@ -91,6 +92,8 @@ pub struct Table {
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
+    /// Tasks that beat.
+    pub holds: Holds,
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
@@ -271,6 +274,7 @@ impl Table {
             (*task.end.get_or_insert(end), Job::of(&task))
         };
         self.end_in_job(id, &job);
+        self.holds.release(id);
         Some(end)
     }
 
@@ -303,6 +307,7 @@ impl Table {
                 if let Some(job) = job {
                     self.end_in_job(*id, &job);
                 }
+                self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
@@ -400,6 +405,7 @@ impl Table {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
+        self.holds.release(id);
         self.take_from_job(id, &task);
     }
 
