@@ -67,4 +67,7 @@ pub use online::{Credential, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
 pub use refused::Refused;
 pub use sys::{Clock, SystemClock};
-pub use task::{Confirmation, DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, inspect_task_token, read_task_token};
+pub use task::{
+    Confirmation, DETAIL_TYPE, Detail, Status, StatusRef, TASK_TOKEN_TYP, TaskClaims, inspect_task_token,
+    read_task_token,
+};
