@@ -52,6 +52,7 @@ mod offline;
 mod online;
 mod refusal;
 mod refused;
+pub mod status;
 pub mod sys;
 mod task;
 
