@@ -101,7 +101,7 @@ pub struct Held {
 impl Holds {
     /// A task whose first beat is on the record. Its grace begins now, as far as the last look tells.
     pub(super) fn begin(&self, id: TaskId) {
-        if self.held.contains_key(&id) {
+        if self.is_held(id) {
             return;
         }
         self.held.insert(id, AtomicI64::new(NEVER));
@@ -122,6 +122,10 @@ impl Holds {
             last.fetch_max(now_ms, Ordering::Relaxed);
             true
         })
+    }
+
+    pub fn is_held(&self, id: TaskId) -> bool {
+        self.held.contains_key(&id)
     }
 
     /// How many tasks beat.

@@ -113,7 +113,8 @@ fn a_storm_of_lost_holds_ends_nothing_for_a_minute() {
 
 #[test]
 fn jobs_that_die_are_no_storm() {
-    for (beating, dying, storm) in [(500, 50, false), (500, 51, true), (20, 20, false), (21, 21, true), (100, 21, true)] {
+    for (beating, dying, storm) in [(500, 50, false), (500, 51, true), (20, 20, false), (21, 21, true), (100, 21, true)]
+    {
         let mut tasks = Beating::of(beating);
         tasks.pass_beating(20, 0..beating);
         let look = tasks.pass_beating(17, dying..beating);

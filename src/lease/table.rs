@@ -218,7 +218,7 @@ impl Table {
         end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(parent, now))
     }
 
-    fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
+    pub(super) fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
         while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
             if let Some(end) = end.filter(|end| end.at <= now.at) {
                 return Some(End { cause: Cause::ParentEnded, ..end });
@@ -324,8 +324,9 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
+            Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::Hold(_) | Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -353,7 +354,11 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        let held = row.held && task.end.is_none();
         self.tasks.insert(row.id, task);
+        if held {
+            self.holds.begin(row.id);
+        }
     }
 
     fn add_lease(&self, row: &LeaseRow) {

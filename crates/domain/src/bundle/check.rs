@@ -284,9 +284,8 @@ mod tests {
 
     #[test]
     fn a_grace_leaves_room_for_a_late_beat_and_is_no_eternity() {
-        let with = |grace: &str| {
-            checked(&[&SHOP.replacen("purpose   =", &format!("grace = \"{grace}\"\npurpose   ="), 1)])
-        };
+        let with =
+            |grace: &str| checked(&[&SHOP.replacen("purpose   =", &format!("grace = \"{grace}\"\npurpose   ="), 1)]);
         assert_eq!(checked(&[SHOP]).unwrap().templates["deploy-prod"].grace, Span::seconds(15));
         for (grace, seconds) in [("10s", 10), ("2m", 120), ("1h", 3_600)] {
             assert_eq!(with(grace).unwrap().templates["deploy-prod"].grace, Span::seconds(seconds));

@@ -355,7 +355,8 @@ mod tests {
 
     #[test]
     fn a_grace_that_outlasts_its_tasks_is_said() {
-        let with = |grace: &str| said(&shop("purpose   = \"release", &format!("grace = \"{grace}\"\npurpose   = \"release")));
+        let with =
+            |grace: &str| said(&shop("purpose   = \"release", &format!("grace = \"{grace}\"\npurpose   = \"release")));
         assert!(with("1h").contains("a lost hold would never end a task [idle-grace]"), "{}", with("1h"));
         assert_eq!(with("1m"), "");
     }

@@ -1,0 +1,33 @@
+//! A task among its ancestors: what ended above has ended below.
+
+use std::sync::Arc;
+
+use dayfly_domain::{State, TaskId, UnixMs};
+
+use super::{
+    table::{End, Table},
+    time::Now,
+};
+
+/// How a task stands, without its record: asked with every beat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    pub state: State,
+    /// What ended it, whoever's end it was.
+    pub end: Option<End>,
+    pub deadline: UnixMs,
+    pub template: Arc<str>,
+}
+
+impl Table {
+    pub fn standing(&self, id: TaskId, now: Now) -> Option<Standing> {
+        let (state, own, parent, deadline, template) = self
+            .tasks
+            .get(&id)
+            .map(|task| (task.state(now), task.end, task.parent, task.deadline, task.template.clone()))?;
+        let above = if state == State::Active { self.ancestor_end(parent, now) } else { None };
+        let end = own.filter(|end| end.at <= now.at).or(above);
+        let state = if above.is_some() { State::Ended } else { state };
+        Some(Standing { state, end, deadline, template })
+    }
+}
