@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{BlockId, Cause, LeaseId, State, TaskId, UnixMs};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
     store::{BlockRow, Change, EndRow, Store, StoreError},
+    sys::entropy,
 };
 
 /// Groups in one commit.
@@ -225,7 +226,7 @@ impl Writer {
                 let at = *seq;
                 let mut changes = numbered(vec![entry], seq);
                 fence.block(label.clone());
-                changes.push(Change::AddBlock(block(label, until, at)));
+                changes.push(Change::AddBlock(block(label, until, at, now)?));
                 Some((changes, Reply::Note(ack)))
             }
             Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe | Group::Count => None,
@@ -249,11 +250,14 @@ impl Writer {
             let _ = ack.send(Err(refused));
             return None;
         }
+        // The first event of a task is the one that opens it.
+        let opened_at = *seq;
         let mut changes = numbered(events, seq);
         let point = seq.saturating_sub(1);
         let id = match task {
-            Subject::Open { row, .. } => {
+            Subject::Open { mut row, .. } => {
                 let id = row.id;
+                row.seq = opened_at;
                 changes.push(Change::OpenTask(*row));
                 id
             }
@@ -310,8 +314,10 @@ impl Writer {
             return None;
         };
         for change in &changes {
-            if let Change::AddBlock(row) = change {
-                fence.block(Label::from(row));
+            if let Change::AddBlock(row) = change
+                && let Some(label) = Label::of_block(row)
+            {
+                fence.block(label);
             }
         }
         let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
@@ -329,7 +335,7 @@ impl Writer {
         let mut changes = numbered(vec![entry], seq);
         changes.push(Change::EndTask(id, EndRow { at: mark.at, cause: mark.cause, seq: at }));
         if let Some(until) = until {
-            changes.push(Change::AddBlock(block(Label::of(&task), until, at)));
+            changes.push(Change::AddBlock(block(Label::of(&task), until, at, now)?));
         }
         Some(changes)
     }
@@ -459,7 +465,15 @@ fn move_back(change: &mut Change, by: u64) {
         Change::AddLease(row) => row.seq -= by,
         Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
         Change::AddBlock(row) => row.seq -= by,
-        Change::OpenTask(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
+        Change::AddTomb(row) => row.seq -= by,
+        Change::OpenTask(row) => row.seq -= by,
+        Change::Hold(_)
+        | Change::LiftBlock(_)
+        | Change::TombDone(_)
+        | Change::AddList(_)
+        | Change::KeepBundle(_)
+        | Change::Count(_)
+        | Change::Meta(..) => {}
     }
 }
 
@@ -490,10 +504,9 @@ fn end_lease(
     Some(changes)
 }
 
-fn block(label: Label, until: UnixMs, seq: u64) -> BlockRow {
-    let (template, job, workload) = label.into_parts();
-    let text = |word: Arc<str>| word.to_string();
-    BlockRow { template: text(template), job: job.map(text), workload: workload.map(text), until, seq }
+fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {
+    let id = BlockId::from_parts(now.at.as_ms().max(0) as u64, entropy::bytes().ok()?);
+    Some(BlockRow { id, selector: label.selector(), until: Some(until), seq })
 }
 
 /// Groups in order; of ends of the same thing only the first, which answers for all.

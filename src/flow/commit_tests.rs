@@ -38,6 +38,8 @@ fn task_row(number: u8, template: &str) -> TaskRow {
         thumbprint: None,
         opened_at: AT,
         deadline: AT.plus_s(900),
+        seq: 0,
+        held: false,
         end: None,
     }
 }

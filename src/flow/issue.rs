@@ -355,6 +355,8 @@ impl Flow {
             expires: UnixMs::from_s(signed.window.exp_s),
             credential_hash: signed.hash,
             thumbprint: thumbprint(asking),
+            kid: Some(signed.kid.clone()),
+            status: None,
             end: None,
         };
         Ok((lease, signed))
@@ -457,6 +459,8 @@ fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: Unix
         thumbprint: thumbprint(asking),
         opened_at: now,
         deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
+        seq: 0,
+        held: false,
         end: None,
     })
 }

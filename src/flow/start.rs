@@ -125,11 +125,12 @@ fn keyring(dir: Option<&Path>, now: UnixMs) -> Result<Keyring, KeyringError> {
 fn fold(store: &Store, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
     let mut last_exp = UnixMs::default();
-    let on_lease = |row: crate::store::LeaseRow| {
-        last_exp = last_exp.max(row.expires);
-        table.apply(&Change::AddLease(row));
-    };
-    store.load(now, |row| table.apply(&Change::OpenTask(row)), on_lease, |row| table.apply(&Change::AddBlock(row)))?;
+    store.load(now, |change| {
+        if let Change::AddLease(row) = &change {
+            last_exp = last_exp.max(row.expires);
+        }
+        table.apply(&change);
+    })?;
     Ok((table, last_exp))
 }
 

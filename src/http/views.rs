@@ -146,6 +146,8 @@ pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
         thumbprint: _,
         opened_at,
         deadline,
+        seq: _,
+        held: _,
         end: _,
     } = row;
     Ok(Task {
@@ -186,6 +188,8 @@ pub(super) fn lease(view: LeaseView) -> Result<Lease, Refused> {
         expires,
         credential_hash: _,
         thumbprint: _,
+        kid: _,
+        status: _,
         end: _,
     } = row;
     Ok(Lease {

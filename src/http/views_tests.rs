@@ -69,6 +69,8 @@ fn task_row() -> TaskRow {
         thumbprint: Some("thumb".into()),
         opened_at: AT,
         deadline: AT,
+        seq: 0,
+        held: false,
         end: None,
     }
 }

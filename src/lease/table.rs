@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex};
 
 use dashmap::{DashMap, DashSet};
-use dayfly_domain::{Bound, Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 
 use super::{
@@ -126,20 +126,26 @@ impl Label {
         Self::new(Arc::from(&*row.template), job, Arc::from(&*row.workload))
     }
 
-    /// Template, job, workload: one of the last two is there.
-    pub fn into_parts(self) -> (Arc<str>, Option<Arc<str>>, Option<Arc<str>>) {
-        (self.template, self.job, self.workload)
-    }
-}
-
-impl From<&BlockRow> for Label {
-    fn from(row: &BlockRow) -> Self {
-        let word = |text: &String| Arc::from(&**text);
-        Self {
-            template: word(&row.template),
-            job: row.job.as_ref().map(word),
-            workload: row.workload.as_ref().map(word),
+    /// What speaks of the same tasks.
+    pub fn selector(&self) -> Selector {
+        let text = |word: &Arc<str>| word.to_string();
+        let job = self.job.as_deref().and_then(|job| job.split_once('/'));
+        Selector {
+            template: Some(text(&self.template)),
+            issuer: job.map(|(issuer, _)| issuer.to_owned()),
+            job: job.map(|(_, job)| job.to_owned()),
+            workload: self.workload.as_ref().map(text),
+            ..Selector::default()
         }
+    }
+
+    /// The label that a block speaks of; `None` where its selector is another one.
+    pub fn of_block(row: &BlockRow) -> Option<Self> {
+        let Selector { template: Some(template), job, issuer, workload, .. } = &row.selector else { return None };
+        let job = issuer.as_ref().zip(job.as_ref()).map(|(issuer, job)| platform_job(issuer, job).into());
+        let workload = workload.as_deref().map(Arc::from);
+        let label = Self { template: Arc::from(&**template), job, workload };
+        (label.selector() == row.selector && label.job.is_some() != label.workload.is_some()).then_some(label)
     }
 }
 
@@ -313,6 +319,8 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
+            // Not yet written by any verb.
+            Change::Hold(_) | Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -363,12 +371,9 @@ impl Table {
     }
 
     fn add_block(&self, row: &BlockRow) {
-        let label = Label {
-            template: self.word(&row.template),
-            job: row.job.as_deref().map(|job| self.word(job)),
-            workload: row.workload.as_deref().map(|workload| self.word(workload)),
-        };
-        self.blocks.insert(label, Block { until: row.until });
+        if let (Some(label), Some(until)) = (Label::of_block(row), row.until) {
+            self.blocks.insert(label, Block { until });
+        }
     }
 
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
@@ -478,6 +483,8 @@ mod tests {
             thumbprint: None,
             opened_at: AT,
             deadline: AT.plus_s(900),
+            seq: 0,
+            held: false,
             end: None,
         }
     }
@@ -495,6 +502,8 @@ mod tests {
             expires: AT.plus_s(900),
             credential_hash: [9; 32],
             thumbprint: None,
+            kid: None,
+            status: None,
             end: None,
         }
     }

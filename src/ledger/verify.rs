@@ -7,7 +7,7 @@ use std::{
     ops::ControlFlow,
 };
 
-use dayfly_domain::{Bound, Cause, Claims, EventId, Kind, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, Claims, EventId, Kind, LeaseId, Selector, TaskId, UnixMs};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -308,12 +308,13 @@ impl Verification {
         let written = self.blocks.remove(&row.seq);
         let task = written.and_then(|(task, _)| self.opened.get(&task?));
         let same = task.is_some_and(|task| {
-            let label = digest_of(&(&row.job, &row.workload));
-            task.words[2].as_ref() == Some(&row.template)
-                && task.named.as_ref().is_none_or(|named| named.label == label)
+            let Selector { job, issuer, workload, template, .. } = &row.selector;
+            let job = issuer.as_ref().zip(job.as_ref()).map(|(issuer, job)| format!("{issuer}/{job}"));
+            task.words[2] == *template
+                && task.named.as_ref().is_none_or(|named| named.label == digest_of(&(&job, workload)))
         });
-        if !same || written.map(|(_, until)| until) != Some(row.until.as_ms()) {
-            self.problem(format!("a block of template `{}`: no end of sequence {} wrote it so", row.template, row.seq));
+        if !same || written.map(|(_, until)| until) != row.until.map(UnixMs::as_ms) {
+            self.problem(format!("block {}: no end of sequence {} wrote it so", row.id, row.seq));
         }
     }
 

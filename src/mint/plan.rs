@@ -68,6 +68,8 @@ pub struct Signed {
     pub token: Secret<String>,
     /// SHA-256 of the token.
     pub hash: [u8; 32],
+    /// Of the key that signed it.
+    pub kid: String,
     pub window: Window,
 }
 
@@ -143,6 +145,6 @@ impl Plan {
         }
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        Ok(Signed { token: Secret::new(token), hash, window: self.window })
+        Ok(Signed { token: Secret::new(token), hash, kid: key.kid().to_owned(), window: self.window })
     }
 }

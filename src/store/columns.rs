@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use dayfly_domain::{EventId, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{BlockId, EventId, LeaseId, ListId, TaskId, UnixMs};
 use rusqlite::{Connection, Row, params, types::FromSql, types::Type};
 
-use super::{BlockRow, DetailRow, EndRow, EventRow, LeaseRow, StoreError, TaskRow};
+use super::{BlockRow, DetailRow, EndRow, EventRow, LeaseRow, ListRow, StatusSlot, StoreError, TaskRow, TombRow};
 
 type Read<T> = rusqlite::Result<T>;
 
@@ -13,17 +13,23 @@ type Read<T> = rusqlite::Result<T>;
 pub(super) const TASK: &str = "t.id, t.parent, t.template, t.purpose, t.ticket, t.job, t.permit, t.owner, \
      t.environment, t.issuer, t.profile, t.workload, t.untrusted, t.grants, t.evidence_key, t.evidence_iat_s, \
      t.evidence_exp_s, t.claims, t.handle_hash, t.bound, t.thumbprint, t.opened_at, t.deadline, \
-     t.end_at, t.end_cause, t.end_seq";
+     t.seq, t.held, t.end_at, t.end_cause, t.end_seq";
 
 /// Columns of a lease `l`, in the order in which [`lease`] reads them.
 pub(super) const LEASE: &str = "l.id, l.task, l.seq, l.target, l.kind, l.permit, l.actions, l.issued_at, \
-     l.expires, l.credential_hash, l.thumbprint, l.end_at, l.end_cause, l.end_seq";
+     l.expires, l.credential_hash, l.thumbprint, l.kid, l.list, l.list_index, l.end_at, l.end_cause, l.end_seq";
 
 /// Columns of an event `e` with its detail `d`, in the order in which [`event`] reads them.
 pub(super) const EVENT: &str = "e.seq, e.id, e.at, e.task, e.lease, e.body, e.leaf, d.salt, d.bytes";
 
 /// Columns of a block `b`, in the order in which [`block`] reads them.
-pub(super) const BLOCK: &str = "b.template, b.job, b.workload, b.until, b.seq";
+pub(super) const BLOCK: &str = "b.id, b.selector, b.until, b.seq";
+
+/// Columns of a tomb `m`, in the order in which [`tomb`] reads them.
+pub(super) const TOMB: &str = "m.seq, m.at, m.cause, m.selector, m.count, m.done";
+
+/// Columns of a status list `s`, in the order in which [`list`] reads them.
+pub(super) const LIST: &str = "s.id, s.scope, s.hour_s, s.slots, s.seed";
 
 /// An id as stored.
 pub(super) fn id_bytes(id: u128) -> [u8; 16] {
@@ -72,6 +78,12 @@ impl<'a> Columns<'a> {
         text.parse().map_err(|_| rusqlite::Error::InvalidColumnType(self.next - 1, String::new(), Type::Text))
     }
 
+    fn status(&mut self) -> Read<Option<StatusSlot>> {
+        let list = self.maybe_id()?.map(ListId::from_u128);
+        let index: Option<u32> = self.get()?;
+        Ok(list.zip(index).map(|(list, index)| StatusSlot { list, index }))
+    }
+
     fn end(&mut self) -> Read<Option<EndRow>> {
         match self.get::<Option<i64>>()? {
             Some(at) => Ok(Some(EndRow { at: UnixMs::new(at), cause: self.word()?, seq: self.seq()? })),
@@ -118,6 +130,8 @@ pub(super) fn task(from: &mut Columns) -> Read<TaskRow> {
         thumbprint: from.get()?,
         opened_at: from.ms()?,
         deadline: from.ms()?,
+        seq: from.seq()?,
+        held: from.get()?,
         end: from.end()?,
     })
 }
@@ -135,6 +149,8 @@ pub(super) fn lease(from: &mut Columns) -> Read<LeaseRow> {
         expires: from.ms()?,
         credential_hash: from.get()?,
         thumbprint: from.get()?,
+        kid: from.get()?,
+        status: from.status()?,
         end: from.end()?,
     })
 }
@@ -153,14 +169,38 @@ pub(super) fn event(from: &mut Columns) -> Read<EventRow> {
 }
 
 pub(super) fn block(from: &mut Columns) -> Read<BlockRow> {
-    Ok(BlockRow { template: from.get()?, job: from.get()?, workload: from.get()?, until: from.ms()?, seq: from.seq()? })
+    let id = BlockId::from_u128(from.id()?);
+    let selector = from.word()?;
+    Ok(BlockRow { id, selector, until: from.get::<Option<i64>>()?.map(UnixMs::new), seq: from.seq()? })
+}
+
+pub(super) fn tomb(from: &mut Columns) -> Read<TombRow> {
+    Ok(TombRow {
+        seq: from.seq()?,
+        at: from.ms()?,
+        cause: from.word()?,
+        selector: from.word()?,
+        count: from.seq()?,
+        done: from.get()?,
+    })
+}
+
+pub(super) fn list(from: &mut Columns) -> Read<ListRow> {
+    Ok(ListRow {
+        id: ListId::from_u128(from.id()?),
+        scope: from.get()?,
+        hour_s: from.get()?,
+        slots: from.get()?,
+        seed: from.get()?,
+    })
 }
 
 pub(super) fn put_task(connection: &Connection, task: &TaskRow) -> Result<(), StoreError> {
     let sql = "INSERT INTO task (id, parent, template, purpose, ticket, job, permit, owner, environment, issuer, \
          profile, workload, untrusted, grants, evidence_key, evidence_iat_s, evidence_exp_s, claims, handle_hash, \
-         bound, thumbprint, opened_at, deadline, end_at, end_cause, end_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
-         ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)";
+         bound, thumbprint, opened_at, deadline, seq, held, end_at, end_cause, end_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, \
+         ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, \
+         ?27, ?28)";
     connection.prepare_cached(sql)?.execute(params![
         id_bytes(task.id.as_u128()),
         task.parent.map(|id| id_bytes(id.as_u128())),
@@ -185,6 +225,8 @@ pub(super) fn put_task(connection: &Connection, task: &TaskRow) -> Result<(), St
         task.thumbprint,
         task.opened_at.as_ms(),
         task.deadline.as_ms(),
+        seq_in(task.seq),
+        task.held,
         task.end.map(|end| end.at.as_ms()),
         task.end.map(|end| end.cause.as_str()),
         task.end.map(|end| seq_in(end.seq)),
@@ -194,8 +236,8 @@ pub(super) fn put_task(connection: &Connection, task: &TaskRow) -> Result<(), St
 
 pub(super) fn put_lease(connection: &Connection, lease: &LeaseRow) -> Result<(), StoreError> {
     let sql = "INSERT INTO lease (id, task, seq, target, kind, permit, actions, issued_at, expires, \
-         credential_hash, thumbprint, end_at, end_cause, end_seq) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+         credential_hash, thumbprint, kid, list, list_index, end_at, end_cause, end_seq) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
     connection.prepare_cached(sql)?.execute(params![
         id_bytes(lease.id.as_u128()),
         id_bytes(lease.task.as_u128()),
@@ -208,6 +250,9 @@ pub(super) fn put_lease(connection: &Connection, lease: &LeaseRow) -> Result<(),
         lease.expires.as_ms(),
         lease.credential_hash,
         lease.thumbprint,
+        lease.kid,
+        lease.status.map(|status| id_bytes(status.list.as_u128())),
+        lease.status.map(|status| status.index),
         lease.end.map(|end| end.at.as_ms()),
         lease.end.map(|end| end.cause.as_str()),
         lease.end.map(|end| seq_in(end.seq)),
@@ -233,13 +278,37 @@ pub(super) fn put_event(connection: &Connection, event: &EventRow) -> Result<(),
 }
 
 pub(super) fn put_block(connection: &Connection, block: &BlockRow) -> Result<(), StoreError> {
-    let sql = "INSERT INTO block (template, job, workload, until, seq) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let sql = "INSERT INTO block (id, selector, until, seq) VALUES (?1, ?2, ?3, ?4)";
     connection.prepare_cached(sql)?.execute(params![
-        block.template,
-        block.job,
-        block.workload,
-        block.until.as_ms(),
+        id_bytes(block.id.as_u128()),
+        block.selector.to_string(),
+        block.until.map(UnixMs::as_ms),
         seq_in(block.seq),
+    ])?;
+    Ok(())
+}
+
+pub(super) fn put_tomb(connection: &Connection, tomb: &TombRow) -> Result<(), StoreError> {
+    let sql = "INSERT INTO tomb (seq, at, cause, selector, count, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.prepare_cached(sql)?.execute(params![
+        seq_in(tomb.seq),
+        tomb.at.as_ms(),
+        tomb.cause.as_str(),
+        tomb.selector.to_string(),
+        seq_in(tomb.count),
+        tomb.done,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn put_list(connection: &Connection, list: &ListRow) -> Result<(), StoreError> {
+    let sql = "INSERT INTO list (id, scope, hour_s, slots, seed) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING";
+    connection.prepare_cached(sql)?.execute(params![
+        id_bytes(list.id.as_u128()),
+        list.scope,
+        list.hour_s,
+        list.slots,
+        list.seed,
     ])?;
     Ok(())
 }

@@ -26,8 +26,8 @@ pub use error::StoreError;
 pub use prune::PruneBefore;
 pub use read::Reader;
 pub use rows::{
-    BlockRow, BundleRow, Change, DetailRow, EndRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, TaskFilter,
-    TaskRow, UsedRow,
+    BlockRow, BundleRow, Change, DetailRow, EndRow, EventFilter, EventRow, LeaseFilter, LeaseRow, ListRow, Page,
+    StatusSlot, TaskFilter, TaskRow, TombRow, UsedRow,
 };
 pub use snapshot::Snapshot;
 pub use write::Store;

@@ -26,6 +26,7 @@ const TASKS: &str = "DELETE FROM task WHERE id IN (SELECT t.id FROM task t WHERE
      ORDER BY t.deadline LIMIT ?3)";
 
 const BLOCKS: &str = "DELETE FROM block WHERE id IN (SELECT id FROM block WHERE until < ?1 ORDER BY until LIMIT ?2)";
+const LISTS: &str = "DELETE FROM list WHERE id IN (SELECT id FROM list WHERE hour_s < ?1 ORDER BY hour_s LIMIT ?2)";
 
 impl Store {
     /// Drops at most `limit` rows and says how many; fewer than `limit` means that none is left.
@@ -38,6 +39,7 @@ impl Store {
         room -= drop_rows(&transaction, LEASES, params![leases, room])?;
         room -= drop_rows(&transaction, TASKS, params![tasks, now, room])?;
         room -= drop_rows(&transaction, BLOCKS, params![now, room])?;
+        room -= drop_rows(&transaction, LISTS, params![before.leases.as_s(), room])?;
         transaction.commit()?;
         Ok(usize::try_from(limit - room).unwrap_or_default())
     }

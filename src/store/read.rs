@@ -6,9 +6,9 @@ use dayfly_domain::{BindingKind, EventId, LeaseId, TaskId, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 
 use super::{
-    BlockRow, BundleRow, EventFilter, EventRow, LeaseFilter, LeaseRow, Page, Snapshot, StoreError, TaskFilter, TaskRow,
-    UsedRow, archive,
-    columns::{self, BLOCK, Columns, EVENT, LEASE, TASK, id_bytes, seq_in},
+    BlockRow, BundleRow, EventFilter, EventRow, LeaseFilter, LeaseRow, ListRow, Page, Snapshot, StoreError, TaskFilter,
+    TaskRow, TombRow, UsedRow, archive,
+    columns::{self, BLOCK, Columns, EVENT, LEASE, LIST, TASK, TOMB, id_bytes, seq_in},
     filter::{self, LEASE_STATE},
     place::Place,
     pool::Pool,
@@ -195,8 +195,19 @@ pub(super) fn live_leases(connection: &Connection, now: UnixMs, each: impl FnMut
 }
 
 pub(super) fn live_blocks(connection: &Connection, now: UnixMs, each: impl FnMut(BlockRow)) -> Result<(), StoreError> {
-    let sql = format!("SELECT {BLOCK} FROM block b WHERE b.until > ?1 ORDER BY b.id");
+    let sql = format!("SELECT {BLOCK} FROM block b WHERE b.until IS NULL OR b.until > ?1 ORDER BY b.seq");
     every(connection, &sql, [now.as_ms()], columns::block, each)
+}
+
+/// Those that rows are behind of.
+pub(super) fn tombs(connection: &Connection, each: impl FnMut(TombRow)) -> Result<(), StoreError> {
+    every(connection, &format!("SELECT {TOMB} FROM tomb m WHERE NOT m.done ORDER BY m.seq"), [], columns::tomb, each)
+}
+
+/// Those on which a lease may stand that has not expired.
+pub(super) fn live_lists(connection: &Connection, now: UnixMs, each: impl FnMut(ListRow)) -> Result<(), StoreError> {
+    let sql = format!("SELECT {LIST} FROM list s WHERE s.hour_s > ?1 ORDER BY s.id");
+    every(connection, &sql, [now.as_s()], columns::list, each)
 }
 
 pub(super) fn every_event(

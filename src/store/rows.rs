@@ -1,6 +1,9 @@
 //! The rows of the store, as plain data.
 
-use dayfly_domain::{BindingKind, Bound, Cause, EventId, Kind, LeaseId, State, TaskId, UnixMs, bundle::BundleFile};
+use dayfly_domain::{
+    BindingKind, BlockId, Bound, Cause, EventId, Kind, LeaseId, ListId, Selector, State, TaskId, UnixMs,
+    bundle::BundleFile,
+};
 
 /// One run of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,10 @@ pub struct TaskRow {
     pub thumbprint: Option<String>,
     pub opened_at: UnixMs,
     pub deadline: UnixMs,
+    /// Of its `task_opened` event.
+    pub seq: u64,
+    /// It beats: from the first beat on it ends when they stop.
+    pub held: bool,
     pub end: Option<EndRow>,
 }
 
@@ -67,7 +74,18 @@ pub struct LeaseRow {
     /// SHA-256 of the credential.
     pub credential_hash: [u8; 32],
     pub thumbprint: Option<String>,
+    /// Of the key that signed; absent where an older store did not say.
+    pub kid: Option<String>,
+    /// Where the target verifies by list.
+    pub status: Option<StatusSlot>,
     pub end: Option<EndRow>,
+}
+
+/// A place on a status list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StatusSlot {
+    pub list: ListId,
+    pub index: u32,
 }
 
 /// One fact. `body` is hashed, stored and exported as it is; `leaf` = SHA-256(0x00 || body).
@@ -90,16 +108,44 @@ pub struct DetailRow {
     pub bytes: Vec<u8>,
 }
 
-/// What may not be issued until when: on (job, template), or without a label on
-/// (workload, template).
+/// What may not be issued until when. The end of a task blocks (job, issuer, template), or without a
+/// label (workload, template), until its deadline; an end by selector blocks that selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockRow {
-    pub template: String,
-    pub job: Option<String>,
-    pub workload: Option<String>,
-    pub until: UnixMs,
+    pub id: BlockId,
+    pub selector: Selector,
+    /// Absent: until it is lifted.
+    pub until: Option<UnixMs>,
     /// The event that wrote it.
     pub seq: u64,
+}
+
+/// A mass end: every task or lease that matches, and whose event precedes this one, ended then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TombRow {
+    /// Its event, and so its place in the order.
+    pub seq: u64,
+    pub at: UnixMs,
+    pub cause: Cause,
+    pub selector: Selector,
+    /// Leases that were live and ended by it.
+    pub count: u64,
+    /// The rows of all that it ended say so themselves.
+    pub done: bool,
+}
+
+/// A status list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListRow {
+    pub id: ListId,
+    /// Whose leases stand on it: a target, or what small targets of an environment share.
+    pub scope: String,
+    /// The hour in which they expire, Unix seconds of its end.
+    pub hour_s: i64,
+    /// How many places it has.
+    pub slots: u32,
+    /// What the places are filled from that nobody has.
+    pub seed: [u8; 32],
 }
 
 /// A bundle as it was read, with whose it was.
@@ -135,7 +181,15 @@ pub enum Change {
     /// Also erases the task's claims.
     EndTask(TaskId, EndRow),
     EndLease(LeaseId, EndRow),
+    /// The task has begun to beat.
+    Hold(TaskId),
     AddBlock(BlockRow),
+    LiftBlock(BlockId),
+    AddTomb(TombRow),
+    /// No row is behind the tomb of this sequence number any more.
+    TombDone(u64),
+    /// What is there already stays as it is.
+    AddList(ListRow),
     /// What is kept already stays as it is.
     KeepBundle(BundleRow),
     /// Adds to what was counted.

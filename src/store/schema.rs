@@ -9,7 +9,8 @@ use crate::sys::entropy;
 const APPLICATION_ID: i32 = 0x4479_466c;
 
 /// Step n makes schema n + 1 from schema n; nothing is ever taken out of this list.
-pub(super) const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const STEPS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 pub(super) const STREAM: &str = "stream";
 pub(super) const HIGH_WATER: &str = "high_water_ms";
@@ -94,20 +95,36 @@ mod tests {
     fn an_older_store_is_brought_forward_and_keeps_its_stream() {
         let mut connection = made(&STEPS[..1]);
         let stream = meta(&connection, STREAM).unwrap();
-        let steps = [STEPS[0], "CREATE TABLE tomb (id BLOB)", "ALTER TABLE tomb ADD COLUMN until INTEGER"];
+        let steps = [STEPS[0], "CREATE TABLE grave (id BLOB)", "ALTER TABLE grave ADD COLUMN until INTEGER"];
         bring_forward(&mut connection, &steps).unwrap();
         assert_eq!(version(&connection).unwrap(), 3);
         assert_eq!(meta(&connection, STREAM).unwrap(), stream);
-        assert_eq!(connection.execute("INSERT INTO tomb VALUES (x'00', 1)", []).unwrap(), 1);
+        assert_eq!(connection.execute("INSERT INTO grave VALUES (x'00', 1)", []).unwrap(), 1);
+    }
+
+    #[test]
+    fn blocks_by_label_become_blocks_by_selector() {
+        let mut connection = made(&STEPS[..2]);
+        let old = "INSERT INTO block (template, job, workload, until, seq) VALUES \
+             ('deploy', 'github/7/1', NULL, 900, 3), ('deploy', NULL, 'ci/a\"b\\', 901, 4)";
+        connection.execute(old, []).unwrap();
+        bring_forward(&mut connection, &STEPS[..3]).unwrap();
+        let mut blocks = Vec::new();
+        crate::store::read::live_blocks(&connection, dayfly_domain::UnixMs::new(0), |row| blocks.push(row)).unwrap();
+        let texts: Vec<_> = blocks.iter().map(|row| (row.selector.to_string(), row.seq)).collect();
+        let labelled = r#"job == "7/1" && issuer == "github" && template == "deploy""#.to_owned();
+        let bare = r#"workload == "ci/a\"b\\" && template == "deploy""#.to_owned();
+        assert_eq!(texts, [(labelled, 3), (bare, 4)]);
+        assert_ne!(blocks[0].id, blocks[1].id);
     }
 
     #[test]
     fn a_failing_step_takes_back_the_steps_before_it() {
         let mut connection = made(&STEPS[..1]);
-        let steps = [STEPS[0], "CREATE TABLE tomb (id BLOB)", "CREATE TABLE task (id BLOB)"];
+        let steps = [STEPS[0], "CREATE TABLE grave (id BLOB)", "CREATE TABLE task (id BLOB)"];
         assert!(bring_forward(&mut connection, &steps).is_err());
         assert_eq!(version(&connection).unwrap(), 1);
-        assert!(connection.execute("INSERT INTO tomb VALUES (x'00')", []).is_err());
+        assert!(connection.execute("INSERT INTO grave VALUES (x'00')", []).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod listings;
 mod pruning;
 mod rows;
 
-use dayfly_domain::{Bound, Cause, EventId, Kind, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{BlockId, Bound, Cause, EventId, Kind, LeaseId, Selector, TaskId, UnixMs};
 use tempfile::TempDir;
 
 use super::{BlockRow, Change, DetailRow, EndRow, EventRow, LeaseRow, Page, Store, TaskRow};
@@ -87,6 +87,8 @@ fn task(n: u64) -> TaskRow {
         thumbprint: None,
         opened_at: at(100),
         deadline: at(1000),
+        seq: 0,
+        held: false,
         end: None,
     }
 }
@@ -105,6 +107,8 @@ fn lease(n: u64, task: u64) -> LeaseRow {
         expires: at(700),
         credential_hash: hash(0xc0, n),
         thumbprint: None,
+        kid: None,
+        status: None,
         end: None,
     }
 }
@@ -124,7 +128,9 @@ fn event(seq: u64) -> EventRow {
 }
 
 fn block(template: &str, until: UnixMs) -> BlockRow {
-    BlockRow { template: template.into(), job: Some("job-1".into()), workload: None, until, seq: 0 }
+    let (template, job, issuer) = (Some(template.into()), Some("job-1".into()), Some("github".into()));
+    let selector = Selector { template, job, issuer, ..Selector::default() };
+    BlockRow { id: BlockId::from_parts(until.as_ms().cast_unsigned(), [7; 10]), selector, until: Some(until), seq: 0 }
 }
 
 fn end(at_s: i64, cause: Cause) -> EndRow {
@@ -148,6 +154,12 @@ impl Home {
 
 fn loaded(store: &Store, now_s: i64) -> (Vec<TaskRow>, Vec<LeaseRow>, Vec<BlockRow>) {
     let (mut tasks, mut leases, mut blocks) = (Vec::new(), Vec::new(), Vec::new());
-    store.load(at(now_s), |row| tasks.push(row), |row| leases.push(row), |row| blocks.push(row)).unwrap();
+    let fold = |change| match change {
+        Change::OpenTask(row) => tasks.push(row),
+        Change::AddLease(row) => leases.push(row),
+        Change::AddBlock(row) => blocks.push(row),
+        _ => {}
+    };
+    store.load(at(now_s), fold).unwrap();
     (tasks, leases, blocks)
 }

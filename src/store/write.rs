@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use dayfly_domain::UnixMs;
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Params, Transaction, TransactionBehavior, params};
 
 use super::{
-    BlockRow, Change, Checkpointer, EndRow, LeaseRow, Reader, StoreError, TaskRow, archive,
+    Change, Checkpointer, EndRow, Reader, StoreError, archive,
     columns::{self, id_bytes, seq_in},
     place::{self, Place},
     read, schema,
@@ -92,19 +92,16 @@ impl Store {
         Ok(place::fill_and_drop(&self.connection, bytes)?)
     }
 
-    /// What a start needs, each in the order of its ids: all tasks that are kept, then the leases
-    /// that expire after `now`, then the blocks that reach beyond it.
-    pub fn load(
-        &self,
-        now: UnixMs,
-        each_task: impl FnMut(TaskRow),
-        each_lease: impl FnMut(LeaseRow),
-        each_block: impl FnMut(BlockRow),
-    ) -> Result<(), StoreError> {
+    /// What a start needs, as the changes that it is folded from: the blocks that reach beyond `now`,
+    /// the tombs that rows are behind of, the lists of leases that may live, then in the order of their
+    /// ids all tasks that are kept and the leases that expire after `now`.
+    pub fn load(&self, now: UnixMs, mut each: impl FnMut(Change)) -> Result<(), StoreError> {
         let _turn = self.place.reading();
-        read::every_task(&self.connection, each_task)?;
-        read::live_leases(&self.connection, now, each_lease)?;
-        read::live_blocks(&self.connection, now, each_block)
+        read::live_blocks(&self.connection, now, |row| each(Change::AddBlock(row)))?;
+        read::tombs(&self.connection, |row| each(Change::AddTomb(row)))?;
+        read::live_lists(&self.connection, now, |row| each(Change::AddList(row)))?;
+        read::every_task(&self.connection, |row| each(Change::OpenTask(row)))?;
+        read::live_leases(&self.connection, now, |row| each(Change::AddLease(row)))
     }
 }
 
@@ -136,7 +133,12 @@ fn apply(transaction: &Transaction, change: &Change) -> Result<(), StoreError> {
         Change::AddLease(lease) => columns::put_lease(transaction, lease),
         Change::EndTask(id, end) => end_row(transaction, END_TASK, id.as_u128(), end),
         Change::EndLease(id, end) => end_row(transaction, END_LEASE, id.as_u128(), end),
+        Change::Hold(id) => one_row(transaction, "UPDATE task SET held = 1 WHERE id = ?1", [id_bytes(id.as_u128())]),
         Change::AddBlock(block) => columns::put_block(transaction, block),
+        Change::LiftBlock(id) => one_row(transaction, "DELETE FROM block WHERE id = ?1", [id_bytes(id.as_u128())]),
+        Change::AddTomb(tomb) => columns::put_tomb(transaction, tomb),
+        Change::TombDone(seq) => one_row(transaction, "UPDATE tomb SET done = 1 WHERE seq = ?1", [seq_in(*seq)]),
+        Change::AddList(list) => columns::put_list(transaction, list),
         Change::KeepBundle(bundle) => archive::put_bundle(transaction, bundle),
         Change::Count(used) => archive::count(transaction, used),
         Change::Meta(key, _) if schema::is_own(key) => Err(StoreError::Conflict),
@@ -149,7 +151,11 @@ const END_LEASE: &str = "UPDATE lease SET end_at = ?2, end_cause = ?3, end_seq =
 
 fn end_row(transaction: &Transaction, sql: &str, id: u128, end: &EndRow) -> Result<(), StoreError> {
     let row = params![id_bytes(id), end.at.as_ms(), end.cause.as_str(), seq_in(end.seq)];
-    match transaction.prepare_cached(sql)?.execute(row)? {
+    one_row(transaction, sql, row)
+}
+
+fn one_row(transaction: &Transaction, sql: &str, values: impl Params) -> Result<(), StoreError> {
+    match transaction.prepare_cached(sql)?.execute(values)? {
         1 => Ok(()),
         _ => Err(StoreError::Missing),
     }

@@ -1,4 +1,4 @@
-//! Ids of tasks, leases and events: 128 bits, 48 of milliseconds and 80 random, written as a
+//! Ids of tasks, leases, events and blocks: 128 bits, 48 of milliseconds and 80 random, written as a
 //! prefix and 26 lower-case Crockford base32 characters. Only that spelling is accepted.
 //!
 //! An id is never a capability (law L7): knowing one gives no right.
@@ -109,6 +109,15 @@ id!(
 id!(
     /// One fact in the ledger; a decision's id is the id of its event.
     EventId, "evt_"
+);
+
+id!(
+    /// What may not be issued until it is lifted, or until a moment.
+    BlockId, "blk_"
+);
+id!(
+    /// A status list: 128 random bits, none of them of the time.
+    ListId, "lst_"
 );
 
 #[cfg(test)]

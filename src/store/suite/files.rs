@@ -169,8 +169,8 @@ fn a_newer_store_is_refused_and_left_alone() {
     drop(Store::open(&path).unwrap());
     let raw = Connection::open(&path).unwrap();
     raw.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'", []).unwrap();
-    assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, known: 2 })));
-    assert!(matches!(Reader::open(&path), Err(StoreError::Newer { found: 99, known: 2 })));
+    assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99, known: 3 })));
+    assert!(matches!(Reader::open(&path), Err(StoreError::Newer { found: 99, known: 3 })));
     let kept: String = raw.query_row("SELECT value FROM meta WHERE key = 'schema_version'", [], |r| r.get(0)).unwrap();
     assert_eq!(kept, "99");
 }

@@ -2,16 +2,17 @@
 
 use std::ops::ControlFlow;
 
-use dayfly_domain::{BindingKind, BundlePart, bundle::BundleFile};
+use dayfly_domain::{BindingKind, BundlePart, ListId, bundle::BundleFile};
 
 use super::*;
-use crate::store::{BundleRow, Reader, Snapshot};
+use crate::store::{BundleRow, ListRow, Reader, Snapshot, StatusSlot, StoreError, TombRow};
 
 suite!(
     full_rows_come_back_as_they_went_in,
     ends_are_written_and_claims_erased,
     a_later_end_that_lies_ahead_gives_way_to_an_earlier_one,
     start_loads_what_lives_in_order,
+    tombs_lists_and_blocks_that_stand_are_loaded_at_start,
     words_are_remembered_but_not_the_stores_own,
     a_bundle_kept_again_under_other_settings_is_kept_with_those,
     events_stream_in_order_until_broken_off,
@@ -27,12 +28,16 @@ fn full_rows_come_back_as_they_went_in(mut home: Home) {
         claims: None,
         bound: Bound::Jkt,
         thumbprint: Some("abc".into()),
+        seq: 40,
+        held: true,
         end: Some(end(500, Cause::Policy)),
         ..task(8)
     };
     let full_lease = LeaseRow {
         kind: Kind::X509,
         thumbprint: Some("def".into()),
+        kid: Some("k1".into()),
+        status: Some(StatusSlot { list: ListId::from_u128(5), index: 77 }),
         end: Some(EndRow { at: at(300), cause: Cause::Superseded, seq: 41 }),
         ..lease(9, 8)
     };
@@ -162,4 +167,38 @@ fn a_snapshot_gives_all_rows(mut home: Home) {
     };
     let seen = home.store.reader().snapshot(look).unwrap();
     assert_eq!(seen, (vec![event(0)], vec![task(1)], vec![lease(2, 1)]));
+}
+
+fn tombs_lists_and_blocks_that_stand_are_loaded_at_start(mut home: Home) {
+    let selector: Selector = r#"owner == "team-web" && repository_id == "0\"8""#.parse().unwrap();
+    let tomb =
+        |seq| TombRow { seq, at: at(300), cause: Cause::Revoked, selector: selector.clone(), count: 2, done: false };
+    let list = |n: u128, hour_s| ListRow {
+        id: ListId::from_u128(n),
+        scope: "target:a".into(),
+        hour_s,
+        slots: 4_096,
+        seed: [n as u8; 32],
+    };
+    let standing = BlockRow { selector: selector.clone(), until: None, ..block("x", at(1)) };
+    let lifted = BlockRow { id: BlockId::from_parts(9, [9; 10]), ..standing.clone() };
+    home.write([
+        Change::OpenTask(task(1)),
+        Change::Hold(task_id(1)),
+        Change::AddTomb(tomb(3)),
+        Change::AddTomb(tomb(4)),
+        Change::TombDone(3),
+        Change::AddList(list(1, 500)),
+        Change::AddList(list(2, 501)),
+        Change::AddList(ListRow { slots: 1, ..list(2, 501) }),
+        Change::AddBlock(standing.clone()),
+        Change::AddBlock(lifted.clone()),
+        Change::LiftBlock(lifted.id),
+    ]);
+    let mut found = Vec::new();
+    home.store.load(at(500), |change| found.push(change)).unwrap();
+    let held = TaskRow { held: true, ..task(1) };
+    let tasks = Change::OpenTask(held);
+    assert_eq!(found, [Change::AddBlock(standing), Change::AddTomb(tomb(4)), Change::AddList(list(2, 501)), tasks]);
+    assert!(matches!(home.store.write(&[Change::LiftBlock(lifted.id)], at(1)), Err(StoreError::Missing)));
 }
