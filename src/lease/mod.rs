@@ -4,6 +4,8 @@
 mod calendar;
 mod fence;
 mod jobs;
+#[cfg(test)]
+mod model_tests;
 mod table;
 mod time;
 
