@@ -52,6 +52,7 @@ mod offline;
 mod online;
 mod refusal;
 mod refused;
+pub mod status;
 pub mod sys;
 mod task;
 
@@ -67,4 +68,7 @@ pub use online::{Credential, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
 pub use refused::Refused;
 pub use sys::{Clock, SystemClock};
-pub use task::{Confirmation, DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, inspect_task_token, read_task_token};
+pub use task::{
+    Confirmation, DETAIL_TYPE, Detail, Status, StatusRef, TASK_TOKEN_TYP, TaskClaims, inspect_task_token,
+    read_task_token,
+};
