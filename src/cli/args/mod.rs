@@ -15,8 +15,8 @@ pub use broker::{
 };
 pub use client::{
     DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
-    LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs,
-    TaskVerb, TokenArgs, When,
+    LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs,
+    TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
@@ -118,6 +118,9 @@ pub enum Verb {
     /// Look at the keys that sign
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Write keys, metadata and status lists as files for any web server or cache
+    #[command(long_about = PUBLISH_ABOUT)]
+    Publish(PublishArgs),
     /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
     Doctor(DoctorArgs),
     /// Look at the issuers whose tokens are evidence, and fetch their keys anew
@@ -136,6 +139,15 @@ The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_
 --task-file), mode 0600. A later call with the same file renews with that handle and needs no
 evidence; `dayfly task end` ends the task with it. Without a place to keep it, the handle is
 thrown away and the task lives to its deadline.";
+
+const PUBLISH_ABOUT: &str = "\
+Write what the broker says to everybody as files: its metadata, its public keys and its status lists, at the
+same paths below DIR as below its URL. Any web server or cache can serve them, and tokens can be checked
+while the broker is away: until the lists expire, no longer.
+
+The lists are those of the caller: all on the broker's machine, over the network those of the targets
+that its token may introspect. Each file is replaced whole. --watch says how much later than from the
+broker an end is heard of.";
 
 const EXPLAIN_ABOUT: &str = "\
 Say why a decision came out as it did, and what would change it. Changes nothing.
@@ -191,6 +203,8 @@ mod tests {
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
+            "dayfly publish /srv/dayfly --state d",
+            "dayfly publish /srv/dayfly --watch --every 2s --addr https://b.example",
             "dayfly doctor --config f --state d --policies p --offline --output json",
             "dayfly explain",
             "dayfly explain evt_0000000000g000000000000000 --state d",
@@ -230,6 +244,10 @@ mod tests {
             "dayfly explain evt_0000000000g000000000000000 --claims c.json",
             "dayfly explain evt_0000000000g000000000000000 --task deploy-prod",
             "dayfly explain --claims c.json --evidence-file e",
+            "dayfly publish",
+            "dayfly publish d --every 2s",
+            "dayfly publish d --watch --every 0s",
+            "dayfly publish d --watch --every 2h",
             "dayfly exec -- make",
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` was taken"));
