@@ -102,7 +102,8 @@ async fn round(api: &Api, dir: &Path, session: &Session) -> Result<Round, Failur
     let jwks = api.document(&format!("/{KEYS}")).await.map_err(|error| doing(&error))?;
     let keys = KeySet::parse(&jwks).map_err(strange)?;
     let mut lists = Vec::new();
-    for uri in api.status_lists().await.map_err(|error| doing(&error))? {
+    let named = api.status_lists().await;
+    for uri in named.map_err(|error| error.failure("nothing was published: the broker names no lists"))? {
         // SECURITY: a_list_cannot_name_a_file_elsewhere
         let name = list_name(&broker.issuer, &uri).ok_or_else(|| strange("a list is not below its own URL"))?;
         let bytes = match api.document(&format!("/{LISTS}/{name}")).await {
