@@ -13,6 +13,8 @@ mod bench;
 mod bound_job;
 mod bundle_life;
 mod bundle_page;
+mod by_file;
+mod by_list;
 mod claims;
 mod clocks;
 mod conflicts;
