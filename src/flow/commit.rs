@@ -292,13 +292,7 @@ impl Writer {
     fn superseded(&self, task: TaskId, target: &str, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
         let Some(after_s) = after_s else { return Vec::new() };
         let at = now.at.plus_s(i64::from(after_s));
-        let table = &self.shared.table;
-        let Some(task) = table.task(task) else { return Vec::new() };
-        let live = table.live_leases(&task, Some(target), now).into_iter();
-        let outlives = |id: &LeaseId| {
-            table.lease(*id).is_some_and(|lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at))
-        };
-        live.filter(outlives).map(|id| (id, at)).collect()
+        self.shared.table.outliving(task, target, at, now).into_iter().map(|id| (id, at)).collect()
     }
 
     fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {

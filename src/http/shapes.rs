@@ -161,6 +161,8 @@ pub enum KeyState {
     Active,
     /// Signs no more; published while tokens it signed may live.
     Retired,
+    /// Taken out for ever: not published, and what it signed is dead.
+    Tainted,
 }
 
 /// A signing key, as operators see it; its public part is in the JWKS.

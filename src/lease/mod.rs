@@ -5,6 +5,8 @@ mod calendar;
 mod fence;
 mod hold;
 mod jobs;
+#[cfg(test)]
+mod model_tests;
 mod table;
 mod time;
 mod tree;

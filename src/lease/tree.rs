@@ -21,13 +21,9 @@ pub struct Standing {
 
 impl Table {
     pub fn standing(&self, id: TaskId, now: Now) -> Option<Standing> {
-        let (state, own, parent, deadline, template) = self
-            .tasks
-            .get(&id)
-            .map(|task| (task.state(now), task.end, task.parent, task.deadline, task.template.clone()))?;
-        let above = if state == State::Active { self.ancestor_end(parent, now) } else { None };
-        let end = own.filter(|end| end.at <= now.at).or(above);
-        let state = if above.is_some() { State::Ended } else { state };
+        let state = self.task_state(id, now)?;
+        let (deadline, template) = self.tasks.get(&id).map(|task| (task.deadline, task.template.clone()))?;
+        let end = self.end_of_tree(id, now).filter(|end| end.at < deadline);
         Some(Standing { state, end, deadline, template })
     }
 }
