@@ -29,6 +29,7 @@ mod dpop;
 mod durable;
 mod ends;
 mod evidence;
+mod exec;
 mod explain;
 mod folders;
 mod follow;
