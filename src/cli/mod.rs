@@ -23,6 +23,7 @@ mod lease;
 mod ledger;
 mod policy;
 mod print;
+mod progress;
 mod proof;
 mod replay;
 mod revoke;
@@ -91,7 +92,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(&args, session),
         Verb::Policy(PolicyVerb::Check(args)) => policy::check(&args, session),
         Verb::Policy(PolicyVerb::Show(args)) => policy::show(&args, session),
-        Verb::Ledger(LedgerVerb::Verify(args)) => ledger::verify(&args, session),
+        Verb::Ledger(LedgerVerb::Verify(args)) => finished(ledger::verify(&args, session)),
         client => talk(client, session),
     }
 }
@@ -112,6 +113,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Key(KeyVerb::Taint(args)) => key::taint::run(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,

@@ -14,9 +14,9 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb, LeaseListArgs, LeaseVerb,
-    LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs,
-    TaskVerb, TokenArgs, When,
+    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb,
+    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
+    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
@@ -115,7 +115,7 @@ pub enum Verb {
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
-    /// Look at the keys that sign
+    /// Look at the keys that sign, and take one out
     #[command(subcommand)]
     Key(KeyVerb),
     /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
