@@ -81,6 +81,7 @@ pub const METRICS: &[Metric] = &[
         &["issuer"],
         "since an issuer's keys were confirmed; from 21600 on its tokens are refused",
     ),
+    counter("dayfly_keys_tainted_total", &[], "keys that were taken out for ever: an alarm, whatever the number"),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
