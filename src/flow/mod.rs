@@ -1,6 +1,7 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod allowance;
 mod archive;
 mod bundle;
 mod commit;
@@ -13,6 +14,7 @@ mod introspect;
 mod issue;
 mod issuers;
 mod load;
+mod meter;
 mod moment;
 mod possession;
 mod read;
@@ -38,6 +40,7 @@ use tokio::sync::mpsc;
 
 /// What the doors show of an issuer's keys.
 pub use crate::intake::{KeysHealth, KeysState};
+pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -49,12 +52,14 @@ use crate::{
     policy::Policy,
     store::Reader,
 };
+pub use allowance::{Allowance, Limit};
 pub use archive::ArchiveError;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use meter::{Payer, Rate, Rates, Spent, block};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
@@ -99,6 +104,7 @@ pub struct Shared {
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
     refusals: refuse::Refusals,
+    allowance: allowance::Taken,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
@@ -168,10 +174,12 @@ pub mod bounds {
     pub use crate::intake::FETCHES_AHEAD_MAX;
 
     pub use super::{
+        allowance::OWNERS_SHOWN_MAX,
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        meter::METERED_MAX,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
         upkeep::{ROOM_MAX_BYTES, SLICE},

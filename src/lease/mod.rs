@@ -2,11 +2,13 @@
 //! that were asked and are not yet durable.
 
 mod calendar;
+mod counts;
 mod fence;
 mod jobs;
 mod table;
 mod time;
 
+pub use counts::{Asks, OwnerUse, PRODUCTION, Quota, Quotas};
 pub use fence::{Fence, Limits, Overtaken};
 pub use jobs::{Holding, Job, Seen};
 pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};

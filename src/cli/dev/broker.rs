@@ -25,10 +25,14 @@ use crate::{
         failure::{Exit, Failure},
         serve,
     },
-    config::SOCKET_NAME,
+    config::{Caps, SOCKET_NAME},
     flow::{BundleSource, Exchange, Flow, Startup, Subject},
     policy::{Ask, What},
-    run::{self, Parts, Running, accept::Door, limits::Limits},
+    run::{
+        self, Parts, Running,
+        accept::Door,
+        limits::{self, Limits},
+    },
     store::Store,
     sys::{clock::Clock, files::StateLock},
 };
@@ -137,6 +141,7 @@ fn launch(
         source: bundle.clone(),
         strict_rollback: false,
         review_grace: crate::config::REVIEW_GRACE,
+        allowance: limits::allowance(Caps::default()),
     };
     let parts = Parts {
         startup,
