@@ -3,6 +3,7 @@
 
 mod allowance;
 mod archive;
+mod beat;
 mod bundle;
 mod commit;
 mod conflict;
@@ -54,6 +55,7 @@ use crate::{
 };
 pub use allowance::{Allowance, Limit};
 pub use archive::ArchiveError;
+pub use beat::Beat;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;

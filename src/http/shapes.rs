@@ -161,6 +161,8 @@ pub enum KeyState {
     Active,
     /// Signs no more; published while tokens it signed may live.
     Retired,
+    /// Taken out for ever: not published, and what it signed is dead.
+    Tainted,
 }
 
 /// A signing key, as operators see it; its public part is in the JWKS.
@@ -266,6 +268,16 @@ pub struct Task {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// Answer of `/v1/tasks/{id}/beat`: beat again within `beat_s`; `grace_s` after the last one the task
+/// ends. What has ended is answered with `E-NOT-ACTIVE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    pub state: State,
+    pub deadline: UnixMs,
+    pub beat_s: u32,
+    pub grace_s: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

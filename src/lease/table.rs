@@ -13,6 +13,7 @@ use dayfly_verifier::Thumbprint;
 use super::{
     calendar::Calendar,
     counts::Counts as Live,
+    hold::Holds,
     jobs::{Alike, Job},
     time::Now,
 };
@@ -95,6 +96,8 @@ pub struct Table {
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
+    /// Tasks that beat.
+    pub holds: Holds,
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
@@ -194,11 +197,12 @@ impl Table {
         self.tasks.get(&id).map(|task| (id, task.thumbprint))
     }
 
-    /// The state of a task with its ancestors: what ended above has ended below.
+    /// The state of a task with its ancestors: what ended above has ended below, and stays so when
+    /// its time would have been over.
     pub fn task_state(&self, id: TaskId, now: Now) -> Option<State> {
-        let (own, parent) = self.tasks.get(&id).map(|task| (task.state(now), task.parent))?;
-        match (own, self.ancestor_end(parent, now)) {
-            (State::Active, Some(_)) => Some(State::Ended),
+        let (own, deadline) = self.tasks.get(&id).map(|task| (task.state(now), task.deadline))?;
+        match (own, self.end_of_tree(id, now)) {
+            (State::Active | State::Expired, Some(end)) if end.at < deadline => Some(State::Ended),
             _ => Some(own),
         }
     }
@@ -207,7 +211,7 @@ impl Table {
     /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
         let due = |end: &End| end.at <= now.at && end.at < lease.expires;
-        let ends = [lease.end, self.end_above(lease, now)];
+        let ends = [lease.end, self.end_of_tree(lease.task, now)];
         match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
@@ -215,19 +219,17 @@ impl Table {
         }
     }
 
-    fn end_above(&self, lease: &Lease, now: Now) -> Option<End> {
-        let (end, parent) = self.ends_of(lease.task)?;
-        end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(parent, now))
-    }
-
-    fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
+    /// The end in force of a task or of anything above it: the earliest, of equals the nearest.
+    pub(super) fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
+        let due = |end: &End| end.at <= now.at;
+        let (end, mut parent) = self.ends_of(id)?;
+        let mut first = end.filter(due);
         while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
-            if let Some(end) = end.filter(|end| end.at <= now.at) {
-                return Some(End { cause: Cause::ParentEnded, ..end });
-            }
+            let end = end.filter(due).map(|end| End { cause: Cause::ParentEnded, ..end });
+            first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
             parent = above;
         }
-        None
+        first
     }
 
     /// What says whether a task has ended, without its record: asked for every introspection.
@@ -263,6 +265,15 @@ impl Table {
         task.leases.iter().copied().filter(live).collect()
     }
 
+    /// Live leases of a task and target that would still live at `at`: what a supersede ends then.
+    pub fn outliving(&self, task: TaskId, target: &str, at: UnixMs, now: Now) -> Vec<LeaseId> {
+        let Some(task) = self.task(task) else { return Vec::new() };
+        let outlives = |id: &LeaseId| {
+            self.lease(*id).is_some_and(|lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at))
+        };
+        self.live_leases(&task, Some(target), now).into_iter().filter(outlives).collect()
+    }
+
     /// The leases that an end of their task at `at` ended: not those that were over before.
     pub fn ended_with(&self, task: &Task, at: UnixMs) -> Vec<Lease> {
         let ended = |lease: &Lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at);
@@ -283,6 +294,7 @@ impl Table {
         };
         self.end_in_job(id, &job);
         self.release_task(id);
+        self.holds.release(id);
         Some(end)
     }
 
@@ -323,6 +335,7 @@ impl Table {
                     self.end_in_job(*id, &job);
                     self.release_task(*id);
                 }
+                self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
@@ -334,8 +347,9 @@ impl Table {
                 self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.add_block(row),
+            Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::Hold(_) | Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -365,7 +379,11 @@ impl Table {
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
         self.counts.note_open(&task);
+        let held = row.held && task.end.is_none();
         self.tasks.insert(row.id, task);
+        if held {
+            self.holds.begin(row.id);
+        }
     }
 
     fn add_lease(&self, row: &LeaseRow) {
@@ -397,7 +415,12 @@ impl Table {
 
     fn add_block(&self, row: &BlockRow) {
         if let (Some(label), Some(until)) = (Label::of_block(row), row.until) {
-            self.blocks.insert(label, Block { until });
+            // SECURITY: a second end in the job does not shorten the block of the first;
+            // a_block_is_not_shortened_by_another
+            self.blocks
+                .entry(label)
+                .and_modify(|block| block.until = block.until.max(until))
+                .or_insert(Block { until });
         }
     }
 
@@ -434,6 +457,7 @@ impl Table {
         task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
+        self.holds.release(id);
         self.take_from_job(id, &task);
     }
 
@@ -479,135 +503,5 @@ impl From<EndRow> for End {
 }
 
 #[cfg(test)]
-mod tests {
-    use dayfly_domain::Kind;
-
-    use super::*;
-
-    const AT: UnixMs = UnixMs::from_s(1_000);
-
-    fn task_row(number: u8, parent: Option<TaskId>) -> TaskRow {
-        let text = String::new;
-        TaskRow {
-            id: TaskId::from_parts(1, [number; 10]),
-            parent,
-            template: "deploy".into(),
-            purpose: text(),
-            ticket: None,
-            job: None,
-            row: text(),
-            owner: text(),
-            environment: text(),
-            issuer: text(),
-            profile: text(),
-            workload: "ci/shop".into(),
-            untrusted: false,
-            grants: "{}".into(),
-            evidence_key: [number; 32],
-            evidence_iat_s: 990,
-            evidence_exp_s: 1_600,
-            claims: None,
-            handle_hash: [number; 32],
-            bound: Bound::None,
-            thumbprint: None,
-            opened_at: AT,
-            deadline: AT.plus_s(900),
-            seq: 0,
-            held: false,
-            end: None,
-        }
-    }
-
-    fn lease_row(task: TaskId) -> LeaseRow {
-        LeaseRow {
-            id: LeaseId::from_parts(1, [9; 10]),
-            task,
-            seq: 1,
-            target: "shop".into(),
-            kind: Kind::Jwt,
-            row: String::new(),
-            actions: "[]".into(),
-            issued_at: AT,
-            expires: AT.plus_s(900),
-            credential_hash: [9; 32],
-            thumbprint: None,
-            kid: None,
-            status: None,
-            end: None,
-        }
-    }
-
-    fn state(table: &Table, lease: LeaseId, seconds: i64) -> State {
-        table.lease_state(&table.lease(lease).unwrap(), Now::exactly(AT.plus_s(seconds))).0
-    }
-
-    #[test]
-    fn jobs_of_two_issuers_are_two_jobs() {
-        let of = |issuer: &str| {
-            let row = TaskRow { issuer: issuer.into(), job: Some("7/1".into()), ..task_row(1, None) };
-            Label::of_row(&row)
-        };
-        assert!(of("github") != of("ghes") && of("github") == of("github"));
-        let table = Table::default();
-        let row = TaskRow { issuer: "github".into(), job: Some("7/1".into()), ..task_row(1, None) };
-        table.apply(&Change::OpenTask(row.clone()));
-        assert_eq!(Label::of(&table.task(row.id).unwrap()), Label::of_row(&row), "one label, however it is asked");
-    }
-
-    #[test]
-    fn a_supersede_does_not_revive_what_was_ended_meanwhile() {
-        let (table, task) = (Table::default(), task_row(1, None));
-        let lease = lease_row(task.id);
-        let (id, ahead) = (lease.id, EndRow { at: AT.plus_s(30), cause: Cause::Superseded, seq: 7 });
-        table.apply(&Change::OpenTask(task));
-        table.apply(&Change::AddLease(lease));
-        // The supersede is on its way to the store when the lease is ended by hand.
-        let mark = End { at: AT.plus_s(1), cause: Cause::Revoked, seq: None };
-        table.mark_lease(id, mark).unwrap();
-        table.apply(&Change::EndLease(id, ahead));
-        assert_eq!(state(&table, id, 1), State::Ended);
-        assert_eq!(table.lease(id).unwrap().end, Some(mark), "and the mark is still to be written");
-        table.apply(&Change::EndLease(id, EndRow { at: mark.at, cause: mark.cause, seq: 8 }));
-        assert_eq!(table.lease(id).unwrap().end, Some(End { seq: Some(8), ..mark }));
-    }
-
-    #[test]
-    fn an_end_above_is_an_end_below() {
-        let table = Table::default();
-        let (top, middle) = (task_row(1, None), task_row(2, Some(task_row(1, None).id)));
-        let bottom = task_row(3, Some(middle.id));
-        let (lease, ids) = (lease_row(bottom.id), [top.id, middle.id, bottom.id]);
-        let id = lease.id;
-        [top, middle, bottom].into_iter().for_each(|row| table.apply(&Change::OpenTask(row)));
-        table.apply(&Change::AddLease(lease));
-        table.mark_task(ids[1], End { at: AT.plus_s(5), cause: Cause::Completed, seq: None });
-        let now = Now::exactly(AT.plus_s(5));
-        let states = ids.map(|id| table.task_state(id, now).unwrap());
-        assert_eq!(states, [State::Active, State::Ended, State::Ended], "never a parent");
-        let (state, end) = table.lease_state(&table.lease(id).unwrap(), now);
-        assert_eq!((state, end.map(|end| end.cause)), (State::Ended, Some(Cause::ParentEnded)));
-        assert_eq!(self::state(&table, id, 4), State::Active, "not before");
-    }
-
-    #[test]
-    fn the_first_end_stays() {
-        let (table, task) = (Table::default(), task_row(1, None));
-        let id = task.id;
-        table.apply(&Change::OpenTask(task));
-        let first = End { at: AT, cause: Cause::Completed, seq: None };
-        assert_eq!(table.mark_task(id, first), Some(first));
-        assert_eq!(table.mark_task(id, End { cause: Cause::Revoked, ..first }), Some(first));
-    }
-
-    #[test]
-    fn evidence_and_handle_are_remembered_as_long_as_either_may_come_back() {
-        let (table, task) = (Table::default(), task_row(1, None));
-        let (id, hash) = (task.id, task.handle_hash);
-        table.apply(&Change::OpenTask(TaskRow { deadline: AT.plus_s(5), ..task }));
-        // The evidence's `exp` and its leeway come later than the deadline.
-        assert_eq!(table.forget_expired(Now::exactly(AT.plus_s(629)), 10), 0);
-        assert_eq!(table.task_of_handle(&hash), Some(id));
-        assert_eq!(table.forget_expired(Now::exactly(AT.plus_s(630)), 10), 1);
-        assert!(table.task_of_handle(&hash).is_none() && table.evidence.is_empty() && table.jobs.is_empty());
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;
