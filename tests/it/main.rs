@@ -43,6 +43,7 @@ mod interop;
 mod operate;
 mod process;
 mod profiles;
+mod quotas;
 mod races;
 mod reference;
 mod refusals;
