@@ -25,6 +25,7 @@ mod ledger;
 mod policy;
 mod print;
 mod proof;
+mod publish;
 mod replay;
 mod revoke;
 #[cfg(test)]
@@ -120,6 +121,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
+            Verb::Publish(args) => publish::run(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
             Verb::Demo(_)

@@ -70,8 +70,8 @@ pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
-    Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
-    Possession, Presented, Refused, Shown, Subject, TaskView,
+    Caller, EndAnswer, EventView, Exchange, HoldView, Introspected, Issued, IssuedCredential, LeaseView, Listing,
+    Point, Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
 /// Of garbage and strangers, one in so many is logged.

@@ -58,6 +58,17 @@ pub struct Beat {
     pub grace_s: u64,
 }
 
+/// `GET /status`; what else it says of a list is not needed here.
+#[derive(Debug, Deserialize)]
+struct StatusLists {
+    lists: Vec<StatusListUri>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusListUri {
+    uri: String,
+}
+
 /// Items up to a limit, and whether there are more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed<T> {
@@ -164,6 +175,19 @@ impl Api {
     /// The issuer, once its keys are fetched.
     pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
         self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
+    }
+
+    /// A public document, byte for byte. Nobody is told who asks for it.
+    pub async fn document(&self, path: &str) -> Result<Vec<u8>, ApiError> {
+        let request = Request { method: Method::GET, path: path.to_owned(), authorization: None, body: None };
+        let answer = self.transport.send(&request).await?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(ApiError::from_answer(&answer)) }
+    }
+
+    /// The URLs of the status lists that we may see.
+    pub async fn status_lists(&self) -> Result<Vec<String>, ApiError> {
+        let named: StatusLists = self.get("/status").await?;
+        Ok(named.lists.into_iter().map(|list| list.uri).collect())
     }
 
     /// A dry run: changes nothing. The body may hold evidence.

@@ -128,6 +128,23 @@ pub struct KeyListArgs {
     pub door: DoorArgs,
 }
 
+/// `dayfly publish`.
+#[derive(Debug, Clone, Args)]
+pub struct PublishArgs {
+    /// The folder that stands for the broker's URL; it is made if it is not there. Lists in it that the
+    /// broker has no more are removed, so it is one caller's alone
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Go on until ended, writing what has changed
+    #[arg(long)]
+    pub watch: bool,
+    /// How often to look, from `1s` to `1h`
+    #[arg(long, value_name = "DURATION", requires = "watch", default_value = "5s", value_parser = watch_span)]
+    pub every: Span,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum IssuerVerb {
     /// List the issuers of the bundle, and how their keys are
@@ -413,6 +430,11 @@ impl TokenArgs {
     pub fn out_file(&self) -> Option<&Path> {
         self.out.as_deref().filter(|file| *file != Path::new("-"))
     }
+}
+
+fn watch_span(text: &str) -> Result<Span, String> {
+    let span = positive_span(text)?;
+    if span.as_s() > 3600 { Err("at most one hour".to_owned()) } else { Ok(span) }
 }
 
 pub(super) fn positive_span(text: &str) -> Result<Span, String> {

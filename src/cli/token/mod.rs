@@ -23,7 +23,7 @@ use super::{
     proof,
     session::Session,
 };
-use crate::http::shapes::TokenAnswer;
+use crate::{http::shapes::TokenAnswer, sys::offload::offload};
 
 pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     // As it is now: it may be gone when there is a token.
@@ -195,7 +195,9 @@ pub(in crate::cli) async fn fetched(
     session: &Session,
 ) -> Result<Evidence, Failure> {
     if !source.wants_audience() {
-        return source.read();
+        // Stdin may be silent for as long as it likes, and signals are heard meanwhile.
+        let read = offload(move || source.read()).await;
+        return read.map_err(|error| Failure::failed("the evidence was not read").because(error))?;
     }
     let metadata =
         api.metadata().await.map_err(|error| error.failure("the broker's name for itself cannot be read"))?;
