@@ -46,6 +46,7 @@ mod interop;
 mod operate;
 mod process;
 mod profiles;
+mod quotas;
 mod races;
 mod reference;
 mod refusals;
