@@ -19,8 +19,16 @@ const EVERY: &str = "every verb";
 
 /// What the command line reads. An option beats a variable; an empty variable is none.
 pub const VARIABLES: &[Variable] = &[
-    read("DAYFLY_ADDR", "`token`, `exec`, operator verbs", "the broker's URL; without it, the socket of the state folder"),
-    read("DAYFLY_CA", "`token`, `exec`, operator verbs", "PEM file of the only authorities that may vouch for the broker"),
+    read(
+        "DAYFLY_ADDR",
+        "`token`, `exec`, operator verbs",
+        "the broker's URL; without it, the socket of the state folder",
+    ),
+    read(
+        "DAYFLY_CA",
+        "`token`, `exec`, operator verbs",
+        "PEM file of the only authorities that may vouch for the broker",
+    ),
     read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`, `trust`, `doctor`", "the settings, as `--config`"),
     read(
         "DAYFLY_DPOP_KEY",
@@ -45,7 +53,11 @@ pub const VARIABLES: &[Variable] = &[
         "set by GitHub Actions where a job may ask for an identity token",
     ),
     read("ACTIONS_ID_TOKEN_REQUEST_URL", "`token`, `exec`", "the same"),
-    read("GITHUB_ACTIONS", "`token`, `exec`", "says that this is GitHub Actions, so that a missing identity token is an error"),
+    read(
+        "GITHUB_ACTIONS",
+        "`token`, `exec`",
+        "says that this is GitHub Actions, so that a missing identity token is an error",
+    ),
     read(
         "GITLAB_CI",
         "`token`, `exec`",
@@ -54,17 +66,33 @@ pub const VARIABLES: &[Variable] = &[
     read("CIRCLECI", "`token`, `exec`", "the same for CircleCI, which is asked by its own program"),
     read("BUILDKITE", "`token`, `exec`", "the same for Buildkite, whose agent is asked"),
     read("BITBUCKET_BUILD_NUMBER", "`token`, `exec`", "the same for Bitbucket"),
-    read("BITBUCKET_STEP_OIDC_TOKEN", "`token`, `exec`", "set by Bitbucket for a step with `oidc:`, which names its audience"),
+    read(
+        "BITBUCKET_STEP_OIDC_TOKEN",
+        "`token`, `exec`",
+        "set by Bitbucket for a step with `oidc:`, which names its audience",
+    ),
     read("TFC_RUN_ID", "`token`, `exec`", "the same for HCP Terraform"),
-    read("TFC_WORKLOAD_IDENTITY_TOKEN", "`token`, `exec`", "set by HCP Terraform where `TFC_WORKLOAD_IDENTITY_AUDIENCE` is"),
+    read(
+        "TFC_WORKLOAD_IDENTITY_TOKEN",
+        "`token`, `exec`",
+        "set by HCP Terraform where `TFC_WORKLOAD_IDENTITY_AUDIENCE` is",
+    ),
     read("TF_BUILD", "`token`, `exec`", "`True` says that this is Azure DevOps, whose tokens are not fetched yet"),
-    read("SPIFFE_ENDPOINT_SOCKET", "`token`, `exec`", "says that there is a SPIFFE Workload API, which is not spoken to yet"),
+    read(
+        "SPIFFE_ENDPOINT_SOCKET",
+        "`token`, `exec`",
+        "says that there is a SPIFFE Workload API, which is not spoken to yet",
+    ),
     read("KUBERNETES_SERVICE_HOST", "`token`, `exec`", "says that this is a pod, so that a missing token is an error"),
     read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "`token`, `exec`", "says that this is AWS, which is not asked yet"),
     read("AWS_CONTAINER_CREDENTIALS_FULL_URI", "`token`, `exec`", "the same"),
     read("AWS_LAMBDA_FUNCTION_NAME", "`token`, `exec`", "the same"),
     read("AZURE_CLIENT_ID", "`token`, `exec`", "which identity of an Azure machine is meant, where it has several"),
-    read("PATH", "`token`, `exec`", "where the programs of CircleCI and Buildkite are looked for, in absolute folders only; and the command of `exec`, as a shell finds it"),
+    read(
+        "PATH",
+        "`token`, `exec`",
+        "where the programs of CircleCI and Buildkite are looked for, in absolute folders only; and the command of `exec`, as a shell finds it",
+    ),
     read(
         "HTTPS_PROXY",
         "`serve`, `dev`",
@@ -91,7 +119,10 @@ const fn told(name: &'static str, help: &'static str) -> Variable {
 
 /// What `dayfly exec` tells its command.
 pub const EXEC_VARIABLES: &[Variable] = &[
-    told("DAYFLY_TOKEN_FILE", "the file with the token, to be read for each use: it is replaced when the token is renewed"),
+    told(
+        "DAYFLY_TOKEN_FILE",
+        "the file with the token, to be read for each use: it is replaced when the token is renewed",
+    ),
     told("DAYFLY_TASK_FILE", "the file with the task's handle"),
     told("DAYFLY_LEASE", "the id of the first lease"),
     told("DAYFLY_DPOP_KEY", "the key that the token is bound to, where it is"),

@@ -245,7 +245,8 @@ impl Story {
         self.page.step("accident", "kill -9: nobody is left to end its task", None)?;
         self.page.more(&format!("the broker waits for its beats; {GRACE} of grace"))?;
         let grace = Duration::from_secs(GRACE.as_s().into());
-        let within = || expect(killed.elapsed() < grace + BOUND, || "the grace is over, and its token lives".to_owned());
+        let within =
+            || expect(killed.elapsed() < grace + BOUND, || "the grace is over, and its token lives".to_owned());
         while self.introspect(&job.token).await? != json!({ "active": false }) {
             within()?;
             sleep(Duration::from_millis(50)).await;

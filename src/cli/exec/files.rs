@@ -42,17 +42,30 @@ impl Folder {
         let runtime = vars.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
         let in_memory = [runtime, Some("/dev/shm".into())].into_iter().flatten().filter(|dir| is_memory(dir));
         for dir in in_memory {
-            if let Ok(made) = private(Some(&dir)) {
-                return Ok(Self(made));
+            sweep(&dir);
+            if let Ok(made) = Self::private(Some(&dir)) {
+                return Ok(made);
             }
         }
-        let made =
-            private(None).map_err(|error| Failure::failed("there is no place for the job's files").because(error));
-        made.map(Self)
+        sweep(&std::env::temp_dir());
+        Self::private(None).map_err(|error| Failure::failed("there is no place for the job's files").because(error))
+    }
+
+    fn private(within: Option<&Path>) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700));
+        let dir = within.map_or_else(|| builder.tempdir(), |within| builder.tempdir_in(within))?;
+        // Whatever the umask took away.
+        files::set_mode(dir.path(), 0o700)?;
+        let mut lock = OpenOptions::new().create_new(true).write(true).mode(0o600).open(dir.path().join(LOCK))?;
+        lock.lock()?;
+        // Only what says so was ever held.
+        lock.write_all(b"held\n")?;
+        Ok(Self { dir, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     pub fn token(&self) -> PathBuf {
