@@ -251,14 +251,14 @@ impl Story {
             within()?;
             sleep(Duration::from_millis(50)).await;
         }
-        let what = "has ended it: {\"active\": false}; measured from the kill on";
+        let what = "introspection: {\"active\": false}; from the kill on";
         self.page.step("broker", what, Some(killed.elapsed()))?;
         // Beside it, when they are there: the status list, and a server that goes by it.
         while call(server, &job.token).await?.status != 401 {
             within()?;
             sleep(Duration::from_millis(10)).await;
         }
-        self.page.step("server", "refuses the token; measured from the kill on", Some(killed.elapsed()))
+        self.page.step("server", "refuses the token; from the kill on", Some(killed.elapsed()))
     }
 
     /// Started from our own binary, as its user would start it.
