@@ -2,6 +2,7 @@
 //! function on top; doors call [`Flow`] and hold no rules.
 
 mod archive;
+mod blocks;
 mod bundle;
 mod commit;
 mod conflict;
@@ -12,7 +13,9 @@ mod group;
 mod introspect;
 mod issue;
 mod issuers;
+mod known;
 mod load;
+mod mass;
 mod moment;
 mod possession;
 mod read;
@@ -20,8 +23,10 @@ mod recorded;
 mod refuse;
 mod replay;
 mod simulate;
+mod select;
 mod start;
 mod swap;
+mod tombs;
 mod upkeep;
 mod usage;
 mod verifier;
@@ -50,12 +55,14 @@ use crate::{
     store::Reader,
 };
 pub use archive::ArchiveError;
+pub use blocks::BlockView;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use recorded::Recorded;
+pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
 pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
@@ -98,6 +105,8 @@ pub struct Shared {
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
+    /// Ends by selector.
+    mass: mass::Mass,
     refusals: refuse::Refusals,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
