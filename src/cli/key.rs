@@ -28,6 +28,7 @@ impl Shown for Key {
             KeyState::Next => "next",
             KeyState::Active => "active",
             KeyState::Retired => "retired",
+            KeyState::Tainted => "tainted",
         };
         let since = since.to_string();
         vec![kid.clone(), state.to_owned(), usage.clone(), alg.clone(), since, text(until.as_ref())]

@@ -82,6 +82,8 @@ pub(super) enum Group {
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     /// Takes a block away, with its event; refused when it does not stand any more.
     Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
+    /// A task whose first beat came.
+    Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,

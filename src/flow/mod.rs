@@ -2,6 +2,7 @@
 //! function on top; doors call [`Flow`] and hold no rules.
 
 mod archive;
+mod beat;
 mod blocks;
 mod bundle;
 mod commit;
@@ -22,8 +23,8 @@ mod read;
 mod recorded;
 mod refuse;
 mod replay;
-mod simulate;
 mod select;
+mod simulate;
 mod start;
 mod swap;
 mod tombs;
@@ -55,6 +56,7 @@ use crate::{
     store::Reader,
 };
 pub use archive::ArchiveError;
+pub use beat::Beat;
 pub use blocks::BlockView;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
@@ -62,16 +64,16 @@ pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use recorded::Recorded;
-pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
 pub use replay::{Unjudged, Verdict, replay, was_judged};
+pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
-    Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
-    Possession, Presented, Refused, Shown, Subject, TaskView,
+    Caller, EndAnswer, EventView, Exchange, HoldView, Introspected, Issued, IssuedCredential, LeaseView, Listing,
+    Point, Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
 /// Of garbage and strangers, one in so many is logged.

@@ -62,9 +62,7 @@ impl Flow {
                 read,
                 |row| row.id,
                 TaskId::as_u128,
-                |row| {
-                    flow.sees_task(&authority, row) && state.is_none_or(|state| flow.task_end(row, now).0 == state)
-                },
+                |row| flow.sees_task(&authority, row) && state.is_none_or(|state| flow.task_end(row, now).0 == state),
             )?;
             let mut page = page.try_map(|row| flow.task_view(row, now))?;
             // What ended since the rows were written is shown as it is, so it is not what was asked.
@@ -248,7 +246,19 @@ impl Flow {
         let (leases_active, leases_ended) = self.lease_counts(row.id, now)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
         let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
-        Ok(TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts: None })
+        let hold = self.hold_of(row.id, now);
+        Ok(TaskView {
+            row,
+            state,
+            cause,
+            ended_at,
+            ended_by,
+            reason,
+            leases_active,
+            leases_ended,
+            conflicts: None,
+            hold,
+        })
     }
 
     pub(super) fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {

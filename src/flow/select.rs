@@ -161,7 +161,8 @@ impl Flow {
                 let seq = answer.ok().and_then(Result::ok).unwrap_or(Err(NotCommitted::Store));
                 let seq = seq.map_err(|_| Reason::NotDurable)?;
                 let flow = self.clone();
-                let told = offload(move || flow.recorded_end(&tomb, seq, &found)).await.map_err(|_| Reason::Internal)?;
+                let told =
+                    offload(move || flow.recorded_end(&tomb, seq, &found)).await.map_err(|_| Reason::Internal)?;
                 Ok(EndedBySelector::Ended(Box::new(told?)))
             }
             Err(Halt::NotEnded(why)) => Ok(EndedBySelector::NotEnded(why)),
@@ -226,15 +227,7 @@ impl Flow {
         if let Some(tomb) = pending {
             let (ack, durable) = oneshot::channel();
             let (number, actor) = (tomb.number, actor.to_owned());
-            self.mass.ask(TombGroup {
-                number,
-                actor,
-                reason: None,
-                leases: 0,
-                tasks: 0,
-                block: None,
-                acks: vec![ack],
-            });
+            self.mass.ask(TombGroup { number, actor, reason: None, leases: 0, tasks: 0, block: None, acks: vec![ack] });
             let _ = self.queue.try_send(Group::Wake);
             let found = self.table.ended_by(&tomb, now);
             return Ok(Some(Step::Asked(tomb, found, durable)));

@@ -14,6 +14,7 @@ use dayfly_domain::UnixMs;
 use super::{Flow, Shared, commit::Writer, group::Group};
 use crate::{
     ledger::{self, KeyRotation, Stamp},
+    mint::KeyState,
     policy::Policy,
     store::{Change, Checkpointer, PruneBefore},
     sys::offload::offload,
@@ -47,6 +48,7 @@ impl Upkeep {
         if now.safe {
             while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
         }
+        self.flow.end_lost_holds(now);
         self.flow.settle_refusals(now.at, false);
         if self.flow.store_fault.load().is_some() {
             // Whoever stays away while the broker is not ready would never bring the write that
@@ -92,8 +94,8 @@ impl Upkeep {
             Err(error) => tracing::error!(%error, "keys were not rotated; the old ones go on"),
         }
         for key in self.flow.keyring.view() {
-            if key.state == crate::mint::KeyState::Active {
-                metrics::gauge!("dayfly_signing_key_expiry_timestamp_seconds").set(key.until.as_s() as f64);
+            if let (KeyState::Active, Some(until)) = (key.state, key.until) {
+                metrics::gauge!("dayfly_signing_key_expiry_timestamp_seconds").set(until.as_s() as f64);
             }
         }
     }

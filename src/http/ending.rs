@@ -19,10 +19,7 @@ pub(super) struct TaskEnd {
 
 pub(super) fn task(headers: &HeaderMap, body: &[u8]) -> Result<TaskEnd, Refused> {
     let mut members = members(headers, body)?;
-    let end = TaskEnd {
-        reason: reason(&mut members)?,
-        block: flag(&mut members, "block")?,
-    };
+    let end = TaskEnd { reason: reason(&mut members)?, block: flag(&mut members, "block")? };
     all_taken(&members)?;
     Ok(end)
 }

@@ -85,9 +85,10 @@ fn key(key: KeyView) -> Key {
         Held::Next => KeyState::Next,
         Held::Active => KeyState::Active,
         Held::Retired => KeyState::Retired,
+        Held::Tainted => KeyState::Tainted,
     };
     // One ring, one purpose: task tokens.
-    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state, since, until: Some(until) }
+    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state, since, until }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use dayfly_domain::{BlockId, State, TaskId};
 
 use super::{
     blocks::Block,
-    matching::{claims_of, lease_words, task_words},
     jobs::{Holding, Job, Seen},
+    matching::{claims_of, lease_words, task_words},
     table::{Label, Table, bound_to},
     time::Now,
 };

@@ -322,8 +322,7 @@ pub fn blocked(stamp: Stamp, task: TaskId, until: UnixMs, actor: &str, reason: O
 
 /// A block that an operator took away again; `written_by`: the event that had written it.
 pub fn block_lifted(stamp: Stamp, block: BlockId, written_by: u64, actor: &str) -> Entry {
-    let body =
-        Body { block: Some(block), written_by: Some(written_by), ..Body::new("block", Outcome::Success) };
+    let body = Body { block: Some(block), written_by: Some(written_by), ..Body::new("block", Outcome::Success) };
     entry(stamp, body, &json!({ "actor": actor, "act": "lift" }))
 }
 
