@@ -66,6 +66,7 @@ impl Flow {
             NotCommitted::Store
             | NotCommitted::OtherBundle
             | NotCommitted::OtherJob
+            | NotCommitted::OtherKey
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::Store.into(),
         })

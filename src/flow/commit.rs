@@ -275,6 +275,8 @@ impl Writer {
             Err(NotCommitted::OtherBundle)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
+        } else if fence.signed_by_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else {
             match &task {
                 Subject::Open { row, limits } => fence.open(row, lease.as_ref(), *limits).map_err(NotCommitted::from),

@@ -235,6 +235,7 @@ impl Flow {
             NotCommitted::Store
             | NotCommitted::OtherBundle
             | NotCommitted::OtherJob
+            | NotCommitted::OtherKey
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::NotDurable.into(),
         })

@@ -185,6 +185,8 @@ pub(super) enum NotCommitted {
     OtherBundle,
     #[error("the job holds something else than when it was decided")]
     OtherJob,
+    #[error("signed by a key that is tainted")]
+    OtherKey,
     #[error("the store cannot be written")]
     Store,
     #[error("there is no such thing in memory")]

@@ -221,7 +221,7 @@ impl Flow {
             let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
             match self.commit(prepared).await {
                 Ok(issued) => return Ok(issued),
-                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob) => {}
+                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey) => {}
                 Err(NotCommitted::Overtaken(overtaken)) => {
                     let moment = self.moment_of(&policy, asking, now)?;
                     return Err(self.overtaken(overtaken, refusal(&policy, asking, &moment, Reason::Overtaken), now));

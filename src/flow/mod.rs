@@ -182,9 +182,12 @@ pub mod bounds {
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
+        known::TOLD_NAMES_MAX,
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        mass::SLICE_ROWS,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
+        select::{MASS_LEASES, STANDING_BLOCKS_MAX, TOMBS_MAX},
         upkeep::{ROOM_MAX_BYTES, SLICE},
         verifier::{OUTCOMES_EACH, OUTCOMES_MAX},
     };

@@ -204,7 +204,7 @@ pub const ROUTES: &[RouteRow] = &[
         verb: Verb::Delete,
         ..post(
             Route::LiftBlock,
-            "/v1/blocks/{id}",
+            "/v1/blocks/{block}",
             Who::Action("broker:operate"),
             &["block"],
             "lifts a block; what it ended stays ended; a token needs the same permit",
