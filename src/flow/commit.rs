@@ -124,7 +124,7 @@ impl Writer {
         let mut groups: Vec<Group> = self.carried.drain(..).collect();
         let room = (groups.len() + BATCH_MAX).min(QUEUE_MAX);
         groups.extend(first);
-        groups.extend(self.shared.mass.take_asked().into_iter().map(Group::Tomb));
+        groups.extend(self.gather_asked());
         groups.extend(self.shared.mass.take_slice().map(Group::Behind));
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < room {
@@ -138,6 +138,10 @@ impl Writer {
             }
         }
         Some(groups)
+    }
+
+    fn gather_asked(&self) -> Vec<Group> {
+        self.shared.mass.take_asked().into_iter().map(Group::Tomb).collect()
     }
 
     /// The outer `None`: stop. The inner: nothing came, but there are ends to try again.

@@ -4,10 +4,10 @@ use dayfly_domain::{Bound, Span};
 
 use super::*;
 use crate::{
-    flow::{Folder, Startup, Upkeep, start},
-    lease::{Holding, Job, Limits, Seen},
+    flow::{Folder, Startup, Upkeep, mass::Slice, start},
+    lease::{BehindRow, Holding, Job, Limits, Seen},
     policy::BundleEnv,
-    store::TaskRow,
+    store::{LeaseRow, TaskRow},
     sys::clock::{Clock, Stepped},
 };
 
@@ -103,4 +103,131 @@ fn what_is_carried_takes_no_room_from_what_comes() {
     assert!(matches!(gathered.last(), Some(Group::Issue(_))), "who comes last is looked at with the rest");
     (0..2 * BATCH_MAX).for_each(|_| writer.shared.queue.try_send(Group::Wake).unwrap());
     assert_eq!(writer.gather().unwrap().len(), BATCH_MAX, "and no more than a batch of them");
+}
+
+/// An opening that was decided under the bundle in force, and who waits for it.
+fn decided(writer: &Writer, number: u8, kid: Option<&str>) -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
+    let mut row = task_row(number, "deploy");
+    row.owner = "team-shop".into();
+    let stamp = || ledger::Stamp::draw(AT).unwrap();
+    let entry = ledger::operator(stamp(), ledger::Outcome::Success, "test", "open", &Default::default());
+    let lease = kid.map(|kid| LeaseRow {
+        id: LeaseId::from_parts(1, [number; 10]),
+        task: row.id,
+        seq: 0,
+        target: "shop".into(),
+        kind: dayfly_domain::Kind::Jwt,
+        row: String::new(),
+        actions: "[]".into(),
+        issued_at: AT,
+        expires: AT.plus_s(900),
+        credential_hash: [number; 32],
+        thumbprint: None,
+        kid: Some(kid.into()),
+        status: None,
+        end: None,
+    });
+    let (ack, answer) = oneshot::channel();
+    let group = Group::Issue(Box::new(IssueGroup {
+        decided_under: writer.shared.policy.load().bundle().fingerprint,
+        seen: None,
+        task: Subject::Open { row: Box::new(row), limits: LIMITS },
+        lease,
+        events: vec![entry],
+        supersede_s: None,
+        ack,
+    }));
+    (group, answer)
+}
+
+fn asked(writer: &Writer, selector: &str, block: bool) {
+    let tomb = writer.shared.table.ask_tomb(selector.parse().unwrap(), AT, Cause::Revoked, block);
+    let block = block.then(|| BlockId::from_parts(1, [9; 10]));
+    let (actor, reason, acks) = ("test".to_owned(), None, Vec::new());
+    writer.shared.mass.ask(TombGroup { number: tomb.number, actor, reason, leases: 0, tasks: 0, block, acks });
+}
+
+/// The writer is the barrier: it has not yet looked at what was decided when the end is asked.
+#[test]
+fn t_092_nothing_that_was_decided_before_an_end_by_selector_leaves_after_it() {
+    for block in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_upkeep, mut writer) = writer(dir.path());
+        let state = |writer: &Writer, number| {
+            writer.shared.table.task_state(TaskId::from_parts(1, [number; 10]), Now::exactly(AT))
+        };
+        let (before, mut early) = decided(&writer, 1, None);
+        writer.shared.queue.try_send(before).unwrap();
+        asked(&writer, r#"owner == "team-shop""#, block);
+        let (behind, mut late) = decided(&writer, 2, None);
+        writer.shared.queue.try_send(behind).unwrap();
+        let batch = writer.gather().unwrap();
+        assert_eq!(batch.len(), 3);
+        writer.batch(batch);
+        if block {
+            let refused = Err(NotCommitted::Overtaken(Overtaken::Blocked));
+            assert_eq!((early.try_recv().unwrap(), late.try_recv().unwrap()), (refused, refused));
+            assert_eq!((state(&writer, 1), state(&writer, 2)), (None, None), "the evidence is not used up");
+            let (after, mut answer) = decided(&writer, 3, None);
+            writer.batch(vec![after]);
+            assert_eq!(answer.try_recv().unwrap(), refused, "and it stays so");
+        } else {
+            assert!(early.try_recv().unwrap().is_ok() && late.try_recv().unwrap().is_ok());
+            let states = (state(&writer, 1), state(&writer, 2));
+            assert_eq!(states, (Some(State::Ended), Some(State::Active)), "by their place in the ledger");
+        }
+        writer.shared.table.tombs().iter().for_each(|tomb| assert!(tomb.end.seq.is_some()));
+    }
+}
+
+#[test]
+fn what_an_end_blocks_is_refused_before_it_is_on_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    writer.shared.table.ask_tomb(r#"owner == "team-shop""#.parse().unwrap(), AT, Cause::Revoked, true);
+    let (group, mut answer) = decided(&writer, 1, None);
+    writer.batch(vec![group]);
+    assert_eq!(answer.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
+}
+
+#[test]
+fn what_a_tainted_key_signed_in_passing_does_not_leave() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    let (tainted, mut refused) = decided(&writer, 1, Some("k1"));
+    let (fresh, mut issued) = decided(&writer, 2, Some("k2"));
+    asked(&writer, r#"key == "k1""#, true);
+    let groups = writer.gather_asked();
+    writer.batch(groups.into_iter().chain([tainted, fresh]).collect());
+    assert_eq!(refused.try_recv().unwrap(), Err(NotCommitted::OtherKey), "it is decided and signed once more");
+    assert!(issued.try_recv().unwrap().is_ok());
+    let (late, mut refused) = decided(&writer, 3, Some("k1"));
+    writer.batch(vec![late]);
+    assert_eq!(refused.try_recv().unwrap(), Err(NotCommitted::OtherKey));
+}
+
+/// A slice of rows and an end of its own of the same task, in one batch: one of the two waits.
+#[test]
+fn a_task_is_not_ended_twice_in_one_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    let (group, _answer) = decided(&writer, 1, None);
+    writer.batch(vec![group]);
+    let id = TaskId::from_parts(1, [1; 10]);
+    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    asked(&writer, r#"owner == "team-shop""#, false);
+    let groups = writer.gather_asked();
+    writer.batch(groups);
+    let tomb = writer.shared.table.tombs()[0].clone();
+    assert_eq!(writer.shared.table.behind(&tomb), [BehindRow::Task(id)], "its own end is not durable");
+    let seq = tomb.end.seq.unwrap();
+    let slice = Slice { seq, rows: writer.shared.table.behind(&tomb), last: false };
+    let own = EndGroup { what: What::Task(id), actor: "handle".into(), reason: None, block: false, acks: Vec::new() };
+    writer.batch(vec![Group::End(own), Group::Behind(slice)]);
+    assert!(writer.shared.table.behind(&tomb).is_empty());
+    writer.batch(vec![Group::Behind(Slice { seq, rows: Vec::new(), last: true })]);
+    assert!(writer.shared.table.tombs().is_empty());
+    let report = writer.shared.reader.snapshot(|rows| ledger::verify(rows, AT)).unwrap().unwrap();
+    let about_ends: Vec<_> = report.problems.iter().filter(|problem| problem.contains("end")).collect();
+    assert!(about_ends.is_empty(), "{about_ends:?}");
 }
