@@ -4,10 +4,10 @@ use dayfly_domain::{Bound, Span};
 
 use super::*;
 use crate::{
-    flow::{Folder, Startup, Upkeep, mass::Slice, start},
-    lease::{BehindRow, Holding, Job, Limits, Seen},
+    flow::{Allowance, Folder, Rate, Startup, Upkeep, mass::Slice, start},
+    lease::{Asks, BehindRow, Holding, Job, Limits, Quotas, Seen},
     policy::BundleEnv,
-    store::{LeaseRow, TaskRow},
+    store::TaskRow,
     sys::clock::{Clock, Stepped},
 };
 
@@ -59,16 +59,17 @@ fn opening(row: TaskRow, held: &[&str]) -> Group {
     }))
 }
 
+const QUOTAS: Quotas = Quotas { owner: 1, production: 0, workload: 1 };
 const LIMITS: Limits = Limits { per_job: 9, keys_per_job: None };
 
 #[test]
 fn more_of_what_a_job_holds_waits_for_no_batch_and_anything_else_does() {
     let table = Table::default();
-    let mut fence = Fence::new(&table, Now::exactly(AT));
-    fence.open(&task_row(1, "deploy"), None, LIMITS).unwrap();
+    let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT));
+    fence.open(&task_row(1, "deploy"), None, LIMITS, Asks::Nothing).unwrap();
     assert!(!follows(&opening(task_row(2, "deploy"), &["deploy"]), &fence), "the job holds it already");
     assert!(follows(&opening(task_row(2, "deploy"), &[]), &fence), "it was decided as if nothing was held");
-    fence.open(&task_row(2, "count"), None, LIMITS).unwrap();
+    fence.open(&task_row(2, "count"), None, LIMITS, Asks::Nothing).unwrap();
     assert!(follows(&opening(task_row(3, "deploy"), &["deploy"]), &fence), "now the job holds more");
     let other = TaskRow { workload: "ci/pay".into(), ..task_row(4, "deploy") };
     assert!(!follows(&opening(other, &[]), &fence), "another job");
@@ -87,6 +88,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         source: Arc::new(Folder { path: dir.to_owned(), env }),
         strict_rollback: false,
         review_grace: Span::seconds(1),
+        allowance: Allowance { workload: Rate::new(1, 1), storm_per_minute: 1, quotas: QUOTAS },
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
     (upkeep, writer)
@@ -106,33 +108,17 @@ fn what_is_carried_takes_no_room_from_what_comes() {
 }
 
 /// An opening that was decided under the bundle in force, and who waits for it.
-fn decided(writer: &Writer, number: u8, kid: Option<&str>) -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
+fn decided(writer: &Writer, number: u8) -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
     let mut row = task_row(number, "deploy");
     row.owner = "team-shop".into();
     let stamp = || ledger::Stamp::draw(AT).unwrap();
     let entry = ledger::operator(stamp(), ledger::Outcome::Success, "test", "open", &Default::default());
-    let lease = kid.map(|kid| LeaseRow {
-        id: LeaseId::from_parts(1, [number; 10]),
-        task: row.id,
-        seq: 0,
-        target: "shop".into(),
-        kind: dayfly_domain::Kind::Jwt,
-        row: String::new(),
-        actions: "[]".into(),
-        issued_at: AT,
-        expires: AT.plus_s(900),
-        credential_hash: [number; 32],
-        thumbprint: None,
-        kid: Some(kid.into()),
-        status: None,
-        end: None,
-    });
     let (ack, answer) = oneshot::channel();
     let group = Group::Issue(Box::new(IssueGroup {
         decided_under: writer.shared.policy.load().bundle().fingerprint,
         seen: None,
         task: Subject::Open { row: Box::new(row), limits: LIMITS },
-        lease,
+        lease: None,
         events: vec![entry],
         supersede_s: None,
         ack,
@@ -156,10 +142,10 @@ fn t_092_nothing_that_was_decided_before_an_end_by_selector_leaves_after_it() {
         let state = |writer: &Writer, number| {
             writer.shared.table.task_state(TaskId::from_parts(1, [number; 10]), Now::exactly(AT))
         };
-        let (before, mut early) = decided(&writer, 1, None);
+        let (before, mut early) = decided(&writer, 1);
         writer.shared.queue.try_send(before).unwrap();
         asked(&writer, r#"owner == "team-shop""#, block);
-        let (behind, mut late) = decided(&writer, 2, None);
+        let (behind, mut late) = decided(&writer, 2);
         writer.shared.queue.try_send(behind).unwrap();
         let batch = writer.gather().unwrap();
         assert_eq!(batch.len(), 3);
@@ -168,7 +154,7 @@ fn t_092_nothing_that_was_decided_before_an_end_by_selector_leaves_after_it() {
             let refused = Err(NotCommitted::Overtaken(Overtaken::Blocked));
             assert_eq!((early.try_recv().unwrap(), late.try_recv().unwrap()), (refused, refused));
             assert_eq!((state(&writer, 1), state(&writer, 2)), (None, None), "the evidence is not used up");
-            let (after, mut answer) = decided(&writer, 3, None);
+            let (after, mut answer) = decided(&writer, 3);
             writer.batch(vec![after]);
             assert_eq!(answer.try_recv().unwrap(), refused, "and it stays so");
         } else {
@@ -185,25 +171,9 @@ fn what_an_end_blocks_is_refused_before_it_is_on_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let (_upkeep, mut writer) = writer(dir.path());
     writer.shared.table.ask_tomb(r#"owner == "team-shop""#.parse().unwrap(), AT, Cause::Revoked, true);
-    let (group, mut answer) = decided(&writer, 1, None);
+    let (group, mut answer) = decided(&writer, 1);
     writer.batch(vec![group]);
     assert_eq!(answer.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
-}
-
-#[test]
-fn what_a_tainted_key_signed_in_passing_does_not_leave() {
-    let dir = tempfile::tempdir().unwrap();
-    let (_upkeep, mut writer) = writer(dir.path());
-    let (tainted, mut refused) = decided(&writer, 1, Some("k1"));
-    let (fresh, mut issued) = decided(&writer, 2, Some("k2"));
-    asked(&writer, r#"key == "k1""#, true);
-    let groups = writer.gather_asked();
-    writer.batch(groups.into_iter().chain([tainted, fresh]).collect());
-    assert_eq!(refused.try_recv().unwrap(), Err(NotCommitted::OtherKey), "it is decided and signed once more");
-    assert!(issued.try_recv().unwrap().is_ok());
-    let (late, mut refused) = decided(&writer, 3, Some("k1"));
-    writer.batch(vec![late]);
-    assert_eq!(refused.try_recv().unwrap(), Err(NotCommitted::OtherKey));
 }
 
 /// A slice of rows and an end of its own of the same task, in one batch: one of the two waits.
@@ -211,7 +181,7 @@ fn what_a_tainted_key_signed_in_passing_does_not_leave() {
 fn a_task_is_not_ended_twice_in_one_batch() {
     let dir = tempfile::tempdir().unwrap();
     let (_upkeep, mut writer) = writer(dir.path());
-    let (group, _answer) = decided(&writer, 1, None);
+    let (group, _answer) = decided(&writer, 1);
     writer.batch(vec![group]);
     let id = TaskId::from_parts(1, [1; 10]);
     writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });

@@ -84,6 +84,8 @@ pub(super) enum Group {
     Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// A task whose first beat came.
     Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
+    /// An event whose id is remembered under this word.
+    Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,
@@ -183,16 +185,43 @@ pub(super) enum NotCommitted {
     Overtaken(#[from] Overtaken),
     #[error("decided under a bundle that is no longer the current one")]
     OtherBundle,
+    #[error("signed with a key that was tainted meanwhile")]
+    OtherKey,
     #[error("the job holds something else than when it was decided")]
     OtherJob,
-    #[error("signed by a key that is tainted")]
-    OtherKey,
     #[error("the store cannot be written")]
     Store,
     #[error("there is no such thing in memory")]
     Gone,
     #[error("ended between the commit and the answer")]
     Released,
+}
+
+/// Groups in order; of ends of the same thing only the first, which answers for all.
+pub(super) fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
+    let mut places = HashMap::new();
+    let mut tombs = HashMap::new();
+    let mut kept: VecDeque<Group> = VecDeque::new();
+    for group in groups {
+        if let Group::Tomb(tomb) = group {
+            let at = *tombs.entry(tomb.number).or_insert(kept.len());
+            match kept.get_mut(at) {
+                Some(Group::Tomb(first)) => first.join(tomb),
+                _ => kept.push_back(Group::Tomb(tomb)),
+            }
+            continue;
+        }
+        let Group::End(end) = group else {
+            kept.push_back(group);
+            continue;
+        };
+        let at = *places.entry(end.key()).or_insert(kept.len());
+        match kept.get_mut(at) {
+            Some(Group::End(first)) => first.join(end),
+            _ => kept.push_back(Group::End(end)),
+        }
+    }
+    kept
 }
 
 impl Shared {

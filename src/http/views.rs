@@ -260,7 +260,7 @@ pub(super) fn block(view: BlockView) -> Block {
     }
 }
 
-fn known(state: ChannelState) -> Known {
+pub(super) fn known(state: ChannelState) -> Known {
     let ChannelState { channel, known, worst_case_at } = state;
     Known { channel, known, worst_case_at }
 }

@@ -106,6 +106,12 @@ pub const EVENTS: &[EventKind] = &[
         details: &[],
     },
     EventKind {
+        name: "key_tainted",
+        when: "a key left for ever, and with it all that it had signed (`count` leases, which a `tombstone` before this event ended); `kid` signs from now on",
+        members: &["tainted_kid", "kid", "count"],
+        details: &["actor", "reason"],
+    },
+    EventKind {
         name: "operator",
         when: "an act of an operator that is no end, no block and no swap: a load that was refused, keys of an issuer that were asked anew",
         members: &[],
