@@ -86,6 +86,11 @@ impl Tomb {
         self.follows(task.seq) && self.end.at < task.deadline && self.matcher.task(words)
     }
 
+    /// It ended the task, whose own record does not say so on disk.
+    fn leaves_task(&self, task: &Task) -> bool {
+        task.end.is_none_or(|end| end.seq.is_none()) && self.ends_task(task, &task.words())
+    }
+
     /// By itself, whatever becomes of its task.
     fn ends_lease(&self, lease: &Lease, words: &TaskWords<'_>) -> bool {
         self.matcher.means_single_leases()
@@ -312,30 +317,29 @@ impl Table {
     /// The rows that a tomb on the record ended and that do not say so yet. What ended by itself
     /// meanwhile has its own end.
     pub fn behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
-        let ended = |end: Option<End>| end.is_some_and(|end| end.seq.is_some());
-        let mut rows = Vec::new();
-        for entry in &self.tasks {
-            let task = entry.value();
-            if !ended(task.end) && tomb.ends_task(task, &task.words()) {
-                rows.push(BehindRow::Task(*entry.key()));
-            }
-        }
+        let tasks = self.tasks.iter().filter(|entry| tomb.leaves_task(entry.value()));
+        let mut rows: Vec<_> = tasks.map(|entry| BehindRow::Task(*entry.key())).collect();
         if tomb.matcher.means_single_leases() {
-            rows.extend(self.leases_behind(tomb));
+            let leases = self.leases.iter().filter(|entry| self.leaves_lease(tomb, entry.value()));
+            rows.extend(leases.map(|entry| BehindRow::Lease(*entry.key())));
         }
         rows
     }
 
-    fn leases_behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
+    /// Whether the row still is behind the tomb.
+    pub fn is_behind(&self, tomb: &Tomb, row: BehindRow) -> bool {
+        match row {
+            BehindRow::Task(id) => self.tasks.get(&id).is_some_and(|task| tomb.leaves_task(&task)),
+            BehindRow::Lease(id) => self.leases.get(&id).is_some_and(|lease| self.leaves_lease(tomb, &lease)),
+        }
+    }
+
+    fn leaves_lease(&self, tomb: &Tomb, lease: &Lease) -> bool {
         let over = |end: Option<End>| end.is_some_and(|end| end.seq.is_some() && end.at <= tomb.end.at);
-        let behind = |lease: &Lease| {
-            let Some(task) = self.tasks.get(&lease.task) else { return false };
-            let words = task.words();
-            let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
-            alone && !over(task.end) && !tomb.ends_task(&task, &words)
-        };
-        let leases = self.leases.iter().filter(|entry| behind(entry.value()));
-        leases.map(|entry| BehindRow::Lease(*entry.key())).collect()
+        let Some(task) = self.tasks.get(&lease.task) else { return false };
+        let words = task.words();
+        let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
+        alone && !over(task.end) && !tomb.ends_task(&task, &words)
     }
 }
 

@@ -180,7 +180,7 @@ async fn a_block_by_selector_refuses_what_matches_and_nothing_else() {
         (&listed[0]["leases_ended"], &listed[0]["by"], &listed[0]["until"]),
         (&json!(1), &json!("local:1000"), &Value::Null)
     );
-    world.pass_s(400 * 86_400);
+    world.pass_s(2 * 3_600);
     world.upkeep.each_second();
     assert_eq!(reason(world.try_open(&Job::shop(), ask("deploy")).await), Reason::Blocked, "until it is lifted");
     world.pass_s(1);
