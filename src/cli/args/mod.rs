@@ -15,8 +15,8 @@ pub use broker::{
 };
 pub use client::{
     AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb,
-    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
-    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs,
+    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
