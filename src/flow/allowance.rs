@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(first.len(), OWNERS_SHOWN_MAX + 1);
         assert!(first.iter().any(|(owner, _)| &**owner == "o-399"), "the fullest have their own");
         let all: u32 = first.iter().map(|(_, used)| used.all()).sum();
-        assert_eq!(all, uses.iter().map(|(_, used)| used.all()).sum(), "and nothing is left out");
+        assert_eq!(all, uses.iter().map(|(_, used)| used.all()).sum::<u32>(), "and nothing is left out");
         let later: Vec<_> = (400..800u32).map(|n| (Arc::from(format!("o-{n}")), used(n, 0))).collect();
         let second = labelled(&later, &mut shown);
         let names = |of: &[(Arc<str>, OwnerUse)]| of.iter().map(|(owner, _)| owner.clone()).collect::<BTreeSet<_>>();
