@@ -223,6 +223,11 @@ impl Writer {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
+            Group::Remember(entry, key, ack) => {
+                let word = Change::Meta(key, entry.id.to_string());
+                let changes = numbered(vec![entry], seq).into_iter().chain([word]).collect();
+                Some((changes, Reply::Note(ack)))
+            }
             Group::Block(entry, label, until, ack) => {
                 let at = *seq;
                 let mut changes = numbered(vec![entry], seq);
@@ -257,6 +262,8 @@ impl Writer {
         };
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
+        } else if self.is_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
         } else {
@@ -291,6 +298,12 @@ impl Writer {
             }
         }
         Some((changes, Reply::Issue(ack, point)))
+    }
+
+    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
+    // what_a_tainted_key_signed_meanwhile_never_leaves
+    fn is_tainted(&self, lease: Option<&LeaseRow>) -> bool {
+        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.shared.keyring.is_tainted(kid))
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.

@@ -46,6 +46,8 @@ struct Prepared {
     committed: oneshot::Receiver<Result<u64, NotCommitted>>,
     answer: Issued,
     lease: Option<LeaseId>,
+    /// Of the key that signed.
+    kid: Option<String>,
 }
 
 /// The issuer of whoever was proven, granted or not.
@@ -216,7 +218,7 @@ impl Flow {
         row.map_err(|error| error.reason().into())
     }
 
-    /// Decides, plans and signs; once more when before the commit the bundle was swapped, or what the
+    /// Decides, plans and signs; once more when before the commit the bundle was swapped, the key tainted, or what the
     /// job holds changed and a policy looks at that.
     async fn decide_twice(
         &self,
@@ -230,7 +232,7 @@ impl Flow {
             let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
             match self.commit(prepared).await {
                 Ok(issued) => return Ok(issued),
-                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob) => {}
+                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey) => {}
                 Err(NotCommitted::Overtaken(overtaken)) => {
                     let moment = self.moment_of(&policy, asking, now)?;
                     return Err(self.overtaken(overtaken, refusal(&policy, asking, &moment, Reason::Overtaken), now));
@@ -315,7 +317,7 @@ impl Flow {
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
         let seen = moment.watched(policy, grant.template());
         let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
-        let lease = minted.as_ref().map(|(lease, _)| lease.id);
+        let (lease, kid) = minted.as_ref().map(|(lease, signed)| (lease.id, signed.kid.clone())).unzip();
         let answer = Issued {
             task: row.id,
             template: row.template.clone(),
@@ -325,7 +327,7 @@ impl Flow {
             point: Point { stream: self.stream.clone(), seq: 0 },
             credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
         };
-        Ok(Prepared { group, committed, answer, lease })
+        Ok(Prepared { group, committed, answer, lease, kid })
     }
 
     fn mint(
@@ -373,7 +375,7 @@ impl Flow {
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
     async fn commit(&self, prepared: Prepared) -> Result<Issued, NotCommitted> {
-        let Prepared { group, committed, mut answer, lease } = prepared;
+        let Prepared { group, committed, mut answer, lease, kid } = prepared;
         let group = Group::Issue(Box::new(group));
         let durable = async {
             self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
@@ -382,7 +384,8 @@ impl Flow {
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
         answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
         let now = self.time.now();
-        if lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
+        let tainted = kid.is_some_and(|kid| self.keyring.is_tainted(&kid));
+        if !tainted && lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
             return Ok(answer);
         }
         // Something else ended it before it left: the task, or only this lease (a supersede).

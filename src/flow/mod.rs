@@ -25,6 +25,7 @@ mod replay;
 mod simulate;
 mod start;
 mod swap;
+mod taint;
 mod upkeep;
 mod usage;
 mod verifier;
@@ -67,6 +68,7 @@ pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
+pub use taint::{TaintAnswer, TargetKnown};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
@@ -106,6 +108,8 @@ pub struct Shared {
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
     refusals: refuse::Refusals,
+    /// Keys that are tainted and not yet so on the record.
+    taints: taint::Taints,
     allowance: allowance::Taken,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,

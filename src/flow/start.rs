@@ -20,13 +20,14 @@ use super::{
     group,
     load::NotSwapped,
     refuse::Refusals,
+    taint::{self, Taints},
     verifier::Outcomes,
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError},
+    mint::{Keyring, KeyringError, NotTainted},
     store::{Change, Store, StoreError},
     sys::{
         clock::Clock,
@@ -44,6 +45,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the keys are not usable: {0}")]
     Keyring(#[from] KeyringError),
+    #[error("a key that the ledger says is tainted is still in use: {0}")]
+    Tainted(#[from] NotTainted),
     #[error(transparent)]
     Swap(#[from] NotSwapped),
     #[error("{0}")]
@@ -79,6 +82,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let (table, last_exp) = fold(&store, now.at)?;
     keyring.note_exp(last_exp);
+    taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {
@@ -101,6 +105,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         records: Mutex::default(),
         ends: Mutex::default(),
         refusals: Refusals::default(),
+        taints: Taints::default(),
         allowance: Taken::of(allowance),
         outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),

@@ -76,6 +76,11 @@ impl Upkeep {
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
     }
 
+    /// Every ten seconds, and at once after the start: what was tainted and could not be recorded then.
+    pub async fn record_taints(&self) {
+        self.flow.record_taints().await;
+    }
+
     /// Every minute: keys, checkpoints, pruning.
     pub async fn each_minute(&self) {
         self.rotate().await;

@@ -1,7 +1,10 @@
 //! Every bound there is, with what happens when it is reached: the reference is written from this
 //! table, and it holds no number of its own.
 
-use dayfly_verifier::{KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop};
+use dayfly_verifier::{
+    KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop,
+    status::{LIST_ENTRIES_MAX, LIST_TOKEN_MAX_BYTES},
+};
 
 use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
 use crate::{config, flow::bounds as flow, http::bounds as http, policy, store::bounds as store, sys};
@@ -176,6 +179,13 @@ pub const BOUNDS: &[Bound] = &[
         "fetches",
         "begins a second later; what a request needs is fetched beside them",
     ),
+    bound(
+        "status list token that `publish` and verifiers read",
+        LIST_TOKEN_MAX_BYTES,
+        "bytes",
+        "it is not published; for a verifier it could not be fetched",
+    ),
+    bound("entries of such a list (a verifier may set its own)", LIST_ENTRIES_MAX as usize, "entries", "as above"),
     bound(
         "one file of the bundle, of settings, keys or certificates",
         sys::files::FILE_MAX_BYTES as usize,

@@ -83,6 +83,7 @@ pub const METRICS: &[Metric] = &[
         &["issuer"],
         "since an issuer's keys were confirmed; from 21600 on its tokens are refused",
     ),
+    counter("dayfly_keys_tainted_total", &[], "keys that were taken out for ever: an alarm, whatever the number"),
     counter(
         "dayfly_limited_total",
         &["limit"],

@@ -171,6 +171,7 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         notify::alive();
         if count.is_multiple_of(10) {
             upkeep.each_ten_seconds();
+            upkeep.record_taints().await;
         }
         if count.is_multiple_of(60) {
             metrics::keep_up();
