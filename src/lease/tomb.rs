@@ -62,9 +62,8 @@ pub struct Survey {
 pub struct Origins {
     /// Issuer, owner, template and row that opened it.
     pub tasks: HashSet<[Arc<str>; 4]>,
-    /// Template and row that granted a credential.
-    pub granted: HashSet<[Arc<str>; 2]>,
-    pub targets: HashSet<Arc<str>>,
+    /// The same of a lease's task, with the row that granted it and its target.
+    pub leases: HashSet<([Arc<str>; 4], Arc<str>, Arc<str>)>,
 }
 
 /// So many leases are shown of those that are meant.
@@ -278,15 +277,13 @@ impl Table {
         let mut origins = Origins::default();
         let live = |task: &Task| self.first_end(task).is_none() && task.deadline > now.at;
         for entry in self.tasks.iter().filter(|entry| live(entry.value())) {
-            let Task { issuer, owner, template, row, .. } = entry.value();
-            origins.tasks.insert([issuer, owner, template, row].map(Clone::clone));
+            origins.tasks.insert(entry.value().origin());
         }
         for entry in &self.leases {
             let lease = entry.value();
             if self.lease_state(lease, now).0 == State::Active {
-                origins.targets.insert(lease.target.clone());
-                let template = self.tasks.get(&lease.task).map(|task| task.template.clone());
-                origins.granted.extend(template.map(|template| [template, lease.row.clone()]));
+                let origin = self.tasks.get(&lease.task).map(|task| task.origin());
+                origins.leases.extend(origin.map(|origin| (origin, lease.row.clone(), lease.target.clone())));
             }
         }
         origins
@@ -340,6 +337,12 @@ impl Table {
         let words = task.words();
         let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
         alone && !over(task.end) && !tomb.ends_task(&task, &words)
+    }
+}
+
+impl Task {
+    fn origin(&self) -> [Arc<str>; 4] {
+        [&self.issuer, &self.owner, &self.template, &self.row].map(Clone::clone)
     }
 }
 
