@@ -15,6 +15,7 @@ mod dev;
 mod doctor;
 mod door;
 mod ended;
+mod exec;
 mod explain;
 mod identity;
 mod issuer;
@@ -44,7 +45,7 @@ use args::{
     Verb,
 };
 pub use failure::EXITS;
-use failure::Failure;
+use failure::{ExecExit, Exit, Failure};
 use session::{Screen, Session, Vars};
 pub use variables::{DEV_VARIABLES, VARIABLES, Variable};
 
@@ -57,6 +58,10 @@ pub fn command() -> clap::Command {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let vars = Vars::Process;
+    if let Some(failure) = exec::session_step(&args) {
+        Screen::new(Colour::Auto, &vars).fail(&failure, ErrorFormat::Text);
+        return ExitCode::from(failure.exit());
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error, &args, &vars),
@@ -101,6 +106,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
     finished(async {
         match verb {
             Verb::Token(args) => token::run(&args, session).await,
+            Verb::Exec(args) => exec::run(&args, session).await,
             Verb::Task(TaskVerb::Ls(args)) => task::ls(&args, session).await,
             Verb::Task(TaskVerb::Show(args)) => task::show(&args, session).await,
             Verb::Task(TaskVerb::End(args)) => task::end(&args, session).await,
@@ -152,7 +158,9 @@ fn not_understood(error: &clap::Error, args: &[OsString], vars: &Vars) -> ExitCo
         // A closed stderr is no second failure.
         let _ = error.print();
     }
-    ExitCode::from(2)
+    let is_exec = args.iter().skip(1).find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+    let is_exec = is_exec.is_some_and(|verb| verb == "exec");
+    ExitCode::from(if is_exec { ExecExit::NotStarted as u8 } else { Exit::Usage as u8 })
 }
 
 fn wants_json(args: &[OsString]) -> bool {

@@ -212,6 +212,7 @@ impl Writer {
                 What::Task(task) => Some(task),
                 What::Lease(lease) => self.shared.table.lease(lease).map(|lease| lease.task),
             },
+            Group::Hold(task, _) => Some(*task),
             _ => None,
         };
         task.is_some_and(|task| !touched.insert(task))
@@ -229,8 +230,21 @@ impl Writer {
                 changes.push(Change::AddBlock(block(label, until, at, now)?));
                 Some((changes, Reply::Note(ack)))
             }
+            Group::Hold(id, ack) => self.prepare_hold(id, ack, now),
             Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe | Group::Count => None,
         }
+    }
+
+    /// Once for each task: of many first beats the first is written, and answers for the others.
+    fn prepare_hold(&self, id: TaskId, ack: oneshot::Sender<Result<(), NotCommitted>>, now: Now) -> Option<Prepared> {
+        let table = &self.shared.table;
+        let over = table.task_state(id, now) != Some(State::Active);
+        if over || table.holds.is_held(id) {
+            // A caller that has gone away needs no answer.
+            let _ = ack.send(if over { Err(Overtaken::Ended.into()) } else { Ok(()) });
+            return None;
+        }
+        Some((vec![Change::Hold(id)], Reply::Note(ack)))
     }
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {

@@ -74,6 +74,8 @@ pub(super) enum Group {
     Note(Event, oneshot::Sender<Result<(), NotCommitted>>),
     /// A block until then, and its event.
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
+    /// A task whose first beat came.
+    Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,

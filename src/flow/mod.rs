@@ -2,6 +2,7 @@
 //! function on top; doors call [`Flow`] and hold no rules.
 
 mod archive;
+mod beat;
 mod bundle;
 mod commit;
 mod conflict;
@@ -50,6 +51,7 @@ use crate::{
     store::Reader,
 };
 pub use archive::ArchiveError;
+pub use beat::Beat;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;

@@ -268,6 +268,16 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+/// Answer of `/v1/tasks/{id}/beat`: beat again within `beat_s`; `grace_s` after the last one the task
+/// ends. What has ended is answered with `E-NOT-ACTIVE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    pub state: State,
+    pub deadline: UnixMs,
+    pub beat_s: u32,
+    pub grace_s: u32,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub id: LeaseId,

@@ -9,13 +9,13 @@ use super::{
     details::DAYFLY_TASK,
     exchange::{ACCESS_TOKEN, TASK_CONTROL},
     shapes::{
-        AuthorizationDetail, Details, Ended, Entitlement, Event, Known, Lease, LeaseCount, LedgerPoint, List,
+        self, AuthorizationDetail, Details, Ended, Entitlement, Event, Known, Lease, LeaseCount, LedgerPoint, List,
         Revocation, Task, TokenAnswer,
     },
 };
 use crate::{
     flow::{
-        ChannelState, EndAnswer, EntitlementView, EventView, Introspected, Issued, IssuedCredential, LeaseView,
+        Beat, ChannelState, EndAnswer, EntitlementView, EventView, Introspected, Issued, IssuedCredential, LeaseView,
         Listing, Point, Refused, RevocationBound, TaskView,
     },
     store::{LeaseRow, TaskRow},
@@ -212,6 +212,11 @@ pub(super) fn lease(view: LeaseView) -> Result<Lease, Refused> {
         reason,
         ledger: ledger(point),
     })
+}
+
+pub(super) fn beat(answer: Beat) -> shapes::Beat {
+    let Beat { state, deadline, beat, grace } = answer;
+    shapes::Beat { state, deadline, beat_s: beat.as_s(), grace_s: grace.as_s() }
 }
 
 pub(super) fn ended(answer: EndAnswer) -> Ended {

@@ -3,13 +3,17 @@
 
 mod calendar;
 mod fence;
+mod hold;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
 mod table;
 mod time;
+mod tree;
 
 pub use fence::{Fence, Limits, Overtaken};
+pub use hold::{AWAY_MS, ENDED_EACH_MAX, Held, Holds, Look, STORM_LEAST, STORM_PERCENT, STORM_S, Storm};
 pub use jobs::{Holding, Job, Seen};
 pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
+pub use tree::Standing;

@@ -12,6 +12,7 @@ use dayfly_verifier::Thumbprint;
 
 use super::{
     calendar::Calendar,
+    hold::Holds,
     jobs::{Alike, Job},
     time::Now,
 };
@@ -91,6 +92,8 @@ pub struct Table {
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
+    /// Tasks that beat.
+    pub holds: Holds,
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
@@ -212,7 +215,7 @@ impl Table {
     }
 
     /// The end in force of a task or of anything above it: the earliest, of equals the nearest.
-    fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
+    pub(super) fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
         let due = |end: &End| end.at <= now.at;
         let (end, mut parent) = self.ends_of(id)?;
         let mut first = end.filter(due);
@@ -285,6 +288,7 @@ impl Table {
             (*task.end.get_or_insert(end), Job::of(&task))
         };
         self.end_in_job(id, &job);
+        self.holds.release(id);
         Some(end)
     }
 
@@ -317,6 +321,7 @@ impl Table {
                 if let Some(job) = job {
                     self.end_in_job(*id, &job);
                 }
+                self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
@@ -327,8 +332,9 @@ impl Table {
                 }
             }
             Change::AddBlock(row) => self.add_block(row),
+            Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::Hold(_) | Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -356,7 +362,11 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        let held = row.held && task.end.is_none();
         self.tasks.insert(row.id, task);
+        if held {
+            self.holds.begin(row.id);
+        }
     }
 
     fn add_lease(&self, row: &LeaseRow) {
@@ -418,6 +428,7 @@ impl Table {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
+        self.holds.release(id);
         self.take_from_job(id, &task);
     }
 

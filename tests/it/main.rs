@@ -36,6 +36,7 @@ mod fuzzing;
 mod grants;
 mod handles;
 mod held;
+mod hold;
 mod hostility;
 mod idp;
 mod interop;

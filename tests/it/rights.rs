@@ -137,6 +137,8 @@ enum Outcome {
     Lacks,
     /// 404, as if the row were not there.
     Hidden,
+    /// 409 `E-NOT-ACTIVE`.
+    Over,
 }
 
 /// The table of expectations: what `who` says about each kind of caller.
@@ -144,6 +146,7 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
     let (action, handles, verifiers) = match row.who {
         Who::Public | Who::Evidence | Who::Possession => return Outcome::Done,
         Who::Ops => return Outcome::Hidden,
+        Who::Handle => return expected_of_handle(by),
         Who::Action(action) => (action, false, false),
         Who::ActionOrHandle(action) => (action, true, false),
         Who::ActionOrVerifier(action) => (action, false, true),
@@ -207,6 +210,25 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
             }
         }
         By::Local => Outcome::Done,
+    }
+}
+
+/// What only the task's own handle may do, while the task lives.
+fn expected_of_handle(by: By) -> Outcome {
+    match by {
+        By::OwnHandle => Outcome::Done,
+        By::OwnEndedHandle => Outcome::Over,
+        By::StrangersHandle => Outcome::Hidden,
+        By::Nobody
+        | By::Garbage
+        | By::Evidence
+        | By::UnknownHandle
+        | By::TargetToken
+        | By::BoundWithoutProof
+        | By::Verifier => Outcome::Unknown,
+        By::OtherAction | By::OtherOwner | By::Owner | By::Permitted | By::Operate | By::BoundWithProof | By::Local => {
+            Outcome::Lacks
+        }
     }
 }
 
@@ -370,7 +392,7 @@ impl Stage {
             Route::Task => get(&row.path.replace("{id}", &task), bearer),
             Route::Lease => get(&row.path.replace("{id}", &lease), bearer),
             Route::Event => get(&row.path.replace("{id}", &event), bearer),
-            Route::EndTask => post_json(&row.path.replace("{id}", &task), bearer, &json!({})),
+            Route::EndTask | Route::Beat => post_json(&row.path.replace("{id}", &task), bearer, &json!({})),
             Route::EndLease => post_json(&row.path.replace("{id}", &lease), bearer, &json!({})),
             #[allow(unreachable_patterns, reason = "a route that comes later fails here, not in the build")]
             other => panic!("tell this test how to call {other:?}"),
@@ -445,6 +467,7 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
             // Of an ended task nothing is active, and revoking by possession says nothing at all.
             let silent = row.route == Route::Revoke || !about_a_row(row) || row.who == Who::Action("broker:operate");
             // It tells of a row of the bundle, not of the cell's.
+            let silent = silent || row.route == Route::Beat;
             let silent = silent || row.route == Route::Entitlements && answer.text.contains("shop-deploys");
             assert!(silent || tells(answer, cell), "{what}");
         }
@@ -459,6 +482,9 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
         Outcome::Lacks => {
             assert_eq!((answer.status, reason(answer)), (403, json!("E-SCOPE")), "{what}");
             assert!(!tells(answer, cell), "{what}");
+        }
+        Outcome::Over => {
+            assert_eq!((answer.status, reason(answer)), (409, json!("E-NOT-ACTIVE")), "{what}");
         }
         Outcome::Hidden => {
             assert_eq!((answer.status, reason(answer)), (404, json!("E-NOT-FOUND")), "{what}");
@@ -486,7 +512,8 @@ fn records(row: &RouteRow, by: By, outcome: Outcome, recorded: &[String]) {
 #[test]
 fn t_172_what_changes_something_records() {
     // Asked by POST because a token does not belong into a URL; they change nothing.
-    let asks = [Route::Introspect, Route::Simulate];
+    // A beat says that nothing has changed.
+    let asks = [Route::Introspect, Route::Simulate, Route::Beat];
     for row in ROUTES {
         let changes = row.verb == Verb::Post && !asks.contains(&row.route);
         assert_eq!(changes, !row.records.is_empty(), "{}", row.path);
@@ -500,7 +527,8 @@ fn t_116_every_route_with_an_id_asks_who_is_calling() {
     assert!(with_id.len() >= 5);
     for row in with_id {
         assert!(about_a_row(row), "{} is for everybody", row.path);
-        assert_eq!(expected(row, By::OtherOwner), Outcome::Hidden, "{}", row.path);
+        let strangers = if row.who == Who::Handle { By::StrangersHandle } else { By::OtherOwner };
+        assert_eq!(expected(row, strangers), Outcome::Hidden, "{}", row.path);
     }
 }
 

@@ -258,6 +258,14 @@ impl World {
         self.clock.advance_ms(seconds * 1000);
     }
 
+    /// Lives through so many seconds, with the upkeep of each.
+    pub fn live_s(&self, seconds: i64) {
+        for _ in 0..seconds {
+            self.pass_s(1);
+            self.upkeep.each_second();
+        }
+    }
+
     /// Evidence of a job, each time with a new `jti`.
     pub fn evidence(&mut self, job: &Job) -> String {
         self.count += 1;

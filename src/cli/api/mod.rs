@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, State, TaskId, UnixMs};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -47,6 +47,17 @@ pub struct Metadata {
     pub issuer: String,
 }
 
+/// What a beat is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Beat {
+    pub state: State,
+    pub deadline: UnixMs,
+    /// Until the next one is due.
+    pub beat_s: u64,
+    /// After the last one the task lives so long.
+    pub grace_s: u64,
+}
+
 /// Items up to a limit, and whether there are more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed<T> {
@@ -62,6 +73,11 @@ impl Api {
     /// With proofs by this key for what is bound. `issuer`: the broker's URL, unless it may say itself.
     pub fn proving(self, prover: Option<Prover>, issuer: Option<String>) -> Self {
         Self { prover, issuer: OnceCell::new_with(issuer), ..self }
+    }
+
+    /// Waits so long for each answer, and no longer.
+    pub fn within(self, total: Duration) -> Self {
+        Self { transport: self.transport.within(total), ..self }
     }
 
     pub async fn metadata(&self) -> Result<Metadata, ApiError> {
@@ -90,6 +106,11 @@ impl Api {
             body.insert("block".to_owned(), json!(block));
         }
         self.post(&format!("/v1/tasks/{id}/end"), body).await
+    }
+
+    /// Holds the task of the handle that is the caller: from the first beat on it ends when they stop.
+    pub async fn beat(&self, id: TaskId) -> Result<Beat, ApiError> {
+        self.post(&format!("/v1/tasks/{id}/beat"), Map::new()).await
     }
 
     pub async fn lease(&self, id: LeaseId) -> Result<Lease, ApiError> {

@@ -1,6 +1,7 @@
 //! Options of the verbs that talk to a broker.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -30,9 +31,9 @@ pub struct DoorArgs {
     pub dpop_key: Option<PathBuf>,
 }
 
-/// `dayfly token`.
+/// What is asked for, who asks, and whom: the same for every verb that gets a credential.
 #[derive(Debug, Clone, Args)]
-pub struct TokenArgs {
+pub struct AskArgs {
     /// The template to run [variable: DAYFLY_TASK]
     #[arg(long, value_name = "NAME")]
     pub task: Option<Name>,
@@ -48,17 +49,44 @@ pub struct TokenArgs {
     /// A reference for people, kept with the task; fixed when it opens
     #[arg(long, value_name = "TEXT")]
     pub ticket: Option<String>,
+    /// The platform's identity token, `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub evidence_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub ask: AskArgs,
     /// Write the token here, mode 0600, and the handle beside it [default: stdout]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Keep the task's handle here [variable: DAYFLY_TASK_FILE; default: FILE.task of --out]
     #[arg(long, value_name = "FILE")]
     pub task_file: Option<PathBuf>,
-    /// The platform's identity token, `-` for stdin
-    #[arg(long, value_name = "FILE")]
-    pub evidence_file: Option<PathBuf>,
+    /// Stay, and hold the task: beat, renew at half-life, and end it at a signal or when the parent
+    /// process is gone
+    #[arg(long)]
+    pub hold: bool,
+}
+
+/// `dayfly exec`.
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
     #[command(flatten)]
-    pub door: DoorArgs,
+    pub ask: AskArgs,
+    /// Run this with `/bin/sh -c` whenever the token in the file is a new one
+    #[arg(long, value_name = "COMMAND")]
+    pub on_renew: Option<OsString>,
+    /// Pass this variable on, though it holds or mints identity tokens; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub keep_env: Vec<String>,
+    /// What to run, and its arguments
+    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
