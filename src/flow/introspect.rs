@@ -8,7 +8,6 @@ use std::sync::{Arc, atomic::Ordering};
 use dayfly_domain::{LeaseId, Reason, State, TaskId, Workload, bundle::Action};
 use dayfly_verifier::{Jws, signed_by};
 use serde_json::Value;
-use subtle::ConstantTimeEq;
 
 use super::{
     Flow,
@@ -136,7 +135,7 @@ impl Flow {
         let id: LeaseId = jws.unverified_jti()?.parse().ok()?;
         let lease = self.table.lease(id)?;
         let hash = sha256(token.expose().as_bytes());
-        bool::from(hash.ct_eq(&lease.credential_hash)).then_some((id, lease, jws))
+        lease.is_of(&hash).then_some((id, lease, jws))
     }
 
     /// RFC 7662; `Ok(None)` is `{"active": false}`. `E-CLIENT`, `E-SCOPE` for the caller.

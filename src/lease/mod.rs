@@ -7,6 +7,7 @@ mod hold;
 mod jobs;
 #[cfg(test)]
 mod model_tests;
+mod records;
 mod table;
 mod time;
 mod tree;

@@ -4,19 +4,23 @@
 //! ends, which count from the moment they are asked. No guard of a map is held across an await or
 //! another insert.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
+use subtle::ConstantTimeEq;
 
 use super::{
     calendar::Calendar,
     hold::Holds,
     jobs::{Alike, Job},
+    records::{Keys, Leases, Place, Tasks, half},
     time::Now,
 };
-use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
+use crate::{
+    store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
+    sys::sync::{DashMap, DashSet, Mutex, MutexGuard},
+};
 
 /// How something ended. `seq` is known once it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,14 +40,19 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    /// JSON object: target name -> sorted array of actions.
+    pub grants: Arc<str>,
+    pub untrusted: bool,
+    /// What may be ended by, of its claims: a text that selectors look into.
+    pub claims: Arc<str>,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
     pub deadline: UnixMs,
-    pub evidence_key: [u8; 32],
+    /// Of its `task_opened` event.
+    pub seq: u64,
     /// When the evidence can no longer be presented (its `exp` and leeway).
     pub evidence_until: UnixMs,
-    pub handle_hash: [u8; 32],
     /// Of the key that the handle is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
@@ -56,12 +65,19 @@ pub struct Lease {
     pub task: TaskId,
     pub seq: u64,
     pub target: Arc<str>,
+    /// The permit that granted it.
+    pub row: Arc<str>,
+    /// Of the key that signed; absent where an older store did not say.
+    pub kid: Option<Arc<str>>,
     pub issued_at: UnixMs,
     pub expires: UnixMs,
-    pub credential_hash: [u8; 32],
+    /// The first half of its SHA-256: 128 bits that nobody finds another preimage of.
+    pub credential_hash: [u8; 16],
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
+    /// It stands in the counts of quotas.
+    pub(super) counted: bool,
 }
 
 /// What may not be issued until when.
@@ -84,19 +100,34 @@ pub struct Counts {
     pub ended: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
-    pub(super) tasks: DashMap<TaskId, Task>,
-    leases: DashMap<LeaseId, Lease>,
-    pub(super) evidence: DashMap<[u8; 32], TaskId>,
-    pub(super) handles: DashMap<[u8; 32], TaskId>,
+    pub(super) tasks: Tasks,
+    pub(super) leases: Leases,
+    /// Of jobs that have had more than one task.
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
     /// Tasks that beat.
     pub holds: Holds,
     words: DashSet<Arc<str>>,
-    lease_calendar: Mutex<Calendar<LeaseId>>,
-    task_calendar: Mutex<Calendar<TaskId>>,
+    lease_calendar: Mutex<Calendar<Place>>,
+    task_calendar: Mutex<Calendar<Place>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let tasks = Tasks::default();
+        Self {
+            leases: tasks.leases(),
+            tasks,
+            jobs: DashMap::new(),
+            blocks: DashMap::new(),
+            holds: Holds::default(),
+            words: DashSet::new(),
+            lease_calendar: Mutex::default(),
+            task_calendar: Mutex::default(),
+        }
+    }
 }
 
 impl Label {
@@ -162,34 +193,39 @@ impl Task {
     }
 }
 
+impl Lease {
+    /// Whether this is the credential, by its SHA-256.
+    pub fn is_of(&self, hash: &[u8; 32]) -> bool {
+        half(hash).ct_eq(&self.credential_hash).into()
+    }
+}
+
 impl Table {
     pub fn task(&self, id: TaskId) -> Option<Task> {
-        self.tasks.get(&id).map(|task| task.clone())
+        self.tasks.get(&id)
     }
 
     pub fn lease(&self, id: LeaseId) -> Option<Lease> {
-        self.leases.get(&id).map(|lease| lease.clone())
+        self.leases.get(&id)
     }
 
     /// Whether this piece of evidence has opened a task that is remembered.
     pub fn is_used(&self, evidence_key: &[u8; 32]) -> bool {
-        self.evidence.contains_key(evidence_key)
+        self.tasks.of_evidence(evidence_key).is_some()
     }
 
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
-        self.handles.get(hash).map(|id| *id)
+        self.owned_by(hash).map(|(id, _)| id)
     }
 
     /// The task of a handle, and the key that it is bound to.
     pub fn owned_by(&self, handle_hash: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
-        let id = self.task_of_handle(handle_hash)?;
-        self.tasks.get(&id).map(|task| (id, task.thumbprint))
+        self.tasks.of_handle(handle_hash)
     }
 
     /// The task that this evidence opened, and the key that its handle is bound to.
     pub fn opened_by(&self, evidence_key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
-        let id = *self.evidence.get(evidence_key)?;
-        self.tasks.get(&id).map(|task| (id, task.thumbprint))
+        self.tasks.of_evidence(evidence_key)
     }
 
     /// The state of a task with its ancestors: what ended above has ended below, and stays so when
@@ -229,7 +265,7 @@ impl Table {
 
     /// What says whether a task has ended, without its record: asked for every introspection.
     fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
-        self.tasks.get(&id).map(|task| (task.end, task.parent))
+        self.tasks.ends_of(&id)
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -283,27 +319,22 @@ impl Table {
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
-        let (end, job) = {
-            let mut task = self.tasks.get_mut(&id)?;
-            (*task.end.get_or_insert(end), Job::of(&task))
-        };
-        self.end_in_job(id, &job);
+        let (task, first) = self.tasks.change_end(&id, |task| task.end.or(Some(end)))?;
+        self.end_in_job(id, &Job::of(&task));
         self.holds.release(id);
-        Some(end)
+        first
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        let mut lease = self.leases.get_mut(&id)?;
-        match lease.end {
-            Some(first) if first.at <= end.at => Some(first),
-            _ => Some(*lease.end.insert(end)),
-        }
+        self.leases.change(&id, |lease| match lease.end {
+            Some(first) if first.at <= end.at => first,
+            _ => *lease.end.insert(end),
+        })
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
     pub fn active_leases(&self, now: Now) -> usize {
-        // INVARIANT: nobody waits for a lease while holding a task, so one may be asked below the other.
         self.leases.iter().filter(|entry| self.lease_state(entry.value(), now).0 == State::Active).count()
     }
 
@@ -314,22 +345,18 @@ impl Table {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
-                let job = self.tasks.get_mut(id).map(|mut task| {
-                    task.end = Some(End::from(*end));
-                    Job::of(&task)
-                });
-                if let Some(job) = job {
-                    self.end_in_job(*id, &job);
+                if let Some((task, _)) = self.tasks.change_end(id, |_| Some(End::from(*end))) {
+                    self.end_in_job(*id, &Job::of(&task));
                 }
                 self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
-                if let Some(mut lease) = self.leases.get_mut(id) {
+                self.leases.change(id, |lease| {
                     // SECURITY: an end that was marked while this supersede was being written is
                     // not put off by it; a_supersede_does_not_revive_what_was_ended_meanwhile
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
-                }
+                });
             }
             Change::AddBlock(row) => self.add_block(row),
             Change::Hold(id) => self.holds.begin(*id),
@@ -348,23 +375,23 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
-            job: job_of_row(row).map(|job| self.word(&job)),
+            grants: self.word(&row.grants),
+            untrusted: row.untrusted,
+            claims: self.word(""),
+            job: job_of_row(row).map(Arc::from),
             opened_at: row.opened_at,
             deadline: row.deadline,
-            evidence_key: row.evidence_key,
+            seq: row.seq,
             evidence_until: UnixMs::from_s(row.evidence_exp_s).plus_s(EVIDENCE_LEEWAY_S),
-            handle_hash: row.handle_hash,
             thumbprint: bound_to(row),
             end: row.end.map(End::from),
             leases: Vec::new(),
         };
-        self.evidence.insert(row.evidence_key, row.id);
-        self.handles.insert(row.handle_hash, row.id);
-        self.add_to_job(row.id, &task, self.word(&row.grants));
-        lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
-        let held = row.held && task.end.is_none();
-        self.tasks.insert(row.id, task);
-        if held {
+        let keys = Keys { evidence: &row.evidence_key, handle: &row.handle_hash };
+        let (place, over_at) = self.tasks.insert(row.id, &task, &keys);
+        self.add_to_job(place, row.id, &task);
+        lock(&self.task_calendar).insert(over_at, place);
+        if row.held && task.end.is_none() {
             self.holds.begin(row.id);
         }
     }
@@ -374,18 +401,18 @@ impl Table {
             task: row.task,
             seq: row.seq,
             target: self.word(&row.target),
+            row: self.word(&row.row),
+            kid: row.kid.as_deref().map(|kid| self.word(kid)),
             issued_at: row.issued_at,
             expires: row.expires,
-            credential_hash: row.credential_hash,
+            credential_hash: half(&row.credential_hash),
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
+            counted: false,
         };
-        self.leases.insert(row.id, lease);
-        if let Some(mut task) = self.tasks.get_mut(&row.task) {
-            task.leases.push(row.id);
-        }
-        lock(&self.lease_calendar).insert(row.expires, row.id);
+        let place = self.leases.insert(row.id, &lease);
+        lock(&self.lease_calendar).insert(row.expires, place);
     }
 
     fn add_block(&self, row: &BlockRow) {
@@ -403,13 +430,9 @@ impl Table {
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
         let leases = lock(&self.lease_calendar).drain(now.at, max);
-        for id in &leases {
-            self.forget_lease(*id);
-        }
+        leases.iter().for_each(|place| self.leases.remove(*place));
         let tasks = lock(&self.task_calendar).drain(now.at, max);
-        for id in &tasks {
-            self.forget_task(*id);
-        }
+        tasks.iter().for_each(|place| self.forget_task(*place));
         self.blocks.retain(|_, block| block.until > now.at);
         if leases.len() + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
@@ -417,19 +440,11 @@ impl Table {
         leases.len() + tasks.len()
     }
 
-    fn forget_lease(&self, id: LeaseId) {
-        let Some((_, lease)) = self.leases.remove(&id) else { return };
-        if let Some(mut task) = self.tasks.get_mut(&lease.task) {
-            task.leases.retain(|other| *other != id);
-        }
-    }
-
-    fn forget_task(&self, id: TaskId) {
-        let Some((_, task)) = self.tasks.remove(&id) else { return };
-        self.evidence.remove(&task.evidence_key);
-        self.handles.remove(&task.handle_hash);
+    fn forget_task(&self, place: Place) {
+        let Some((id, task)) = self.tasks.at(place) else { return };
+        self.take_from_job(place, id, &task);
+        self.tasks.remove(place);
         self.holds.release(id);
-        self.take_from_job(id, &task);
     }
 
     fn word(&self, text: &str) -> Arc<str> {
@@ -463,7 +478,7 @@ pub fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
 /// Evidence can be presented until `exp`; its key is kept this much longer.
 const EVIDENCE_LEEWAY_S: i64 = 30;
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
