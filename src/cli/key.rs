@@ -1,4 +1,6 @@
-//! `dayfly key ls`: the keys that sign, and where each is in its life.
+//! `dayfly key ls|taint`: the keys that sign, and where each is in its life.
+
+pub mod taint;
 
 use super::{
     args::KeyListArgs,
@@ -28,6 +30,7 @@ impl Shown for Key {
             KeyState::Next => "next",
             KeyState::Active => "active",
             KeyState::Retired => "retired",
+            KeyState::Tainted => "tainted",
         };
         let since = since.to_string();
         vec![kid.clone(), state.to_owned(), usage.clone(), alg.clone(), since, text(until.as_ref())]

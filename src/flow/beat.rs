@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::{
     Flow, Shared,
     group::{EndGroup, Group, NotCommitted, What},
-    words::{Caller, Refused},
+    words::{Caller, HoldView, Refused},
 };
 use crate::{
     lease::{End, Look, Now, Standing, Storm},
@@ -61,13 +61,28 @@ impl Flow {
         Ok(Beat { state: State::Active, deadline: standing.deadline, beat: BEAT, grace })
     }
 
+    /// How a live task is held. The clock of holds is not the wall's: these moments are counted from now.
+    pub(super) fn hold_of(&self, id: TaskId, now: Now) -> Option<HoldView> {
+        let standing = self.table.standing(id, now).filter(|standing| standing.state == State::Active)?;
+        let grace = grace_of(&self.policy.load(), &standing);
+        let (held, up_ms) = (self.table.holds.held(id, grace)?, self.time.uptime_ms());
+        let wall = |ms: i64| now.at.plus_ms(ms - up_ms);
+        Some(HoldView {
+            last_beat_at: held.last_ms.map(wall),
+            grace_s: grace.as_s(),
+            lapses_at: wall(held.lapses_ms).min(standing.deadline),
+        })
+    }
+
     /// The first beat. Whether its caller waits for the answer or not: what is on the record is held.
     // SECURITY: `a_client_that_dies_with_its_first_beat_is_ended`.
     async fn begin_to_beat(&self, id: TaskId) -> Result<(), Refused> {
         let (ack, begun) = oneshot::channel();
         self.submit(Group::Hold(id, ack), begun).await.map_err(|failed| match failed {
             NotCommitted::Overtaken(_) | NotCommitted::Gone | NotCommitted::Released => self.over_by_now(id),
-            NotCommitted::Store | NotCommitted::OtherBundle | NotCommitted::OtherJob => Reason::Store.into(),
+            NotCommitted::Store | NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey => {
+                Reason::Store.into()
+            }
         })?;
         // It may have ended at once.
         let _ = self.table.holds.beat(id, self.time.uptime_ms());

@@ -216,7 +216,19 @@ impl Flow {
         let (leases_active, leases_ended) = self.reader.lease_counts(row.id, now.latest)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
         let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
-        Ok(TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts: None })
+        let hold = self.hold_of(row.id, now);
+        Ok(TaskView {
+            row,
+            state,
+            cause,
+            ended_at,
+            ended_by,
+            reason,
+            leases_active,
+            leases_ended,
+            conflicts: None,
+            hold,
+        })
     }
 
     fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {

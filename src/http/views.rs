@@ -9,14 +9,14 @@ use super::{
     details::DAYFLY_TASK,
     exchange::{ACCESS_TOKEN, TASK_CONTROL},
     shapes::{
-        self, AuthorizationDetail, Details, Ended, Entitlement, Event, Known, Lease, LeaseCount, LedgerPoint, List,
-        Revocation, Task, TokenAnswer,
+        self, AuthorizationDetail, Details, Ended, Entitlement, Event, Hold, Known, Lease, LeaseCount, LedgerPoint,
+        List, Revocation, Task, TokenAnswer,
     },
 };
 use crate::{
     flow::{
-        Beat, ChannelState, EndAnswer, EntitlementView, EventView, Introspected, Issued, IssuedCredential, LeaseView,
-        Listing, Point, Refused, RevocationBound, TaskView,
+        Beat, ChannelState, EndAnswer, EntitlementView, EventView, HoldView, Introspected, Issued, IssuedCredential,
+        LeaseView, Listing, Point, Refused, RevocationBound, TaskView,
     },
     store::{LeaseRow, TaskRow},
 };
@@ -121,7 +121,7 @@ pub(super) fn introspected(introspected: Option<Introspected>) -> Map<String, Va
 }
 
 pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
-    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts } = view;
+    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts, hold } = view;
     let TaskRow {
         id,
         parent,
@@ -171,6 +171,7 @@ pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
         bound,
         leases: LeaseCount { active: leases_active, ended: leases_ended },
         conflicts: conflicts.unwrap_or_default(),
+        hold: hold.map(|HoldView { last_beat_at, grace_s, lapses_at }| Hold { last_beat_at, grace_s, lapses_at }),
     })
 }
 
@@ -224,7 +225,7 @@ pub(super) fn ended(answer: EndAnswer) -> Ended {
     Ended { id, state, cause, ended_at, leases_ended, revocation: channels.into_iter().map(known).collect() }
 }
 
-fn known(state: ChannelState) -> Known {
+pub(super) fn known(state: ChannelState) -> Known {
     let ChannelState { channel, known, worst_case_at } = state;
     Known { channel, known, worst_case_at }
 }

@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use super::{
     calendar::Calendar,
+    counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
     records::{Keys, Leases, Place, Tasks, half},
@@ -76,7 +77,7 @@ pub struct Lease {
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
-    /// It stands in the counts of quotas.
+    /// It stands in the counts (`counts.rs`).
     pub(super) counted: bool,
 }
 
@@ -112,6 +113,7 @@ pub struct Table {
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<Place>>,
     task_calendar: Mutex<Calendar<Place>>,
+    pub(super) counts: Live,
 }
 
 impl Default for Table {
@@ -126,6 +128,7 @@ impl Default for Table {
             words: DashSet::new(),
             lease_calendar: Mutex::default(),
             task_calendar: Mutex::default(),
+            counts: Live::default(),
         }
     }
 }
@@ -321,16 +324,21 @@ impl Table {
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
         let (task, first) = self.tasks.change_end(&id, |task| task.end.or(Some(end)))?;
         self.end_in_job(id, &Job::of(&task));
+        self.release_task(id);
         self.holds.release(id);
         first
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        self.leases.change(&id, |lease| match lease.end {
-            Some(first) if first.at <= end.at => first,
-            _ => *lease.end.insert(end),
-        })
+        let (first, news) = self.leases.change(&id, |lease| match lease.end {
+            Some(first) if first.at <= end.at => (first, false),
+            _ => (*lease.end.insert(end), true),
+        })?;
+        if news {
+            self.release(id);
+        }
+        Some(first)
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
@@ -341,12 +349,16 @@ impl Table {
     /// Folds one committed change in. Called in the order of the commit, and at start with what
     /// the store kept.
     pub fn apply(&self, change: &Change) {
+        if matches!(change, Change::AddTomb(_)) {
+            self.counts.note_reach();
+        }
         match change {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
                 if let Some((task, _)) = self.tasks.change_end(id, |_| Some(End::from(*end))) {
                     self.end_in_job(*id, &Job::of(&task));
+                    self.release_task(*id);
                 }
                 self.holds.release(*id);
             }
@@ -357,6 +369,7 @@ impl Table {
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
                 });
+                self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.add_block(row),
             Change::Hold(id) => self.holds.begin(*id),
@@ -389,6 +402,7 @@ impl Table {
         };
         let keys = Keys { evidence: &row.evidence_key, handle: &row.handle_hash };
         let (place, over_at) = self.tasks.insert(row.id, &task, &keys);
+        self.counts.note_open(&task);
         self.add_to_job(place, row.id, &task);
         lock(&self.task_calendar).insert(over_at, place);
         if row.held && task.end.is_none() {
@@ -397,6 +411,7 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
+        let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
             task: row.task,
             seq: row.seq,
@@ -409,9 +424,15 @@ impl Table {
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
-            counted: false,
+            counted: holder.is_some(),
         };
+        holder.iter().for_each(|holder| self.counts.add(holder));
         let place = self.leases.insert(row.id, &lease);
+        let over = self.tasks.ends_of(&row.task).is_none_or(|(end, _)| end.is_some());
+        if let (Some(holder), true) = (holder, over) {
+            self.release_for(row.id, &holder);
+        }
+        row.end.iter().for_each(|end| self.release_at(row.id, end.at));
         lock(&self.lease_calendar).insert(row.expires, place);
     }
 
@@ -429,8 +450,9 @@ impl Table {
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
+        self.release_due(now);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
-        leases.iter().for_each(|place| self.leases.remove(*place));
+        leases.iter().for_each(|place| self.forget_lease(*place));
         let tasks = lock(&self.task_calendar).drain(now.at, max);
         tasks.iter().for_each(|place| self.forget_task(*place));
         self.blocks.retain(|_, block| block.until > now.at);
@@ -440,8 +462,17 @@ impl Table {
         leases.len() + tasks.len()
     }
 
+    fn forget_lease(&self, place: Place) {
+        if let Some(id) = self.leases.at(place) {
+            self.release(id);
+            self.leases.remove(place);
+        }
+    }
+
     fn forget_task(&self, place: Place) {
         let Some((id, task)) = self.tasks.at(place) else { return };
+        let holder = self.counts.of_task(&task);
+        task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
         self.take_from_job(place, id, &task);
         self.tasks.remove(place);
         self.holds.release(id);

@@ -21,9 +21,9 @@ pub struct Standing {
 
 impl Table {
     pub fn standing(&self, id: TaskId, now: Now) -> Option<Standing> {
-        let (deadline, template) = self.tasks.get(&id).map(|task| (task.deadline, task.template.clone()))?;
         let state = self.task_state(id, now)?;
-        let end = self.end_of_tree(id, now).filter(|_| state == State::Ended);
+        let (deadline, template) = self.tasks.get(&id).map(|task| (task.deadline, task.template.clone()))?;
+        let end = self.end_of_tree(id, now).filter(|end| end.at < deadline);
         Some(Standing { state, end, deadline, template })
     }
 }

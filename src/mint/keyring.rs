@@ -1,11 +1,14 @@
 //! The keys that sign task tokens: next (in the JWKS a day ahead), active (a day), retired (until
-//! the last `exp` they signed). They rotate by themselves.
+//! the last `exp` they signed). They rotate by themselves. A tainted key has left for ever: of it only
+//! the public part is kept.
+
+mod taint;
 
 use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -18,8 +21,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::sys::files;
+use taint::Gone;
+pub use taint::{NotTainted, Tainting};
 
 const ACTIVE_S: i64 = 24 * 3600;
+/// How long a verifier may go on with the keys it fetched: the JWKS says `max-age=300`.
+pub const JWKS_MAX_AGE_S: i64 = 300;
 /// Name of the file below the state folder.
 pub const KEYS_FILE: &str = "token-keys.json";
 
@@ -34,6 +41,8 @@ pub enum KeyringError {
     Key(#[from] dayfly_verifier::crypto::KeyError),
     #[error("the public keys are no key set: {0}")]
     Published(#[from] dayfly_verifier::KeySetError),
+    #[error("the key that is to sign could not be written to its file yet")]
+    Unsaved,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +51,8 @@ pub enum KeyState {
     Next,
     Active,
     Retired,
+    /// Never signs, never published, never accepted.
+    Tainted,
 }
 
 /// What happened at a rotation.
@@ -57,44 +68,65 @@ pub struct KeyView {
     pub kid: String,
     pub state: KeyState,
     pub since: UnixMs,
-    /// Of an active key, when it retires; of a retired one, when it leaves the JWKS.
-    pub until: UnixMs,
+    /// Of an active key, when it retires; of a retired one, when it leaves the JWKS. A tainted one
+    /// is gone already.
+    pub until: Option<UnixMs>,
 }
 
 #[derive(Debug)]
 pub struct Keyring {
     file: Option<PathBuf>,
     keys: ArcSwap<Keys>,
+    /// Whoever replaces the keys takes turns: a rotation, a taint.
+    turn: Mutex<()>,
     /// The last `exp` that the active key signed.
     last_exp_s: AtomicI64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Keys {
     next: Held,
     active: Held,
     retired: Vec<Held>,
-    /// All of them, as they are published.
+    tainted: Vec<Gone>,
+    /// All but the tainted, as they are published.
     public: Arc<KeySet>,
+    /// The tainted, to know what they signed when it is shown.
+    suspect: Arc<KeySet>,
 }
 
 #[derive(Debug, Clone)]
 struct Held {
     key: SigningKey,
     pkcs8: Arc<Secret<Vec<u8>>>,
+    /// It is in the file: what it signs can be verified after a restart too.
+    saved: bool,
+    /// Since when it is in the JWKS.
+    published: UnixMs,
     /// When it took its state.
     since: UnixMs,
     /// Of a retired key: the last `exp` it signed.
     until: UnixMs,
 }
 
-/// A key in the file.
+/// A key in the file. A broker from before there were tainted ones does not take a file with one.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     state: KeyState,
     since_s: i64,
     until_s: i64,
-    pkcs8: Zeroizing<String>,
+    /// Absent where an older broker wrote the file, and of a tainted key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    published_s: Option<i64>,
+    /// Of a tainted key nothing secret is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pkcs8: Option<Zeroizing<String>>,
+    /// Of a tainted key; the others' follows from their secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    jwk: Option<serde_json::Value>,
+    /// Of a tainted key: what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<KeyState>,
 }
 
 impl Keyring {
@@ -104,7 +136,7 @@ impl Keyring {
         let file = dir.join(KEYS_FILE);
         if !file.exists() {
             let ring = Self::with(Some(file), Keys::fresh(now)?);
-            ring.save(&ring.keys.load())?;
+            ring.replace(Keys::clone(&ring.keys.load()))?;
             return Ok(ring);
         }
         let failed = |source| KeyringError::File { path: file.clone(), source };
@@ -117,17 +149,18 @@ impl Keyring {
 
     /// Keys that live and die with the process.
     pub fn in_memory(now: UnixMs) -> Result<Self, KeyringError> {
-        Ok(Self::with(None, Keys::fresh(now)?))
+        Ok(Self::with(None, Keys::fresh(now)?.saved()))
     }
 
     fn with(file: Option<PathBuf>, keys: Keys) -> Self {
-        Self { file, keys: ArcSwap::from_pointee(keys), last_exp_s: AtomicI64::new(0) }
+        Self { file, keys: ArcSwap::from_pointee(keys), turn: Mutex::default(), last_exp_s: AtomicI64::new(0) }
     }
 
     /// The key that signs now. `exp_s`: of what it is about to sign.
-    pub fn active(&self, exp_s: i64) -> SigningKey {
+    pub fn active(&self, exp_s: i64) -> Result<SigningKey, KeyringError> {
         self.last_exp_s.fetch_max(exp_s, Ordering::SeqCst);
-        self.keys.load().active.key.clone()
+        let keys = self.keys.load();
+        if keys.active.saved { Ok(keys.active.key.clone()) } else { Err(KeyringError::Unsaved) }
     }
 
     pub fn active_kid(&self) -> String {
@@ -152,24 +185,33 @@ impl Keyring {
 
     pub fn view(&self) -> Vec<KeyView> {
         let keys = self.keys.load();
-        let view =
-            |held: &Held, state, until| KeyView { kid: held.key.kid().to_owned(), state, since: held.since, until };
+        let view = |held: &Held, state, until| KeyView {
+            kid: held.key.kid().to_owned(),
+            state,
+            since: held.since,
+            until: Some(until),
+        };
         let mut all = vec![
             view(&keys.active, KeyState::Active, keys.active.since.plus_s(ACTIVE_S)),
             view(&keys.next, KeyState::Next, keys.active.since.plus_s(ACTIVE_S)),
         ];
         all.extend(keys.retired.iter().map(|held| view(held, KeyState::Retired, held.until)));
+        all.extend(keys.tainted.iter().map(Gone::view));
         all
     }
 
     /// Rotates when the active key has served its day, and drops retired keys whose last token
     /// has expired. On a failure the old keys stay.
     pub fn rotate(&self, now: UnixMs) -> Result<Option<Rotation>, KeyringError> {
+        let _turn = self.turn();
         let old = self.keys.load_full();
         let kept: Vec<Held> = old.retired.iter().filter(|held| held.until > now).cloned().collect();
-        if now < old.active.since.plus_s(ACTIVE_S) {
-            if kept.len() < old.retired.len() {
-                self.replace(Keys::of(old.next.clone(), old.active.clone(), kept)?)?;
+        let gone = || old.tainted.clone();
+        // One that took the place of a tainted key is not yet known everywhere.
+        let due = old.active.since.plus_s(ACTIVE_S).max(old.next.published.plus_s(JWKS_MAX_AGE_S));
+        if now < due {
+            if kept.len() < old.retired.len() || !old.is_saved() {
+                self.replace(Keys::of(old.next.clone(), old.active.clone(), kept, gone())?)?;
             }
             return Ok(None);
         }
@@ -178,7 +220,7 @@ impl Keyring {
         let retired = Held { since: now, until, ..old.active.clone() };
         let active = Held { since: now, ..old.next.clone() };
         let retired = kept.into_iter().chain([retired]).collect();
-        self.replace(Keys::of(Held::generate(now)?, active, retired)?)?;
+        self.replace(Keys::of(Held::generate(now)?, active, retired, gone())?)?;
         self.keep_until_last_exp(&rotation.from)?;
         Ok(Some(rotation))
     }
@@ -194,12 +236,16 @@ impl Keyring {
             Some(held) => held.until = last_exp,
             None => return Ok(()),
         }
-        self.replace(Keys::of(keys.next.clone(), keys.active.clone(), retired)?)
+        self.replace(Keys::of(keys.next.clone(), keys.active.clone(), retired, keys.tainted.clone())?)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn replace(&self, keys: Keys) -> Result<(), KeyringError> {
         self.save(&keys)?;
-        self.keys.store(Arc::new(keys));
+        self.keys.store(Arc::new(keys.saved()));
         Ok(())
     }
 
@@ -218,7 +264,15 @@ impl Held {
 
     fn load(pkcs8: Secret<Vec<u8>>, since: UnixMs, until: UnixMs) -> Result<Self, KeyringError> {
         let key = SigningKey::from_pkcs8(pkcs8.expose())?;
-        Ok(Self { key, pkcs8: Arc::new(pkcs8), since, until })
+        Ok(Self { key, pkcs8: Arc::new(pkcs8), saved: false, published: since, since, until })
+    }
+
+    /// `None`: nothing that can be read stands there.
+    fn from_stored(stored: &Stored) -> Result<Option<Self>, KeyringError> {
+        let pkcs8 = stored.pkcs8.as_ref().and_then(|pkcs8| STANDARD.decode(pkcs8.as_bytes()).ok());
+        let (since, until) = (UnixMs::from_s(stored.since_s), UnixMs::from_s(stored.until_s));
+        let held = pkcs8.map(|pkcs8| Self::load(Secret::new(pkcs8), since, until)).transpose()?;
+        Ok(held.map(|held| Self { published: stored.published_s.map_or(since, UnixMs::from_s), ..held }))
     }
 
     fn stored(&self, state: KeyState) -> Stored {
@@ -226,39 +280,63 @@ impl Held {
             state,
             since_s: self.since.as_s(),
             until_s: self.until.as_s(),
-            pkcs8: Zeroizing::new(STANDARD.encode(self.pkcs8.expose())),
+            published_s: Some(self.published.as_s()),
+            pkcs8: Some(Zeroizing::new(STANDARD.encode(self.pkcs8.expose()))),
+            jwk: None,
+            was: None,
         }
     }
 }
 
 impl Keys {
     fn fresh(now: UnixMs) -> Result<Self, KeyringError> {
-        Self::of(Held::generate(now)?, Held::generate(now)?, Vec::new())
+        Self::of(Held::generate(now)?, Held::generate(now)?, Vec::new(), Vec::new())
     }
 
-    fn of(next: Held, active: Held, retired: Vec<Held>) -> Result<Self, KeyringError> {
-        let public = KeySet::parse(jwks(&active, &next, &retired).to_string().as_bytes())?;
-        Ok(Self { next, active, retired, public: Arc::new(public) })
+    fn of(next: Held, active: Held, retired: Vec<Held>, tainted: Vec<Gone>) -> Result<Self, KeyringError> {
+        let public = Arc::new(KeySet::parse(jwks(&active, &next, &retired).to_string().as_bytes())?);
+        let suspect = Arc::new(KeySet::parse(Gone::jwks(&tainted).to_string().as_bytes())?);
+        Ok(Self { next, active, retired, tainted, public, suspect })
+    }
+
+    /// What is in the file now.
+    fn saved(mut self) -> Self {
+        let held = [&mut self.next, &mut self.active].into_iter().chain(&mut self.retired);
+        held.for_each(|held| held.saved = true);
+        self.tainted.iter_mut().for_each(|gone| gone.saved = true);
+        self
+    }
+
+    fn is_saved(&self) -> bool {
+        self.next.saved && self.active.saved && self.tainted.iter().all(|gone| gone.saved)
     }
 
     fn stored(&self) -> Vec<Stored> {
         let mut all = vec![self.active.stored(KeyState::Active), self.next.stored(KeyState::Next)];
         all.extend(self.retired.iter().map(|held| held.stored(KeyState::Retired)));
+        all.extend(self.tainted.iter().map(Gone::stored));
         all
     }
 
     fn from_stored(stored: &[Stored]) -> Result<Option<Self>, KeyringError> {
-        let (mut next, mut active, mut retired) = (None, None, Vec::new());
+        let (mut next, mut active, mut retired, mut tainted) = (None, None, Vec::new(), Vec::new());
         for key in stored {
-            let Ok(pkcs8) = STANDARD.decode(key.pkcs8.as_bytes()) else { return Ok(None) };
-            let held = Held::load(Secret::new(pkcs8), UnixMs::from_s(key.since_s), UnixMs::from_s(key.until_s))?;
+            let held = || Held::from_stored(key);
             match key.state {
-                KeyState::Next => next = Some(held),
-                KeyState::Active => active = Some(held),
-                KeyState::Retired => retired.push(held),
+                KeyState::Next => next = held()?,
+                KeyState::Active => active = held()?,
+                KeyState::Retired => match held()? {
+                    Some(held) => retired.push(held),
+                    None => return Ok(None),
+                },
+                KeyState::Tainted => match Gone::from_stored(key) {
+                    Some(gone) => tainted.push(gone),
+                    None => return Ok(None),
+                },
             }
         }
-        next.zip(active).map(|(next, active)| Self::of(next, active, retired)).transpose()
+        let keys = next.zip(active).map(|(next, active)| Self::of(next, active, retired, tainted)).transpose()?;
+        Ok(keys.map(Self::saved))
     }
 }
 
@@ -285,7 +363,7 @@ mod tests {
         let first = kids(&ring);
         assert_eq!(ring.rotate(START.plus_s(ACTIVE_S - 1)).unwrap(), None);
         let at = START.plus_s(ACTIVE_S);
-        ring.active(at.as_s() + 900);
+        ring.active(at.as_s() + 900).unwrap();
         let rotation = ring.rotate(at).unwrap().unwrap();
         assert_eq!((rotation.from, rotation.to), (first[0].clone(), first[1].clone()));
         assert_eq!(ring.active_kid(), first[1]);

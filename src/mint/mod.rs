@@ -7,6 +7,8 @@ mod keyring;
 mod name;
 mod plan;
 
-pub use keyring::{KEYS_FILE, KeyState, KeyView, Keyring, KeyringError, Rotation};
+pub use keyring::{
+    JWKS_MAX_AGE_S, KEYS_FILE, KeyState, KeyView, Keyring, KeyringError, NotTainted, Rotation, Tainting,
+};
 pub use name::subject;
 pub use plan::{MintError, Plan, Signed, Terms, Window, window};

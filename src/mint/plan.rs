@@ -134,7 +134,7 @@ impl Plan {
 
     /// Signs with the active key, reads back what was signed, compares.
     pub fn sign(self, keyring: &Keyring) -> Result<Signed, MintError> {
-        let key = keyring.active(self.window.exp_s);
+        let key = keyring.active(self.window.exp_s).map_err(|error| MintError::Key(error.to_string()))?;
         let token = key.sign("at+jwt", &self.claims).map_err(|error| MintError::Key(error.to_string()))?;
         let jws = Jws::parse(&token).map_err(|_| MintError::Mismatch)?;
         let planned = serde_json::to_value(&self.claims).map_err(|_| MintError::Mismatch)?;

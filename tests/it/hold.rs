@@ -1,6 +1,6 @@
 //! The hold: a task whose client falls silent ends, and nothing else does.
 
-use dayfly::flow::Issued;
+use dayfly::flow::{EventFilter, Issued};
 use dayfly_domain::{Cause, Reason, State, TaskId};
 use serde_json::{Value, json};
 
@@ -162,4 +162,227 @@ async fn a_renewal_is_no_beat() {
     }
     world.live_s(2);
     assert!(!world.active(&token(&issued)).await);
+}
+
+#[tokio::test]
+async fn a_restart_starts_every_grace_anew_and_ends_nothing_by_itself() {
+    let mut world = World::on_file();
+    world.live_s(1);
+    let (alive, dead) = (held(&mut world, "1").await, held(&mut world, "2").await);
+    let untouched = world.open(&Job::shop().run("3"), "deploy").await;
+    world.live_s(5);
+    world.stop().await;
+    // Down for longer than any of their graces.
+    world.pass_s(600);
+    world.start_again().unwrap();
+    let hold = &shown(&world, &alive).await["hold"];
+    assert!(hold.get("last_beat_at").is_none() && hold["grace_s"] == 15, "{hold}");
+    world.live_s(13);
+    assert!(world.active(&token(&alive)).await && world.active(&token(&dead)).await);
+    beats(&world, &alive).await;
+    world.live_s(4);
+    assert!(!world.active(&token(&dead)).await, "its job died meanwhile: one grace later");
+    assert!(world.active(&token(&alive)).await && world.active(&token(&untouched)).await);
+    settled(&mut world).await;
+    world.restart().await;
+    assert!(!world.active(&token(&dead)).await && world.active(&token(&alive)).await);
+    assert!(world.verify().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_broker_that_was_suspended_ends_nothing_by_itself() {
+    let mut world = World::new();
+    world.live_s(1);
+    let (alive, dead) = (held(&mut world, "1").await, held(&mut world, "2").await);
+    world.live_s(3);
+    world.pass_s(120);
+    world.live_s(14);
+    assert!(world.active(&token(&alive)).await && world.active(&token(&dead)).await);
+    beats(&world, &alive).await;
+    world.live_s(3);
+    assert!(world.active(&token(&alive)).await && !world.active(&token(&dead)).await);
+}
+
+#[tokio::test]
+async fn moving_the_wall_clock_ends_no_held_task_and_revives_none() {
+    for step_s in [30, 600, -30, -3_600, -5 * 365 * 86_400] {
+        let mut world = World::new();
+        world.live_s(1);
+        let (alive, dead) = (held(&mut world, "1").await, held(&mut world, "2").await);
+        world.live_s(5);
+        world.clock.step_wall_ms(step_s * 1_000);
+        world.live_s(5);
+        beats(&world, &alive).await;
+        assert!(world.active(&token(&alive)).await && world.active(&token(&dead)).await, "{step_s}");
+        world.live_s(4);
+        assert!(world.active(&token(&dead)).await, "{step_s}: no sooner");
+        world.live_s(2);
+        assert!(world.active(&token(&alive)).await && !world.active(&token(&dead)).await, "{step_s}: no later");
+        world.clock.step_wall_ms(-step_s * 1_000);
+        world.live_s(5);
+        beats(&world, &alive).await;
+        assert!(world.active(&token(&alive)).await && !world.active(&token(&dead)).await, "{step_s}: and back");
+        assert_eq!(beat(&world, &dead).await.status, 409);
+    }
+}
+
+#[tokio::test]
+async fn a_first_beat_that_cannot_be_recorded_holds_nothing() {
+    let mut world = World::on_file();
+    world.live_s(1);
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.sql("ALTER TABLE task RENAME TO task_gone");
+    let answer = beat(&world, &issued).await;
+    assert_eq!((answer.status, &answer.json()["reason"]), (503, &json!("E-STORE")));
+    world.sql("ALTER TABLE task_gone RENAME TO task");
+    world.live_s(60);
+    assert!(world.active(&token(&issued)).await, "no beat was answered");
+    beats(&world, &issued).await;
+    world.restart().await;
+    world.live_s(17);
+    assert!(!world.active(&token(&issued)).await);
+}
+
+#[tokio::test]
+async fn a_lost_hold_counts_at_once_and_is_written_when_the_store_is_back() {
+    let mut world = World::on_file();
+    world.live_s(1);
+    let issued = held(&mut world, "1").await;
+    world.sql("ALTER TABLE event RENAME TO event_gone");
+    world.live_s(17);
+    assert!(!world.active(&token(&issued)).await);
+    assert_eq!(reason(world.end(&handle(&issued), issued.task).await), Reason::NotDurable);
+    world.sql("ALTER TABLE event_gone RENAME TO event");
+    let end = world.end(&handle(&issued), issued.task).await.unwrap();
+    assert_eq!(end.cause, Some(Cause::HoldLost));
+    world.restart().await;
+    assert!(!world.active(&token(&issued)).await);
+    assert!(world.verify().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_dies_with_its_first_beat_is_ended() {
+    let mut world = World::new();
+    world.live_s(1);
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let caller = world.caller(&handle(&issued)).await;
+    {
+        let first = world.flow.beat(&caller, issued.task);
+        tokio::pin!(first);
+        tokio::select! {
+            biased;
+            // Asked once: it is on its way to the writer, and nobody waits for its answer.
+            _ = &mut first => {}
+            () = std::future::ready(()) => {}
+        }
+    }
+    settled(&mut world).await;
+    world.live_s(17);
+    assert!(!world.active(&token(&issued)).await);
+}
+
+#[tokio::test]
+async fn many_beats_of_one_task_at_once_are_cheap_and_harmless() {
+    let mut world = World::new();
+    world.live_s(1);
+    let issued = world.open(&Job::shop(), "deploy").await;
+    let (caller, task) = (world.caller(&handle(&issued)).await, issued.task);
+    let mut first = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (flow, caller) = (world.flow.clone(), caller.clone());
+        first.spawn(async move { flow.beat(&caller, task).await });
+    }
+    for beat in first.join_all().await {
+        assert_eq!(beat.unwrap().state, State::Active);
+    }
+    let newest = async || world.flow.events(&OPERATOR, EventFilter::default(), 1, None).await.unwrap().items[0].seq;
+    let before = newest().await;
+    for _ in 0..3 {
+        for _ in 0..1_000 {
+            world.flow.beat(&caller, issued.task).await.unwrap();
+        }
+        world.live_s(1);
+    }
+    assert_eq!(newest().await, before, "no beat leaves an event");
+    world.live_s(13);
+    assert!(world.active(&token(&issued)).await, "the last one counts");
+    world.live_s(3);
+    assert!(!world.active(&token(&issued)).await);
+}
+
+/// So many held tasks, all of which have just beaten.
+async fn crowd(world: &mut World, count: usize) -> Vec<Issued> {
+    let mut all = Vec::new();
+    for number in 0..count {
+        all.push(held(world, &number.to_string()).await);
+    }
+    world.live_s(1);
+    all
+}
+
+async fn all_beat(world: &World, tasks: &[Issued]) {
+    for issued in tasks {
+        beats(world, issued).await;
+    }
+}
+
+async fn count_active(world: &World, tasks: &[Issued]) -> usize {
+    let mut count = 0;
+    for issued in tasks {
+        count += usize::from(world.active(&token(issued)).await);
+    }
+    count
+}
+
+#[tokio::test]
+async fn of_500_held_tasks_100_fall_silent_and_nothing_ends_for_a_minute() {
+    let mut world = World::new();
+    world.live_s(1);
+    let tasks = crowd(&mut world, 500).await;
+    let (silent, beating) = tasks.split_at(100);
+    for _ in 0..14 {
+        all_beat(&world, beating).await;
+        world.live_s(5);
+        assert_eq!(count_active(&world, silent).await, 100);
+    }
+    assert!(world.flow.readiness().is_ok(), "the alarm is a metric and a line in the log");
+    let (back, dead) = silent.split_at(20);
+    all_beat(&world, back).await;
+    for _ in 0..3 {
+        world.live_s(5);
+        all_beat(&world, beating).await;
+    }
+    assert_eq!((count_active(&world, back).await, count_active(&world, dead).await), (20, 0));
+    assert_eq!(count_active(&world, beating).await, 400);
+    settled(&mut world).await;
+    assert_eq!(shown(&world, &dead[7]).await["cause"], "hold_lost");
+    assert!(world.verify().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_storm_spares_nobody_past_a_deadline() {
+    let mut world = World::new();
+    world.bundle.edit("deadline  = \"1h\"", "deadline  = \"30s\"");
+    world.flow.load_bundle("a test").await.unwrap();
+    world.live_s(1);
+    let tasks = crowd(&mut world, 40).await;
+    world.live_s(20);
+    assert_eq!(count_active(&world, &tasks).await, 40, "a storm");
+    let lapses_at = &shown(&world, &tasks[0]).await["hold"]["lapses_at"];
+    assert_eq!(lapses_at, &json!(tasks[0].deadline.to_string()));
+    world.live_s(10);
+    assert_eq!(count_active(&world, &tasks).await, 0);
+}
+
+#[tokio::test]
+async fn fifteen_of_500_fall_silent_and_end() {
+    let mut world = World::new();
+    world.live_s(1);
+    let tasks = crowd(&mut world, 500).await;
+    let (silent, beating) = tasks.split_at(15);
+    for _ in 0..4 {
+        all_beat(&world, beating).await;
+        world.live_s(5);
+    }
+    assert_eq!((count_active(&world, silent).await, count_active(&world, beating).await), (0, 485));
 }

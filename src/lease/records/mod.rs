@@ -204,6 +204,11 @@ impl Leases {
         Some(records.whole_lease(records.leases.at(place)))
     }
 
+    pub fn at(&self, place: Place) -> Option<LeaseId> {
+        let records = read(&self.0);
+        Some(records.leases.at(place)).filter(|lease| !lease.is_vacant()).map(PackedLease::id)
+    }
+
     /// Where it stands until it is removed.
     pub fn insert(&self, id: LeaseId, lease: &Lease) -> Place {
         write(&self.0).add_lease(id, lease)
