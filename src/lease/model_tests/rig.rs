@@ -20,8 +20,6 @@ pub(super) enum What {
     Lease(LeaseId),
 }
 
-const PLENTY: Quotas = Quotas { owner: u32::MAX, production: 0, workload: u32::MAX };
-
 /// What survives a restart.
 #[derive(Default)]
 pub(super) struct Disk {
