@@ -6,17 +6,21 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 use subtle::ConstantTimeEq;
 
 use super::{
+    blocks::Blocks,
     calendar::Calendar,
     counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
+    matching::{Revocable, claims_of},
     records::{Keys, Leases, Place, Tasks, half},
     time::Now,
+    tomb::{Tomb, Tombs},
 };
 use crate::{
     store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
@@ -63,6 +67,7 @@ pub struct Task {
 /// One credential.
 #[derive(Debug, Clone)]
 pub struct Lease {
+    pub id: LeaseId,
     pub task: TaskId,
     pub seq: u64,
     pub target: Arc<str>,
@@ -79,12 +84,6 @@ pub struct Lease {
     pub end: Option<End>,
     /// It stands in the counts (`counts.rs`).
     pub(super) counted: bool,
-}
-
-/// What may not be issued until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    pub until: UnixMs,
 }
 
 /// Who a block or a limit speaks of: a job's label, or without one the workload.
@@ -107,7 +106,9 @@ pub struct Table {
     pub(super) leases: Leases,
     /// Of jobs that have had more than one task.
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
-    pub(super) blocks: DashMap<Label, Block>,
+    pub(super) blocks: Blocks,
+    pub(super) tombs: Tombs,
+    revocable: ArcSwap<Revocable>,
     /// Tasks that beat.
     pub holds: Holds,
     words: DashSet<Arc<str>>,
@@ -123,7 +124,9 @@ impl Default for Table {
             leases: tasks.leases(),
             tasks,
             jobs: DashMap::new(),
-            blocks: DashMap::new(),
+            blocks: Blocks::default(),
+            tombs: Tombs::default(),
+            revocable: ArcSwap::default(),
             holds: Holds::default(),
             words: DashSet::new(),
             lease_calendar: Mutex::default(),
@@ -178,11 +181,15 @@ impl Label {
 
     /// The label that a block speaks of; `None` where its selector is another one.
     pub fn of_block(row: &BlockRow) -> Option<Self> {
-        let Selector { template: Some(template), job, issuer, workload, .. } = &row.selector else { return None };
+        Self::of_selector(&row.selector)
+    }
+
+    pub(super) fn of_selector(selector: &Selector) -> Option<Self> {
+        let Selector { template: Some(template), job, issuer, workload, .. } = selector else { return None };
         let job = issuer.as_ref().zip(job.as_ref()).map(|(issuer, job)| platform_job(issuer, job).into());
         let workload = workload.as_deref().map(Arc::from);
         let label = Self { template: Arc::from(&**template), job, workload };
-        (label.selector() == row.selector && label.job.is_some() != label.workload.is_some()).then_some(label)
+        (label.selector() == *selector && label.job.is_some() != label.workload.is_some()).then_some(label)
     }
 }
 
@@ -245,7 +252,11 @@ impl Table {
     /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
         let due = |end: &End| end.at <= now.at && end.at < lease.expires;
-        let ends = [lease.end, self.end_of_tree(lease.task, now)];
+        // SECURITY: what an end by selector left to be caught up is asked first, then whether the records say
+        // so by now; an_end_by_selector_is_not_missed_while_it_is_caught_up
+        let tombs = self.tombs.all();
+        let own = self.leases.end_of(&lease.id).unwrap_or(lease.end);
+        let ends = [own, self.end_of_tree_by(&tombs, lease.task, now), self.single_end(lease, &tombs)];
         match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
@@ -255,10 +266,14 @@ impl Table {
 
     /// The end in force of a task or of anything above it: the earliest, of equals the nearest.
     pub(super) fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
+        self.end_of_tree_by(&self.tombs.all(), id, now)
+    }
+
+    fn end_of_tree_by(&self, tombs: &[Arc<Tomb>], id: TaskId, now: Now) -> Option<End> {
         let due = |end: &End| end.at <= now.at;
-        let (end, mut parent) = self.ends_of(id)?;
+        let (end, mut parent) = self.ends_of(id, tombs)?;
         let mut first = end.filter(due);
-        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
+        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id, tombs)) {
             let end = end.filter(due).map(|end| End { cause: Cause::ParentEnded, ..end });
             first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
             parent = above;
@@ -266,9 +281,17 @@ impl Table {
         first
     }
 
+    /// The end of a task, its own or by selector, durable or not.
+    pub fn end_of_task(&self, id: TaskId) -> Option<End> {
+        self.ends_of(id, &self.tombs.all()).and_then(|(end, _)| end)
+    }
+
     /// What says whether a task has ended, without its record: asked for every introspection.
-    fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
-        self.tasks.ends_of(&id)
+    fn ends_of(&self, id: TaskId, tombs: &[Arc<Tomb>]) -> Option<(Option<End>, Option<TaskId>)> {
+        if tombs.is_empty() {
+            return self.tasks.ends_of(&id);
+        }
+        self.tasks.get(&id).map(|task| (Self::first_end(&task, tombs), task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -286,7 +309,7 @@ impl Table {
 
     /// Whether new work under this label is refused.
     pub fn is_blocked(&self, label: &Label, now: Now) -> bool {
-        self.blocks.get(label).is_some_and(|block| block.until > now.at)
+        self.blocks.on_label(label, now)
     }
 
     /// Live leases of a task, of one target or all.
@@ -314,19 +337,26 @@ impl Table {
         task.leases.iter().filter_map(|id| self.lease(*id)).filter(ended).collect()
     }
 
-    /// All live tasks, for ending what a new bundle no longer carries.
-    pub fn live_tasks(&self, now: Now) -> Vec<(TaskId, Task)> {
-        let live = self.tasks.iter().filter(|entry| entry.value().state(now) == State::Active);
-        live.map(|entry| (*entry.key(), entry.value().clone())).collect()
+    /// How many tasks are live. Looks at every one of them: for a gauge, not for a request.
+    pub fn active_tasks(&self, now: Now) -> usize {
+        let ids = self.candidates(|_| true);
+        ids.into_iter().filter(|id| self.task_state(*id, now) == Some(State::Active)).count()
     }
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
-        let (task, first) = self.tasks.change_end(&id, |task| task.end.or(Some(end)))?;
+        let (tombs, mut earlier) = (self.tombs.all(), None);
+        let (task, own) = self.tasks.change_end(&id, |task| {
+            earlier = Self::first_end(task, &tombs).filter(|_| task.end.is_none());
+            task.end.or(Some(end)).filter(|_| earlier.is_none())
+        })?;
+        if earlier.is_some() {
+            return earlier;
+        }
         self.end_in_job(id, &Job::of(&task));
         self.release_task(id);
         self.holds.release(id);
-        first
+        own
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
@@ -371,10 +401,13 @@ impl Table {
                 });
                 self.release_at(*id, end.at);
             }
-            Change::AddBlock(row) => self.add_block(row),
+            Change::AddBlock(row) => self.blocks.add(row),
+            Change::LiftBlock(id) => self.blocks.lift(*id),
+            Change::AddTomb(row) => self.tombs.place(row),
+            Change::TombDone(seq) => self.tombs.done(*seq),
             Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -390,7 +423,7 @@ impl Table {
             workload: self.word(&row.workload),
             grants: self.word(&row.grants),
             untrusted: row.untrusted,
-            claims: self.word(""),
+            claims: self.claims_kept(row).into(),
             job: job_of_row(row).map(Arc::from),
             opened_at: row.opened_at,
             deadline: row.deadline,
@@ -413,6 +446,7 @@ impl Table {
     fn add_lease(&self, row: &LeaseRow) {
         let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
+            id: row.id,
             task: row.task,
             seq: row.seq,
             target: self.word(&row.target),
@@ -427,7 +461,7 @@ impl Table {
             counted: holder.is_some(),
         };
         holder.iter().for_each(|holder| self.counts.add(holder));
-        let place = self.leases.insert(row.id, &lease);
+        let place = self.leases.insert(&lease);
         let over = self.tasks.ends_of(&row.task).is_none_or(|(end, _)| end.is_some());
         if let (Some(holder), true) = (holder, over) {
             self.release_for(row.id, &holder);
@@ -436,15 +470,26 @@ impl Table {
         lock(&self.lease_calendar).insert(row.expires, place);
     }
 
-    fn add_block(&self, row: &BlockRow) {
-        if let (Some(label), Some(until)) = (Label::of_block(row), row.until) {
-            // SECURITY: a second end in the job does not shorten the block of the first;
-            // a_block_is_not_shortened_by_another
-            self.blocks
-                .entry(label)
-                .and_modify(|block| block.until = block.until.max(until))
-                .or_insert(Block { until });
-        }
+    /// What may be ended by, by profile. Says whether that is news: then what is known of tasks that
+    /// were opened before is to be learnt anew.
+    pub fn know(&self, revocable: Revocable) -> bool {
+        *self.revocable.swap(Arc::new(revocable.clone())) != revocable
+    }
+
+    /// What a bundle lets things be ended by now, of a task that was opened under another one.
+    pub fn learn(&self, row: &TaskRow) {
+        self.tasks.change_claims(&row.id, self.claims_kept(row).into());
+    }
+
+    /// What an end by selector already names stays, whatever the bundle says meanwhile (law L10).
+    // SECURITY: `a_claim_that_is_no_longer_revocable_revives_nothing`.
+    fn claims_kept(&self, row: &TaskRow) -> String {
+        let (revocable, tombs) = (self.revocable.load(), self.tombs.all());
+        let of_profile = revocable.get(&row.profile);
+        claims_of(row, |name| {
+            of_profile.is_some_and(|names| names.contains(name))
+                || tombs.iter().any(|tomb| tomb.matcher.selector().claims.contains_key(name))
+        })
     }
 
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
@@ -455,7 +500,7 @@ impl Table {
         leases.iter().for_each(|place| self.forget_lease(*place));
         let tasks = lock(&self.task_calendar).drain(now.at, max);
         tasks.iter().for_each(|place| self.forget_task(*place));
-        self.blocks.retain(|_, block| block.until > now.at);
+        self.blocks.forget(now);
         if leases.len() + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
         }

@@ -165,6 +165,15 @@ impl Tasks {
         Some((task, end))
     }
 
+    pub fn change_claims(&self, id: &TaskId, claims: Arc<str>) {
+        let mut records = write(&self.0);
+        if let Some(place) = records.place_of_task(*id) {
+            let task = Task { claims, ..records.task(place) };
+            let Records { tasks, shared, .. } = &mut *records;
+            shared.change_claims(tasks.at_mut(place), &task);
+        }
+    }
+
     /// The task that this evidence opened, and the key that its handle is bound to.
     pub fn of_evidence(&self, key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
         let records = read(&self.0);
@@ -204,14 +213,21 @@ impl Leases {
         Some(records.whole_lease(records.leases.at(place)))
     }
 
+    /// The end that it has itself. The outer `None`: it is not known.
+    pub fn end_of(&self, id: &LeaseId) -> Option<Option<End>> {
+        let records = read(&self.0);
+        let place = records.place_of_lease(*id)?;
+        Some(records.shared.end_of_lease(records.leases.at(place)))
+    }
+
     pub fn at(&self, place: Place) -> Option<LeaseId> {
         let records = read(&self.0);
         Some(records.leases.at(place)).filter(|lease| !lease.is_vacant()).map(PackedLease::id)
     }
 
     /// Where it stands until it is removed.
-    pub fn insert(&self, id: LeaseId, lease: &Lease) -> Place {
-        write(&self.0).add_lease(id, lease)
+    pub fn insert(&self, lease: &Lease) -> Place {
+        write(&self.0).add_lease(lease)
     }
 
     pub fn remove(&self, place: Place) {
@@ -327,10 +343,10 @@ impl Records {
         self.shared.forget_task(&packed);
     }
 
-    fn add_lease(&mut self, id: LeaseId, lease: &Lease) -> Place {
+    fn add_lease(&mut self, lease: &Lease) -> Place {
         let task = self.place_of_task(lease.task);
         let bound = task.map(|place| (place, self.shared.key(self.tasks.at(place))));
-        let mut packed = self.shared.pack_lease(id, lease, bound);
+        let mut packed = self.shared.pack_lease(lease, bound);
         if let Some(task) = task {
             packed.before = self.tasks.at(task).newest;
         }
@@ -339,7 +355,7 @@ impl Records {
             self.tasks.at_mut(task).newest = place;
         }
         let Self { leases, by_lease, hasher, .. } = self;
-        by_lease.insert_unique(hasher.hash_one(id), place, |place| hasher.hash_one(leases.at(*place).id()));
+        by_lease.insert_unique(hasher.hash_one(lease.id), place, |place| hasher.hash_one(leases.at(*place).id()));
         place
     }
 

@@ -302,6 +302,11 @@ impl Shared {
         }
     }
 
+    pub fn change_claims(&mut self, packed: &mut PackedTask, task: &Task) {
+        self.claims.give_back(packed.claims);
+        packed.claims = self.claims.share(claims_by_reference(task));
+    }
+
     pub fn forget_task(&mut self, packed: &PackedTask) {
         self.origins.give_back(packed.origin);
         self.claims.give_back(packed.claims);
@@ -322,7 +327,7 @@ impl Shared {
     }
 
     /// `task`: where it stands, and the key that its handle is bound to.
-    pub fn pack_lease(&mut self, id: LeaseId, lease: &Lease, task: Option<(Place, Option<Thumbprint>)>) -> PackedLease {
+    pub fn pack_lease(&mut self, lease: &Lease, task: Option<(Place, Option<Thumbprint>)>) -> PackedLease {
         let terms = Terms { target: lease.target.clone(), row: lease.row.clone(), kid: lease.kid.clone() };
         let as_task = task.is_some_and(|(_, key)| key == lease.thumbprint);
         let more = LeaseMore {
@@ -332,7 +337,7 @@ impl Shared {
         };
         let plain = as_task && lease.end.is_none();
         PackedLease {
-            id: halves(id.as_u128()),
+            id: halves(lease.id.as_u128()),
             credential: lease.credential_hash,
             seq: lease.seq,
             issued_at: lease.issued_at,
@@ -349,6 +354,7 @@ impl Shared {
         let Terms { target, row, kid } = self.terms.get(packed.terms);
         let more = self.more_of_lease(packed);
         Lease {
+            id: packed.id(),
             task: more.task.or(task.map(PackedTask::id)).unwrap_or(TaskId::from_u128(0)),
             seq: packed.seq,
             target: target.clone(),
@@ -361,6 +367,10 @@ impl Shared {
             end: more.end,
             counted: packed.counted,
         }
+    }
+
+    pub fn end_of_lease(&self, packed: &PackedLease) -> Option<End> {
+        self.more_of_lease(packed).end
     }
 
     /// What of a lease may change.
@@ -434,7 +444,7 @@ fn label_end(job: &str, issuer: &str) -> usize {
 }
 
 /// Stands before the number of a part of the label.
-const PART: char = '\u{1}';
+const PART: char = '\u{11}';
 /// Shorter ones are not worth it.
 const PART_LEAST: usize = 4;
 
