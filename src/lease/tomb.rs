@@ -4,13 +4,7 @@
 //! A tomb that was asked and is not yet on the record has no place in the order: it ends all that
 //! matches, until it has one. From then on it ends what came before it, whatever the clocks say.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use dayfly_domain::{Cause, LeaseId, LeaseWords, Matcher, Selector, State, TaskId, TaskWords, UnixMs};
@@ -20,7 +14,10 @@ use super::{
     table::{End, Lease, Table, Task},
     time::Now,
 };
-use crate::store::TombRow;
+use crate::{
+    store::TombRow,
+    sys::sync::atomic::{AtomicU64, Ordering},
+};
 
 /// One end by selector that rows may be behind of.
 #[derive(Debug)]
@@ -193,8 +190,9 @@ impl Table {
     }
 
     /// The earliest end of a task, its own or by selector; not that of what is above it.
-    pub(super) fn first_end(&self, task: &Task) -> Option<End> {
-        let tombs = self.tombs.all();
+    /// INVARIANT: `tombs` were read before the task was. A tomb goes when everything that it ended says
+    /// so itself: in the other order it could be missed in both.
+    pub(super) fn first_end(task: &Task, tombs: &[Arc<Tomb>]) -> Option<End> {
         if tombs.is_empty() {
             return task.end;
         }
@@ -205,13 +203,14 @@ impl Table {
 
     /// The end of a task by selector, where it has none of its own.
     pub fn end_by_selector(&self, id: TaskId) -> Option<End> {
+        let tombs = self.tombs.all();
         let task = self.tasks.get(&id).filter(|task| task.end.is_none())?;
-        self.first_end(&task)
+        Self::first_end(&task, &tombs)
     }
 
-    /// The end by selector of a lease alone.
-    pub(super) fn single_end(&self, lease: &Lease) -> Option<End> {
-        let tombs = self.tombs.all();
+    /// The end by selector of a lease alone. INVARIANT: as for [`Table::first_end`], for the end that the
+    /// lease has itself.
+    pub(super) fn single_end(&self, lease: &Lease, tombs: &[Arc<Tomb>]) -> Option<End> {
         if tombs.is_empty() {
             return None;
         }
@@ -275,7 +274,8 @@ impl Table {
     /// What live tasks and leases hang on in a bundle, each once.
     pub fn origins(&self, now: Now) -> Origins {
         let mut origins = Origins::default();
-        let live = |task: &Task| self.first_end(task).is_none() && task.deadline > now.at;
+        let tombs = self.tombs.all();
+        let live = |task: &Task| Self::first_end(task, &tombs).is_none() && task.deadline > now.at;
         for entry in self.tasks.iter().filter(|entry| live(entry.value())) {
             origins.tasks.insert(entry.value().origin());
         }
