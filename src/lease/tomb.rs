@@ -59,9 +59,8 @@ pub struct Survey {
 pub struct Origins {
     /// Issuer, owner, template and row that opened it.
     pub tasks: HashSet<[Arc<str>; 4]>,
-    /// Template and row that granted a credential.
-    pub granted: HashSet<[Arc<str>; 2]>,
-    pub targets: HashSet<Arc<str>>,
+    /// The same of a lease's task, with the row that granted it and its target.
+    pub leases: HashSet<([Arc<str>; 4], Arc<str>, Arc<str>)>,
 }
 
 /// So many leases are shown of those that are meant.
@@ -81,6 +80,11 @@ impl Tomb {
     /// What had run out before was not ended by it.
     fn ends_task(&self, task: &Task, words: &TaskWords<'_>) -> bool {
         self.follows(task.seq) && self.end.at < task.deadline && self.matcher.task(words)
+    }
+
+    /// It ended the task, whose own record does not say so on disk.
+    fn leaves_task(&self, task: &Task) -> bool {
+        task.end.is_none_or(|end| end.seq.is_none()) && self.ends_task(task, &task.words())
     }
 
     /// By itself, whatever becomes of its task.
@@ -273,15 +277,13 @@ impl Table {
         let tombs = self.tombs.all();
         let live = |task: &Task| Self::first_end(task, &tombs).is_none() && task.deadline > now.at;
         for entry in self.tasks.iter().filter(|entry| live(entry.value())) {
-            let Task { issuer, owner, template, row, .. } = entry.value();
-            origins.tasks.insert([issuer, owner, template, row].map(Clone::clone));
+            origins.tasks.insert(entry.value().origin());
         }
         for entry in &self.leases {
             let lease = entry.value();
             if self.lease_state(lease, now).0 == State::Active {
-                origins.targets.insert(lease.target.clone());
-                let template = self.tasks.get(&lease.task).map(|task| task.template.clone());
-                origins.granted.extend(template.map(|template| [template, lease.row.clone()]));
+                let origin = self.tasks.get(&lease.task).map(|task| task.origin());
+                origins.leases.extend(origin.map(|origin| (origin, lease.row.clone(), lease.target.clone())));
             }
         }
         origins
@@ -312,30 +314,35 @@ impl Table {
     /// The rows that a tomb on the record ended and that do not say so yet. What ended by itself
     /// meanwhile has its own end.
     pub fn behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
-        let ended = |end: Option<End>| end.is_some_and(|end| end.seq.is_some());
-        let mut rows = Vec::new();
-        for entry in &self.tasks {
-            let task = entry.value();
-            if !ended(task.end) && tomb.ends_task(task, &task.words()) {
-                rows.push(BehindRow::Task(*entry.key()));
-            }
-        }
+        let tasks = self.tasks.iter().filter(|entry| tomb.leaves_task(entry.value()));
+        let mut rows: Vec<_> = tasks.map(|entry| BehindRow::Task(*entry.key())).collect();
         if tomb.matcher.means_single_leases() {
-            rows.extend(self.leases_behind(tomb));
+            let leases = self.leases.iter().filter(|entry| self.leaves_lease(tomb, entry.value()));
+            rows.extend(leases.map(|entry| BehindRow::Lease(*entry.key())));
         }
         rows
     }
 
-    fn leases_behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
+    /// Whether the row still is behind the tomb.
+    pub fn is_behind(&self, tomb: &Tomb, row: BehindRow) -> bool {
+        match row {
+            BehindRow::Task(id) => self.tasks.get(&id).is_some_and(|task| tomb.leaves_task(&task)),
+            BehindRow::Lease(id) => self.leases.get(&id).is_some_and(|lease| self.leaves_lease(tomb, &lease)),
+        }
+    }
+
+    fn leaves_lease(&self, tomb: &Tomb, lease: &Lease) -> bool {
         let over = |end: Option<End>| end.is_some_and(|end| end.seq.is_some() && end.at <= tomb.end.at);
-        let behind = |lease: &Lease| {
-            let Some(task) = self.tasks.get(&lease.task) else { return false };
-            let words = task.words();
-            let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
-            alone && !over(task.end) && !tomb.ends_task(&task, &words)
-        };
-        let leases = self.leases.iter().filter(|entry| behind(entry.value()));
-        leases.map(|entry| BehindRow::Lease(*entry.key())).collect()
+        let Some(task) = self.tasks.get(&lease.task) else { return false };
+        let words = task.words();
+        let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
+        alone && !over(task.end) && !tomb.ends_task(&task, &words)
+    }
+}
+
+impl Task {
+    fn origin(&self) -> [Arc<str>; 4] {
+        [&self.issuer, &self.owner, &self.template, &self.row].map(Clone::clone)
     }
 }
 
