@@ -107,6 +107,11 @@ impl Flow {
         Ok(self.taint_answer(&kid, tainting.was, Some(signs), leases, at))
     }
 
+    /// Whether this key is out of use for ever.
+    pub fn has_tainted(&self, kid: &str) -> bool {
+        self.keyring.is_tainted(kid)
+    }
+
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
     async fn take_out(&self, kid: &str) -> Result<bool, Refused> {
         let (flow, own, now) = (self.clone(), kid.to_owned(), self.time.now().at);

@@ -56,6 +56,7 @@ mod spiffe;
 mod startable;
 mod starter;
 mod swaps;
+mod taint;
 mod tampering;
 mod thin_path;
 mod threats;

@@ -14,7 +14,7 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb,
+    BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb,
     LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
     TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
@@ -101,8 +101,12 @@ pub enum Verb {
     /// List and show leases: the credentials that were given
     #[command(subcommand)]
     Lease(LeaseVerb),
-    /// End a lease or a whole task, as an operator
+    /// End a lease, a whole task, or everything that matches, as an operator
+    #[command(long_about = REVOKE_ABOUT)]
     Revoke(RevokeArgs),
+    /// List and lift what ends by selector keep from being issued
+    #[command(subcommand)]
+    Block(BlockVerb),
     /// Say why a decision came out as it did, and what would change it
     #[command(long_about = EXPLAIN_ABOUT)]
     Explain(Box<ExplainArgs>),
@@ -136,6 +140,19 @@ The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_
 --task-file), mode 0600. A later call with the same file renews with that handle and needs no
 evidence; `dayfly task end` ends the task with it. Without a place to keep it, the handle is
 thrown away and the task lives to its deadline.";
+
+const REVOKE_ABOUT: &str = "\
+End a lease, a whole task, or everything that matches, as an operator.
+
+  dayfly revoke lse_...                                      one credential; its task lives on
+  dayfly revoke tsk_...                                      a task and everything it was given
+  dayfly revoke --where 'repository_id == \"88120\"' --reason TEXT   everything of a repository
+
+`--where` takes job, workload, owner, issuer, target, row and template, and the claims that the bundle's
+profiles call revocable (`claim.NAME` where a claim has one of these names), joined by `&&`. Values are
+compared whole. What would end is counted and shown, and then asked for; without a terminal say how many
+with --confirm N, as --dry-run counts them. It also blocks the same until `dayfly block lift`, unless
+--no-block.";
 
 const EXPLAIN_ABOUT: &str = "\
 Say why a decision came out as it did, and what would change it. Changes nothing.
