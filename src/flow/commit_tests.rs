@@ -65,10 +65,10 @@ const LIMITS: Limits = Limits { per_job: 9, keys_per_job: None };
 fn more_of_what_a_job_holds_waits_for_no_batch_and_anything_else_does() {
     let table = Table::default();
     let mut fence = Fence::new(&table, Now::exactly(AT));
-    fence.open(&task_row(1, "deploy"), LIMITS).unwrap();
+    fence.open(&task_row(1, "deploy"), None, LIMITS).unwrap();
     assert!(!follows(&opening(task_row(2, "deploy"), &["deploy"]), &fence), "the job holds it already");
     assert!(follows(&opening(task_row(2, "deploy"), &[]), &fence), "it was decided as if nothing was held");
-    fence.open(&task_row(2, "count"), LIMITS).unwrap();
+    fence.open(&task_row(2, "count"), None, LIMITS).unwrap();
     assert!(follows(&opening(task_row(3, "deploy"), &["deploy"]), &fence), "now the job holds more");
     let other = TaskRow { workload: "ci/pay".into(), ..task_row(4, "deploy") };
     assert!(!follows(&opening(other, &[]), &fence), "another job");

@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dayfly_domain::{LeaseId, TaskId, UnixMs, bundle::Fingerprint};
+use dayfly_domain::{BlockId, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
 use tokio::sync::oneshot;
 
-use super::{Shared, swap::Swap};
+use super::{
+    Shared,
+    mass::{Slice, TombGroup},
+    swap::Swap,
+};
 use crate::{
     lease::{End, Label, Limits, Overtaken, Seen},
     ledger::Entry as Event,
@@ -67,7 +71,9 @@ pub const QUEUE_MAX: usize = 4096;
 pub(super) enum Group {
     Issue(Box<IssueGroup>),
     End(EndGroup),
-    /// Refusals or ends are waiting in [`Shared::records`] and [`Shared::ends`].
+    Tomb(TombGroup),
+    Behind(Slice),
+    /// Refusals or ends are waiting in [`Shared::records`], [`Shared::ends`] and [`Shared::mass`].
     Wake,
     Swap(Box<Swap>),
     /// Written and acknowledged like any other; for events without rows.
@@ -76,6 +82,8 @@ pub(super) enum Group {
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     /// An event whose id is remembered under this word.
     Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
+    /// Takes a block away, with its event; refused when it does not stand any more.
+    Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,

@@ -2,6 +2,7 @@
 //! function on top; doors call [`Flow`] and hold no rules.
 
 mod archive;
+mod blocks;
 mod bundle;
 mod commit;
 mod conflict;
@@ -12,17 +13,21 @@ mod group;
 mod introspect;
 mod issue;
 mod issuers;
+mod known;
 mod load;
+mod mass;
 mod moment;
 mod possession;
 mod read;
 mod recorded;
 mod refuse;
 mod replay;
+mod select;
 mod simulate;
 mod start;
 mod swap;
 mod taint;
+mod tombs;
 mod upkeep;
 mod usage;
 mod verifier;
@@ -51,6 +56,7 @@ use crate::{
     store::Reader,
 };
 pub use archive::ArchiveError;
+pub use blocks::BlockView;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
@@ -58,6 +64,7 @@ pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
+pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
@@ -100,6 +107,8 @@ pub struct Shared {
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
+    /// Ends by selector.
+    mass: mass::Mass,
     refusals: refuse::Refusals,
     /// Keys that are tainted and not yet so on the record.
     taints: taint::Taints,

@@ -11,15 +11,17 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use dayfly_domain::{EventId, Name, Reason, UnixMs};
+use dayfly_domain::{EventId, Matcher, Name, Reason, Selector, UnixMs};
 use tokio::sync::oneshot;
 
 use super::{
     Flow, Shared,
     group::Group,
+    select::EndedBySelector,
     words::{Caller, Refused},
 };
 use crate::{
+    lease::Now,
     ledger::{self, Body, KeyTaint, Stamp},
     mint::{JWKS_MAX_AGE_S, KeyState, Keyring, NotTainted},
     revoke::{self, Checking, Known},
@@ -184,7 +186,11 @@ impl Flow {
             return Ok(recorded);
         }
         let Asked { actor, reason } = self.taints.asked(kid);
-        let leases = self.end_signed_by(kid, &actor, reason.as_deref()).await?;
+        let leases = match self.end_by_key(actor.clone(), kid, reason.clone()).await? {
+            EndedBySelector::Ended(ended) => ended.leases,
+            // Nothing of an end may wait: it is tried again.
+            EndedBySelector::NotEnded(_) => return Err(Reason::NotDurable.into()),
+        };
         let signs = self.keyring.active_kid();
         let stamp = Stamp::draw(self.time.now().at).map_err(|_| Reason::NotDurable)?;
         let entry = ledger::key_tainted(stamp, &KeyTaint { kid, signs: &signs, leases }, &actor, reason.as_deref());
@@ -222,12 +228,9 @@ impl Flow {
 
 impl Shared {
     /// How many live leases the key signed.
-    fn signed_by(&self, _kid: &str, _now: crate::lease::Now) -> u64 {
-        0
-    }
-
-    async fn end_signed_by(&self, _kid: &str, _actor: &str, _reason: Option<&str>) -> Result<u64, Refused> {
-        Ok(0)
+    fn signed_by(&self, kid: &str, now: Now) -> u64 {
+        let matcher = Matcher::new(Selector { key: Some(kid.to_owned()), ..Selector::default() });
+        self.table.meant(&matcher, now, |_, _, _| ()).leases
     }
 }
 

@@ -1,6 +1,7 @@
 //! The JSON shapes of the wire, in one place: written by the server, read by the command line
 //! and the load generator. Unknown members are ignored when an answer is read.
 
+mod ends;
 mod explanation;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId
 pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
 
+pub use ends::{Block, EndRequest, EndedBySelector, Filter};
 pub use explanation::{
     ComparedClaim, ComparedRow, Comparison, EvidenceCheck, Explanation, PolicyByHand, RecordedDecision, UnderForce,
     WouldGrant,
@@ -104,6 +106,9 @@ pub struct Problem {
     /// With `E-BUNDLE`: what to put right, as `dayfly policy check` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<BundleError>>,
+    /// With `E-COUNT`: how many live leases match now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// How many errors there are beyond those listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors_omitted: Option<u64>,

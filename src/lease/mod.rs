@@ -1,13 +1,19 @@
 //! Stage 5: what is live. The table is the fold of what was committed, plus the marks of ends
 //! that were asked and are not yet durable.
 
+mod blocks;
 mod calendar;
 mod fence;
 mod jobs;
+mod matching;
 mod table;
 mod time;
+mod tomb;
 
+pub use blocks::Block;
 pub use fence::{Fence, Limits, Overtaken};
 pub use jobs::{Holding, Job, Seen};
-pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
+pub use matching::Revocable;
+pub use table::{Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
+pub use tomb::{BehindRow, Origins, SAMPLE_MAX, Survey, Tomb};

@@ -6,14 +6,18 @@
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 
 use super::{
+    blocks::Blocks,
     calendar::Calendar,
     jobs::{Alike, Job},
+    matching::{Revocable, claims_of},
     time::Now,
+    tomb::Tombs,
 };
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
 
@@ -35,6 +39,10 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    /// What may be ended by, of its claims: a text that selectors look into.
+    pub claims: Arc<str>,
+    /// Of its `task_opened` event.
+    pub seq: u64,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
@@ -55,18 +63,16 @@ pub struct Lease {
     pub task: TaskId,
     pub seq: u64,
     pub target: Arc<str>,
+    /// The permit that granted it.
+    pub row: Arc<str>,
+    /// Of the key that signed; absent where an older store did not say.
+    pub kid: Option<Arc<str>>,
     pub issued_at: UnixMs,
     pub expires: UnixMs,
     pub credential_hash: [u8; 32],
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
-}
-
-/// What may not be issued until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    pub until: UnixMs,
 }
 
 /// Who a block or a limit speaks of: a job's label, or without one the workload.
@@ -86,11 +92,13 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Table {
     pub(super) tasks: DashMap<TaskId, Task>,
-    leases: DashMap<LeaseId, Lease>,
+    pub(super) leases: DashMap<LeaseId, Lease>,
     pub(super) evidence: DashMap<[u8; 32], TaskId>,
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
-    pub(super) blocks: DashMap<Label, Block>,
+    pub(super) blocks: Blocks,
+    pub(super) tombs: Tombs,
+    revocable: ArcSwap<Revocable>,
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
@@ -141,11 +149,15 @@ impl Label {
 
     /// The label that a block speaks of; `None` where its selector is another one.
     pub fn of_block(row: &BlockRow) -> Option<Self> {
-        let Selector { template: Some(template), job, issuer, workload, .. } = &row.selector else { return None };
+        Self::of_selector(&row.selector)
+    }
+
+    pub(super) fn of_selector(selector: &Selector) -> Option<Self> {
+        let Selector { template: Some(template), job, issuer, workload, .. } = selector else { return None };
         let job = issuer.as_ref().zip(job.as_ref()).map(|(issuer, job)| platform_job(issuer, job).into());
         let workload = workload.as_deref().map(Arc::from);
         let label = Self { template: Arc::from(&**template), job, workload };
-        (label.selector() == row.selector && label.job.is_some() != label.workload.is_some()).then_some(label)
+        (label.selector() == *selector && label.job.is_some() != label.workload.is_some()).then_some(label)
     }
 }
 
@@ -189,11 +201,12 @@ impl Table {
         self.tasks.get(&id).map(|task| (id, task.thumbprint))
     }
 
-    /// The state of a task with its ancestors: what ended above has ended below.
+    /// The state of a task with its ancestors: what ended above has ended below, and stays so when
+    /// its time would have been over.
     pub fn task_state(&self, id: TaskId, now: Now) -> Option<State> {
-        let (own, parent) = self.tasks.get(&id).map(|task| (task.state(now), task.parent))?;
-        match (own, self.ancestor_end(parent, now)) {
-            (State::Active, Some(_)) => Some(State::Ended),
+        let (own, deadline) = self.tasks.get(&id).map(|task| (task.state(now), task.deadline))?;
+        match (own, self.end_of_tree(id, now)) {
+            (State::Active | State::Expired, Some(end)) if end.at < deadline => Some(State::Ended),
             _ => Some(own),
         }
     }
@@ -202,7 +215,7 @@ impl Table {
     /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
         let due = |end: &End| end.at <= now.at && end.at < lease.expires;
-        let ends = [lease.end, self.end_above(lease, now)];
+        let ends = [lease.end, self.end_of_tree(lease.task, now), self.single_end(lease)];
         match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
@@ -210,24 +223,27 @@ impl Table {
         }
     }
 
-    fn end_above(&self, lease: &Lease, now: Now) -> Option<End> {
-        let (end, parent) = self.ends_of(lease.task)?;
-        end.filter(|end| end.at <= now.at).or_else(|| self.ancestor_end(parent, now))
-    }
-
-    fn ancestor_end(&self, mut parent: Option<TaskId>, now: Now) -> Option<End> {
+    /// The end in force of a task or of anything above it: the earliest, of equals the nearest.
+    pub(super) fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
+        let due = |end: &End| end.at <= now.at;
+        let (end, mut parent) = self.ends_of(id)?;
+        let mut first = end.filter(due);
         while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
-            if let Some(end) = end.filter(|end| end.at <= now.at) {
-                return Some(End { cause: Cause::ParentEnded, ..end });
-            }
+            let end = end.filter(due).map(|end| End { cause: Cause::ParentEnded, ..end });
+            first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
             parent = above;
         }
-        None
+        first
+    }
+
+    /// The end of a task, its own or by selector, durable or not.
+    pub fn end_of_task(&self, id: TaskId) -> Option<End> {
+        self.ends_of(id).and_then(|(end, _)| end)
     }
 
     /// What says whether a task has ended, without its record: asked for every introspection.
     fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
-        self.tasks.get(&id).map(|task| (task.end, task.parent))
+        self.tasks.get(&id).map(|task| (self.first_end(&task), task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -245,7 +261,7 @@ impl Table {
 
     /// Whether new work under this label is refused.
     pub fn is_blocked(&self, label: &Label, now: Now) -> bool {
-        self.blocks.get(label).is_some_and(|block| block.until > now.at)
+        self.blocks.on_label(label, now)
     }
 
     /// Live leases of a task, of one target or all.
@@ -258,22 +274,36 @@ impl Table {
         task.leases.iter().copied().filter(live).collect()
     }
 
+    /// Live leases of a task and target that would still live at `at`: what a supersede ends then.
+    pub fn outliving(&self, task: TaskId, target: &str, at: UnixMs, now: Now) -> Vec<LeaseId> {
+        let Some(task) = self.task(task) else { return Vec::new() };
+        let outlives = |id: &LeaseId| {
+            self.lease(*id).is_some_and(|lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at))
+        };
+        self.live_leases(&task, Some(target), now).into_iter().filter(outlives).collect()
+    }
+
     /// The leases that an end of their task at `at` ended: not those that were over before.
     pub fn ended_with(&self, task: &Task, at: UnixMs) -> Vec<Lease> {
         let ended = |lease: &Lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at);
         task.leases.iter().filter_map(|id| self.lease(*id)).filter(ended).collect()
     }
 
-    /// All live tasks, for ending what a new bundle no longer carries.
-    pub fn live_tasks(&self, now: Now) -> Vec<(TaskId, Task)> {
-        let live = self.tasks.iter().filter(|entry| entry.value().state(now) == State::Active);
-        live.map(|entry| (*entry.key(), entry.value().clone())).collect()
+    /// How many tasks are live. Looks at every one of them: for a gauge, not for a request.
+    pub fn active_tasks(&self, now: Now) -> usize {
+        let ids = self.candidates(|_| true);
+        ids.into_iter().filter(|id| self.task_state(*id, now) == Some(State::Active)).count()
     }
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
         let (end, job) = {
             let mut task = self.tasks.get_mut(&id)?;
+            if task.end.is_none()
+                && let Some(earlier) = self.first_end(&task)
+            {
+                return Some(earlier);
+            }
             (*task.end.get_or_insert(end), Job::of(&task))
         };
         self.end_in_job(id, &job);
@@ -318,9 +348,12 @@ impl Table {
                     lease.end = marked.or(Some(End::from(*end)));
                 }
             }
-            Change::AddBlock(row) => self.add_block(row),
+            Change::AddBlock(row) => self.blocks.add(row),
+            Change::LiftBlock(id) => self.blocks.lift(*id),
+            Change::AddTomb(row) => self.tombs.place(row),
+            Change::TombDone(seq) => self.tombs.done(*seq),
             // Not yet written by any verb.
-            Change::Hold(_) | Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::Hold(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -334,6 +367,8 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
+            claims: self.word(&self.claims_kept(row)),
+            seq: row.seq,
             job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
@@ -356,6 +391,8 @@ impl Table {
             task: row.task,
             seq: row.seq,
             target: self.word(&row.target),
+            row: self.word(&row.row),
+            kid: row.kid.as_deref().map(|kid| self.word(kid)),
             issued_at: row.issued_at,
             expires: row.expires,
             credential_hash: row.credential_hash,
@@ -370,10 +407,29 @@ impl Table {
         lock(&self.lease_calendar).insert(row.expires, row.id);
     }
 
-    fn add_block(&self, row: &BlockRow) {
-        if let (Some(label), Some(until)) = (Label::of_block(row), row.until) {
-            self.blocks.insert(label, Block { until });
+    /// What may be ended by, by profile. Says whether that is news: then what is known of tasks that
+    /// were opened before is to be learnt anew.
+    pub fn know(&self, revocable: Revocable) -> bool {
+        *self.revocable.swap(Arc::new(revocable.clone())) != revocable
+    }
+
+    /// What a bundle lets things be ended by now, of a task that was opened under another one.
+    pub fn learn(&self, row: &TaskRow) {
+        let claims = self.word(&self.claims_kept(row));
+        if let Some(mut task) = self.tasks.get_mut(&row.id) {
+            task.claims = claims;
         }
+    }
+
+    /// What an end by selector already names stays, whatever the bundle says meanwhile (law L10).
+    // SECURITY: `a_claim_that_is_no_longer_revocable_revives_nothing`.
+    fn claims_kept(&self, row: &TaskRow) -> String {
+        let (revocable, tombs) = (self.revocable.load(), self.tombs.all());
+        let of_profile = revocable.get(&row.profile);
+        claims_of(row, |name| {
+            of_profile.is_some_and(|names| names.contains(name))
+                || tombs.iter().any(|tomb| tomb.matcher.selector().claims.contains_key(name))
+        })
     }
 
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
@@ -387,7 +443,7 @@ impl Table {
         for id in &tasks {
             self.forget_task(*id);
         }
-        self.blocks.retain(|_, block| block.until > now.at);
+        self.blocks.forget(now);
         if leases.len() + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
         }
@@ -558,6 +614,29 @@ mod tests {
         let (state, end) = table.lease_state(&table.lease(id).unwrap(), now);
         assert_eq!((state, end.map(|end| end.cause)), (State::Ended, Some(Cause::ParentEnded)));
         assert_eq!(self::state(&table, id, 4), State::Active, "not before");
+    }
+
+    #[test]
+    fn a_block_is_not_shortened_by_another() {
+        let (table, label) = (Table::default(), Label::of_row(&task_row(1, None)));
+        for seconds in [60, 30] {
+            let until = Some(AT.plus_s(seconds));
+            let id = dayfly_domain::BlockId::from_parts(1, [0; 10]);
+            table.apply(&Change::AddBlock(BlockRow { id, selector: label.selector(), until, seq: 0 }));
+        }
+        assert!(table.is_blocked(&label, Now::exactly(AT.plus_s(59))));
+    }
+
+    #[test]
+    fn what_ended_with_its_parent_stays_ended_when_its_time_is_over() {
+        let table = Table::default();
+        let top = task_row(1, None);
+        let below = TaskRow { deadline: AT.plus_s(60), ..task_row(2, Some(top.id)) };
+        let (parent, child) = (top.id, below.id);
+        [top, below].into_iter().for_each(|row| table.apply(&Change::OpenTask(row)));
+        table.mark_task(parent, End { at: AT.plus_s(5), cause: Cause::Revoked, seq: None });
+        let state = |seconds| table.task_state(child, Now::exactly(AT.plus_s(seconds)));
+        assert_eq!([4, 5, 60].map(state), [State::Active, State::Ended, State::Ended].map(Some));
     }
 
     #[test]

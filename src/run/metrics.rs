@@ -77,6 +77,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("dayfly_keys_tainted_total", &[], "keys that were taken out for ever: an alarm, whatever the number"),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
+    counter(
+        "dayfly_mass_ends_total",
+        &[],
+        "ends by selector of more than 1000 leases, or of more than a fifth of all: an alarm, whatever the number",
+    ),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
@@ -88,6 +93,8 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
+    gauge("dayfly_tomb_rows_behind", &[], "rows that an end by selector has ended and that do not say so yet"),
+    gauge("dayfly_tombs_behind", &[], "ends by selector that rows may be behind of"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
 ];

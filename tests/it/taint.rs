@@ -298,10 +298,8 @@ async fn a_forgery_with_a_tainted_key_is_an_alarm_and_nothing_else() {
     let issued = world.open(&Job::shop(), "deploy").await;
     let stored: Value =
         serde_json::from_slice(&fs::read(world.file().with_file_name(dayfly::mint::KEYS_FILE)).unwrap()).unwrap();
-    let pkcs8 = base64::Engine::decode(
-        &base64::engine::general_purpose::STANDARD,
-        stored[0]["pkcs8"].as_str().unwrap(),
-    );
+    let pkcs8 =
+        base64::Engine::decode(&base64::engine::general_purpose::STANDARD, stored[0]["pkcs8"].as_str().unwrap());
     let thief = SigningKey::from_pkcs8(&pkcs8.unwrap()).unwrap();
     assert_eq!(thief.kid(), kid(&token(&issued)));
     let mut claims = Jws::parse(&token(&issued)).unwrap().into_unverified_claims();

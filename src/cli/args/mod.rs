@@ -14,9 +14,9 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb,
-    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
-    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb,
+    KeyListArgs, KeyTaintArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
+    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};

@@ -11,7 +11,7 @@ use crate::{
         failure::Failure,
         print::{self, Shown, text},
         session::Session,
-        table::{Table, escape},
+        table::{Table, quoted},
     },
     http::shapes::{KeyState, KeyTaint},
 };
@@ -59,16 +59,6 @@ fn agreed(would: &KeyTaint, args: &KeyTaintArgs, session: &Session) -> Result<()
         true => Ok(()),
         false => Err(Failure::failed("nothing was tainted: the answer was not yes")),
     }
-}
-
-/// One word for a shell, whatever is in it.
-pub fn quoted(text: &str) -> String {
-    let shown = |letter: char| match letter {
-        // Within single quotes a shell leaves it alone.
-        '\\' => letter.to_string(),
-        _ => escape(letter.encode_utf8(&mut [0; 4])).into_owned(),
-    };
-    format!("'{}'", text.chars().map(shown).collect::<String>().replace('\'', r"'\''"))
 }
 
 fn show(done: &KeyTaint, session: &Session) -> Result<(), Failure> {

@@ -26,8 +26,7 @@ pub async fn run(args: &RevokeArgs, typed: &str, api: &Api, session: &Session) -
         expected_count: args.confirm,
         block: Some(!args.no_block),
     };
-    if let Some(confirmed) = args.confirm {
-        let _ = confirmed;
+    if args.confirm.is_some() {
         return end(&ask, &selector, args, api, session).await;
     }
     let would = api.end(&EndRequest { dry_run: Some(true), ..ask.clone() }).await;
@@ -191,16 +190,7 @@ mod tests {
     fn args(confirm: Option<u64>, dry_run: bool) -> RevokeArgs {
         let reason = Some("vendor off-boarded".to_owned());
         let selector = Some(WHERE.to_owned());
-        RevokeArgs {
-            id: None,
-            selector,
-            reason,
-            block: false,
-            no_block: false,
-            dry_run,
-            confirm,
-            door: <_>::default(),
-        }
+        RevokeArgs { id: None, selector, reason, block: false, no_block: false, dry_run, confirm, door: <_>::default() }
     }
 
     fn body(line: &str) -> Value {
@@ -229,7 +219,10 @@ mod tests {
         let script = Script::default().ok(&answer(EVENT, 412));
         run(&args(Some(412), false), WHERE, &script.api(None), &test_session()).await.unwrap();
         let body = body(&script.seen()[0]);
-        assert_eq!((&body["expected_count"], &body["dry_run"], &body["block"]), (&json!(412), &json!(false), &json!(true)));
+        assert_eq!(
+            (&body["expected_count"], &body["dry_run"], &body["block"]),
+            (&json!(412), &json!(false), &json!(true))
+        );
         let script = Script::default().refuse(409, "E-COUNT");
         let failure = run(&args(Some(411), false), WHERE, &script.api(None), &test_session()).await.unwrap_err();
         assert_eq!(failure.exit(), 1);
