@@ -48,6 +48,7 @@ mod refusals;
 mod renewal;
 mod restarts;
 mod reviews;
+mod revoke_where;
 mod rights;
 mod secrets;
 mod served;
