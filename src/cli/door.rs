@@ -39,6 +39,14 @@ impl Door {
         Ok(Self { way: Way::find(args, vars)?, dpop_key: proof::place(args, vars) })
     }
 
+    /// The broker's issuer URL, where it is known before the broker is asked.
+    pub fn audience(&self) -> Option<&str> {
+        match &self.way {
+            Way::Remote(addr) => Some(addr),
+            Way::Socket(_) => None,
+        }
+    }
+
     /// Operators: a token over the network, the peer's credentials on the socket.
     pub fn operator(&self, vars: &Vars) -> Result<Api, Failure> {
         let bearer = match (&self.way, vars.get("DAYFLY_TOKEN_FILE")) {

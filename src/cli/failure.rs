@@ -22,6 +22,17 @@ pub enum Exit {
     Denied = 77,
 }
 
+/// Of `exec`, which otherwise ends as its command does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExecExit {
+    NotStarted = 125,
+    NotExecutable = 126,
+    NotFound = 127,
+}
+
+/// Added to the number of the signal that ended a command.
+pub const BY_SIGNAL: u8 = 128;
+
 /// Every exit code, for the reference.
 pub const EXITS: &[(u8, &str)] = &[
     (0, "done"),
@@ -32,6 +43,13 @@ pub const EXITS: &[(u8, &str)] = &[
     (Exit::Unavailable as u8, "the broker cannot be reached, or is broken"),
     (Exit::TryLater as u8, "not now; the same again may work"),
     (Exit::Denied as u8, "known, and not allowed"),
+    (
+        ExecExit::NotStarted as u8,
+        "of `exec`: its command was not started, and stderr says why; otherwise the command's own",
+    ),
+    (ExecExit::NotExecutable as u8, "of `exec`: its command cannot be executed; nothing was asked"),
+    (ExecExit::NotFound as u8, "of `exec`: its command is not found; nothing was asked"),
+    (BY_SIGNAL, "of `exec`: and the number of the signal that ended its command"),
 ];
 
 /// Why a verb failed. Never holds a secret.
@@ -61,7 +79,7 @@ pub struct Parts {
     /// The caller's own claims beside the nearest row, where the broker tells.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comparison: Option<Comparison>,
-    /// The reader of stdout went away: nobody is left to be told.
+    /// Nobody is left to be told, or there is nothing to tell.
     #[serde(skip)]
     quiet: bool,
 }
@@ -99,6 +117,19 @@ impl Failure {
         let mut failure = Self::failed("stdout was closed");
         failure.0.quiet = true;
         failure
+    }
+
+    /// Ends the process with this code without a word: it is another's.
+    pub fn silent(exit: u8) -> Self {
+        let mut failure = Self::with_exit(exit, "the command ended");
+        failure.0.quiet = true;
+        failure
+    }
+
+    /// The same, with another exit code.
+    pub fn exiting(mut self, exit: u8) -> Self {
+        self.0.exit = exit;
+        self
     }
 
     pub fn because(mut self, cause: impl ToString) -> Self {

@@ -16,6 +16,7 @@ mod dev;
 mod doctor;
 mod door;
 mod ended;
+mod exec;
 mod explain;
 mod identity;
 mod issuer;
@@ -26,6 +27,7 @@ mod policy;
 mod print;
 mod progress;
 mod proof;
+mod publish;
 mod replay;
 mod revoke;
 #[cfg(test)]
@@ -46,7 +48,7 @@ use args::{
     TrustVerb, Verb,
 };
 pub use failure::EXITS;
-use failure::Failure;
+use failure::{ExecExit, Exit, Failure};
 use session::{Screen, Session, Vars};
 pub use variables::{DEV_VARIABLES, VARIABLES, Variable};
 
@@ -59,6 +61,10 @@ pub fn command() -> clap::Command {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let vars = Vars::Process;
+    if let Some(failure) = exec::session_step(&args) {
+        Screen::new(Colour::Auto, &vars).fail(&failure, ErrorFormat::Text);
+        return ExitCode::from(failure.exit());
+    }
     let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error, &args, &vars),
@@ -103,6 +109,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
     finished(async {
         match verb {
             Verb::Token(args) => token::run(&args, session).await,
+            Verb::Exec(args) => exec::run(&args, session).await,
             Verb::Task(TaskVerb::Ls(args)) => task::ls(&args, session).await,
             Verb::Task(TaskVerb::Show(args)) => task::show(&args, session).await,
             Verb::Task(TaskVerb::End(args)) => task::end(&args, session).await,
@@ -119,6 +126,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Key(KeyVerb::Taint(args)) => key::taint::run(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
+            Verb::Publish(args) => publish::run(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
             Verb::Demo(_)
@@ -157,7 +165,9 @@ fn not_understood(error: &clap::Error, args: &[OsString], vars: &Vars) -> ExitCo
         // A closed stderr is no second failure.
         let _ = error.print();
     }
-    ExitCode::from(2)
+    let is_exec = args.iter().skip(1).find(|arg| !arg.as_encoded_bytes().starts_with(b"-"));
+    let is_exec = is_exec.is_some_and(|verb| verb == "exec");
+    ExitCode::from(if is_exec { ExecExit::NotStarted as u8 } else { Exit::Usage as u8 })
 }
 
 fn wants_json(args: &[OsString]) -> bool {

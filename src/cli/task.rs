@@ -14,7 +14,7 @@ use super::{
     session::{Session, Vars},
     token::handle,
 };
-use crate::http::shapes::Task;
+use crate::http::shapes::{Hold, Task};
 
 pub async fn ls(args: &TaskListArgs, session: &Session) -> Result<(), Failure> {
     let api = Door::find(&args.sift.door().map_err(Failure::usage)?, &session.vars)?.operator(&session.vars)?;
@@ -151,9 +151,15 @@ impl Shown for Task {
             ("grants", grants.join("; ")),
             ("bound", self.bound.to_string()),
             ("leases", format!("{} active, {} ended", self.leases.active, self.leases.ended)),
+            ("hold", self.hold.as_ref().map_or_else(String::new, hold)),
             ("conflicts", conflicts(self.conflicts)),
         ]
     }
+}
+
+fn hold(hold: &Hold) -> String {
+    let last = hold.last_beat_at.map_or("no beat since the broker started".to_owned(), |at| format!("last beat {at}"));
+    format!("{last}; ends {} unless a beat comes (grace {} s)", hold.lapses_at, hold.grace_s)
 }
 
 fn conflicts(count: u64) -> String {
@@ -217,6 +223,20 @@ mod tests {
         bound      none
         leases     2 active, 1 ended
         ");
+    }
+
+    #[test]
+    fn a_held_task_says_when_it_would_end() {
+        let shown = |hold: serde_json::Value| {
+            let mut task = samples::task(1);
+            task["hold"] = hold;
+            print::one(&serde_json::from_value::<Task>(task).unwrap(), Output::Table)
+        };
+        let hold = serde_json::json!({ "grace_s": 15, "lapses_at": "2026-11-22T05:01:15Z" });
+        assert!(shown(hold.clone()).contains("hold       no beat since the broker started; ends 2026-11-22T05:01:15Z"));
+        let mut beaten = hold;
+        beaten["last_beat_at"] = "2026-11-22T05:01:00Z".into();
+        assert!(shown(beaten).contains("last beat 2026-11-22T05:01:00Z; ends 2026-11-22T05:01:15Z unless"));
     }
 
     #[tokio::test]

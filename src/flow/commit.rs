@@ -226,6 +226,7 @@ impl Writer {
                 What::Task(task) => Some(task),
                 What::Lease(lease) => self.shared.table.lease(lease).map(|lease| lease.task),
             },
+            Group::Hold(task, _) => Some(*task),
             _ => None,
         };
         task.is_some_and(|task| !touched.insert(task))
@@ -250,6 +251,7 @@ impl Writer {
                 changes.push(Change::AddBlock(block(label, until, at, now)?));
                 Some((changes, Reply::Note(ack)))
             }
+            Group::Hold(id, ack) => self.prepare_hold(id, ack, now),
             Group::Wake
             | Group::Stop
             | Group::Swap(_)
@@ -260,14 +262,26 @@ impl Writer {
         }
     }
 
+    /// Once for each task: of many first beats the first is written, and answers for the others.
+    fn prepare_hold(&self, id: TaskId, ack: oneshot::Sender<Result<(), NotCommitted>>, now: Now) -> Option<Prepared> {
+        let table = &self.shared.table;
+        let over = table.task_state(id, now) != Some(State::Active);
+        if over || table.holds.is_held(id) {
+            // A caller that has gone away needs no answer.
+            let _ = ack.send(if over { Err(Overtaken::Ended.into()) } else { Ok(()) });
+            return None;
+        }
+        Some((vec![Change::Hold(id)], Reply::Note(ack)))
+    }
+
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
-        } else if self.is_tainted(lease.as_ref()) {
-            Err(NotCommitted::OtherKey)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
+        } else if self.is_tainted(lease.as_ref()) || fence.signed_by_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else {
             match &task {
                 Subject::Open { row, limits } => fence.open(row, lease.as_ref(), *limits).map_err(NotCommitted::from),
@@ -313,13 +327,7 @@ impl Writer {
     fn superseded(&self, task: TaskId, target: &str, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
         let Some(after_s) = after_s else { return Vec::new() };
         let at = now.at.plus_s(i64::from(after_s));
-        let table = &self.shared.table;
-        let Some(task) = table.task(task) else { return Vec::new() };
-        let live = table.live_leases(&task, Some(target), now).into_iter();
-        let outlives = |id: &LeaseId| {
-            table.lease(*id).is_some_and(|lease| lease.expires > at && lease.end.is_none_or(|end| end.at > at))
-        };
-        live.filter(outlives).map(|id| (id, at)).collect()
+        self.shared.table.outliving(task, target, at, now).into_iter().map(|id| (id, at)).collect()
     }
 
     fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {

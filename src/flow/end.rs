@@ -234,8 +234,8 @@ impl Flow {
             NotCommitted::Gone => Reason::NotFound.into(),
             NotCommitted::Store
             | NotCommitted::OtherBundle
-            | NotCommitted::OtherKey
             | NotCommitted::OtherJob
+            | NotCommitted::OtherKey
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::NotDurable.into(),
         })

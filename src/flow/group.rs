@@ -84,6 +84,8 @@ pub(super) enum Group {
     Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// Takes a block away, with its event; refused when it does not stand any more.
     Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
+    /// A task whose first beat came.
+    Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,

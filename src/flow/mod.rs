@@ -2,6 +2,7 @@
 //! function on top; doors call [`Flow`] and hold no rules.
 
 mod archive;
+mod beat;
 mod blocks;
 mod bundle;
 mod commit;
@@ -56,6 +57,7 @@ use crate::{
     store::Reader,
 };
 pub use archive::ArchiveError;
+pub use beat::Beat;
 pub use blocks::BlockView;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
@@ -72,8 +74,8 @@ pub use taint::{TaintAnswer, TargetKnown};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
-    Caller, EndAnswer, EventView, Exchange, Introspected, Issued, IssuedCredential, LeaseView, Listing, Point,
-    Possession, Presented, Refused, Shown, Subject, TaskView,
+    Caller, EndAnswer, EventView, Exchange, HoldView, Introspected, Issued, IssuedCredential, LeaseView, Listing,
+    Point, Possession, Presented, Refused, Shown, Subject, TaskView,
 };
 
 /// Of garbage and strangers, one in so many is logged.
@@ -184,9 +186,12 @@ pub mod bounds {
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
+        known::TOLD_NAMES_MAX,
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        mass::SLICE_ROWS,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
+        select::{MASS_LEASES, STANDING_BLOCKS_MAX, TOMBS_MAX},
         upkeep::{ROOM_MAX_BYTES, SLICE},
         verifier::{OUTCOMES_EACH, OUTCOMES_MAX},
     };

@@ -246,7 +246,19 @@ impl Flow {
         let (leases_active, leases_ended) = self.lease_counts(row.id, now)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
         let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
-        Ok(TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts: None })
+        let hold = self.hold_of(row.id, now);
+        Ok(TaskView {
+            row,
+            state,
+            cause,
+            ended_at,
+            ended_by,
+            reason,
+            leases_active,
+            leases_ended,
+            conflicts: None,
+            hold,
+        })
     }
 
     pub(super) fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {

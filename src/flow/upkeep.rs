@@ -48,6 +48,7 @@ impl Upkeep {
         if now.safe {
             while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
         }
+        self.flow.end_lost_holds(now);
         self.flow.settle_refusals(now.at, false);
         if self.flow.store_fault.load().is_some() {
             // Whoever stays away while the broker is not ready would never bring the write that

@@ -169,6 +169,18 @@ pub struct TaskView {
     /// How often its evidence, or its job, was shown with another key; counted for a single task, and
     /// not for lists.
     pub conflicts: Option<u64>,
+    /// While its client beats.
+    pub hold: Option<HoldView>,
+}
+
+/// How a task's hold stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldView {
+    /// `None`: not since the broker started.
+    pub last_beat_at: Option<UnixMs>,
+    pub grace_s: u32,
+    /// When the task ends unless a beat comes.
+    pub lapses_at: UnixMs,
 }
 
 /// A lease as shown, with what it has of its task.

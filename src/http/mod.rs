@@ -94,6 +94,7 @@ async fn serve(
         Route::Tasks => v1::tasks(flow, &request.into_parts().0).await,
         Route::Task => v1::task(flow, &request.into_parts().0).await,
         Route::EndTask => v1::end_task(flow, request).await,
+        Route::Beat => v1::beat(flow, request).await,
         Route::Leases => v1::leases(flow, &request.into_parts().0).await,
         Route::Lease => v1::lease(flow, &request.into_parts().0).await,
         Route::EndLease => v1::end_lease(flow, request).await,

@@ -51,6 +51,7 @@ fn over(
             | Route::Tasks
             | Route::Task
             | Route::EndTask
+            | Route::Beat
             | Route::Leases
             | Route::Lease
             | Route::EndLease

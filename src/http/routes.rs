@@ -15,6 +15,7 @@ pub enum Route {
     Tasks,
     Task,
     EndTask,
+    Beat,
     Leases,
     Lease,
     EndLease,
@@ -75,8 +76,11 @@ pub enum Who {
     Action(&'static str),
     /// The same, or the handle of the row's own task.
     ActionOrHandle(&'static str),
-    /// The same, or a verifier with its `client_assertion` in the body.
+    /// A token for the broker with this action, the local socket, or a verifier with its
+    /// `client_assertion` in the body.
     ActionOrVerifier(&'static str),
+    /// The handle of the row's own task, and nobody else.
+    Handle,
     /// Whoever reaches the listener of health and metrics.
     Ops,
 }
@@ -89,6 +93,7 @@ impl fmt::Display for Who {
             Self::Possession => f.write_str("possession of the token"),
             Self::Action(action) => write!(f, "`{action}`"),
             Self::ActionOrHandle(action) => write!(f, "`{action}`, or the task's own handle"),
+            Self::Handle => f.write_str("the task's own handle"),
             Self::ActionOrVerifier(action) => write!(f, "`{action}`, or a verifier's `client_assertion`"),
             Self::Ops => f.write_str("own listener"),
         }
@@ -167,6 +172,13 @@ pub const ROUTES: &[RouteRow] = &[
         &["task_ended", "block"],
         "ends a task and everything below it",
     ),
+    post(
+        Route::Beat,
+        "/v1/tasks/{id}/beat",
+        Who::Handle,
+        &[],
+        "the hold: from the first beat on, the task ends its template's `grace` after the last one",
+    ),
     get(Route::Leases, "/v1/leases", Who::ActionOrHandle("leases:read"), "leases, newest first"),
     get(Route::Lease, "/v1/leases/{id}", Who::ActionOrHandle("leases:read"), "one lease"),
     post(
@@ -193,7 +205,7 @@ pub const ROUTES: &[RouteRow] = &[
         verb: Verb::Delete,
         ..post(
             Route::LiftBlock,
-            "/v1/blocks/{id}",
+            "/v1/blocks/{block}",
             Who::Action("broker:operate"),
             &["block"],
             "lifts a block; what it ended stays ended; a token needs the same permit",

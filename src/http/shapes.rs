@@ -304,11 +304,34 @@ pub struct Task {
     /// or in a list, where it is not counted.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub conflicts: u64,
+    /// While its client beats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
+}
+
+/// How a task's hold stands. `last_beat_at` is absent while none came since the broker started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_beat_at: Option<UnixMs>,
+    pub grace_s: u32,
+    /// When the task ends unless a beat comes.
+    pub lapses_at: UnixMs,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
+}
+
+/// Answer of `/v1/tasks/{id}/beat`: beat again within `beat_s`; `grace_s` after the last one the task
+/// ends. What has ended is answered with `E-NOT-ACTIVE`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    pub state: State,
+    pub deadline: UnixMs,
+    pub beat_s: u32,
+    pub grace_s: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -36,6 +36,16 @@ pub(super) async fn end_task(flow: &Flow, request: Request) -> Result<Response, 
     Ok(ok(&views::ended(answer)))
 }
 
+/// Comes every few seconds from every job: nothing is read for it but what memory holds.
+pub(super) async fn beat(flow: &Flow, request: Request) -> Result<Response, Refused> {
+    let (parts, bytes) = body::read(request).await?;
+    filters::none(parts.uri.query())?;
+    ending::nothing(&parts.headers, &bytes)?;
+    let caller = caller(flow, &parts).await?;
+    let beat = flow.beat(&caller, task_id(parts.uri.path())).await?;
+    Ok(ok(&views::beat(beat)))
+}
+
 pub(super) async fn leases(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
     let Query { filter, limit, cursor } = filters::leases(parts.uri.query())?;
     let caller = caller(flow, parts).await?;

@@ -9,14 +9,14 @@ use super::{
     details::DAYFLY_TASK,
     exchange::{ACCESS_TOKEN, TASK_CONTROL},
     shapes::{
-        AuthorizationDetail, Block, Details, Ended, EndedBySelector, Entitlement, Event, Known, Lease, LeaseCount,
-        LedgerPoint, List, Revocation, Task, TokenAnswer,
+        self, AuthorizationDetail, Block, Details, Ended, EndedBySelector, Entitlement, Event, Hold, Known, Lease,
+        LeaseCount, LedgerPoint, List, Revocation, Task, TokenAnswer,
     },
 };
 use crate::{
     flow::{
-        BlockView, ChannelState, EndAnswer, EntitlementView, EventView, Introspected, Issued, IssuedCredential,
-        LeaseView, Listing, MassEnd, Point, Refused, RevocationBound, TaskView,
+        Beat, BlockView, ChannelState, EndAnswer, EntitlementView, EventView, HoldView, Introspected, Issued,
+        IssuedCredential, LeaseView, Listing, MassEnd, Point, Refused, RevocationBound, TaskView,
     },
     store::{LeaseRow, TaskRow},
 };
@@ -121,7 +121,7 @@ pub(super) fn introspected(introspected: Option<Introspected>) -> Map<String, Va
 }
 
 pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
-    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts } = view;
+    let TaskView { row, state, cause, ended_at, ended_by, reason, leases_active, leases_ended, conflicts, hold } = view;
     let TaskRow {
         id,
         parent,
@@ -171,6 +171,7 @@ pub(super) fn task(view: TaskView) -> Result<Task, Refused> {
         bound,
         leases: LeaseCount { active: leases_active, ended: leases_ended },
         conflicts: conflicts.unwrap_or_default(),
+        hold: hold.map(|HoldView { last_beat_at, grace_s, lapses_at }| Hold { last_beat_at, grace_s, lapses_at }),
     })
 }
 
@@ -212,6 +213,11 @@ pub(super) fn lease(view: LeaseView) -> Result<Lease, Refused> {
         reason,
         ledger: ledger(point),
     })
+}
+
+pub(super) fn beat(answer: Beat) -> shapes::Beat {
+    let Beat { state, deadline, beat, grace } = answer;
+    shapes::Beat { state, deadline, beat_s: beat.as_s(), grace_s: grace.as_s() }
 }
 
 pub(super) fn ended(answer: EndAnswer) -> Ended {

@@ -86,6 +86,7 @@ fn task_view(row: TaskRow) -> TaskView {
         leases_active: 2,
         leases_ended: 1,
         conflicts: None,
+        hold: None,
     }
 }
 

@@ -164,6 +164,13 @@ impl<'a> Fence<'a> {
         if refused { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 
+    /// Whether the key that signed it is no longer to be believed: it is signed anew.
+    // SECURITY: `what_a_tainted_key_signed_in_passing_does_not_leave`.
+    pub fn signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
+        let kid = lease.and_then(|lease| lease.kid.as_deref());
+        kid.is_some_and(|kid| self.table.blocks.on_key(kid) || self.table.tombs.refuse_key(kid))
+    }
+
     /// A block that this batch writes: it counts for the groups behind it.
     pub fn block(&mut self, label: Label) {
         self.blocked.insert(label);

@@ -155,6 +155,11 @@ impl Tombs {
         let refuses = |tomb: &&Arc<Tomb>| tomb.blocks && tomb.end.seq.is_none();
         self.all.load().iter().filter(refuses).any(|tomb| speaks_of(&tomb.matcher, task, lease))
     }
+
+    pub fn refuse_key(&self, kid: &str) -> bool {
+        let of_key = |tomb: &Arc<Tomb>| tomb.matcher.selector().key.as_deref() == Some(kid);
+        self.all.load().iter().any(|tomb| tomb.blocks && tomb.end.seq.is_none() && of_key(tomb))
+    }
 }
 
 impl Table {

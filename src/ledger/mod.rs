@@ -4,6 +4,7 @@
 mod body;
 mod event;
 mod kinds;
+mod tombs;
 mod tree;
 mod verify;
 

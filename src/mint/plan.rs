@@ -123,6 +123,7 @@ impl Plan {
             txn: terms.task,
             owner: grant.owner().to_string(),
             cnf: binding.map(|binding| Confirmation { jkt: binding.thumbprint() }),
+            status: None,
         };
         Ok(Self { claims, window })
     }

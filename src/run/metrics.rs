@@ -65,6 +65,12 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("dayfly_evidence_refused_total", &["reason"], "garbage and strangers, by reason code; they leave no event"),
     counter("dayfly_forged_or_lost_total", &[], "well-signed tokens without a lease: an alarm, whatever the number"),
+    gauge("dayfly_hold_storm", &[], "1 while more holds are lost at once than jobs die: none ends a task then"),
+    counter(
+        "dayfly_hold_storms_total",
+        &[],
+        "storms of lost holds: an alarm, the broker's own side is likely at fault",
+    ),
     counter("dayfly_http_requests_total", &["route", "status"], "answers; a path that is no route is `none`"),
     histogram("dayfly_issue_duration_seconds", &[], "an exchange, from its headers to its answer"),
     counter("dayfly_issued_total", &["issuer", "kind", "result"], "exchanges that were decided"),
@@ -95,6 +101,7 @@ pub const METRICS: &[Metric] = &[
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
     gauge("dayfly_tomb_rows_behind", &[], "rows that an end by selector has ended and that do not say so yet"),
     gauge("dayfly_tombs_behind", &[], "ends by selector that rows may be behind of"),
+    gauge("dayfly_tasks_held", &[], "live tasks whose client beats"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
 ];

@@ -214,6 +214,10 @@ pub(super) fn tombs(connection: &Connection, each: impl FnMut(TombRow)) -> Resul
     every(connection, &format!("SELECT {TOMB} FROM tomb m WHERE NOT m.done ORDER BY m.seq"), [], columns::tomb, each)
 }
 
+pub(super) fn every_tomb(connection: &Connection, each: impl FnMut(TombRow)) -> Result<(), StoreError> {
+    every(connection, &format!("SELECT {TOMB} FROM tomb m ORDER BY m.seq"), [], columns::tomb, each)
+}
+
 /// Those on which a lease may stand that has not expired.
 pub(super) fn live_lists(connection: &Connection, now: UnixMs, each: impl FnMut(ListRow)) -> Result<(), StoreError> {
     let sql = format!("SELECT {LIST} FROM list s WHERE s.hour_s > ?1 ORDER BY s.id");

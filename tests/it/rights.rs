@@ -3,7 +3,7 @@
 
 use axum::{body::Body, http::Request};
 use dayfly::{
-    flow::{EventFilter, EventView, Issued},
+    flow::{EndBySelector, EndedBySelector, EventFilter, EventView, Issued},
     http::{Door, Listener, Ops, ROUTES, Route, RouteRow, Verb, Who, ops_router},
 };
 use dayfly_verifier::{
@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::world::{
-    Answer, BUNDLE, ISSUER, Job, OPERATOR, World, client_handle, form, get, handle, lease, local, post_json, token,
+    Answer, BUNDLE, ISSUER, Job, OPERATOR, World, client_handle, delete, form, get, handle, lease, local, post_json,
+    token,
 };
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -137,6 +138,8 @@ enum Outcome {
     Lacks,
     /// 404, as if the row were not there.
     Hidden,
+    /// 409 `E-NOT-ACTIVE`.
+    Over,
 }
 
 /// The table of expectations: what `who` says about each kind of caller.
@@ -144,6 +147,7 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
     let (action, handles, verifiers) = match row.who {
         Who::Public | Who::Evidence | Who::Possession => return Outcome::Done,
         Who::Ops => return Outcome::Hidden,
+        Who::Handle => return expected_of_handle(by),
         Who::Action(action) => (action, false, false),
         Who::ActionOrHandle(action) => (action, true, false),
         Who::ActionOrVerifier(action) => (action, false, true),
@@ -186,11 +190,8 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
         }
         By::OtherAction => Outcome::Lacks,
         By::OtherOwner => {
-            if operates {
-                Outcome::Lacks
-            } else {
-                absent
-            }
+            // What is meant is named, and nothing of it is reached: that is said.
+            if operates || row.route == Route::End { Outcome::Lacks } else { absent }
         }
         By::Owner | By::Permitted | By::BoundWithProof => {
             if operates {
@@ -207,6 +208,25 @@ fn expected(row: &RouteRow, by: By) -> Outcome {
             }
         }
         By::Local => Outcome::Done,
+    }
+}
+
+/// What only the task's own handle may do, while the task lives.
+fn expected_of_handle(by: By) -> Outcome {
+    match by {
+        By::OwnHandle => Outcome::Done,
+        By::OwnEndedHandle => Outcome::Over,
+        By::StrangersHandle => Outcome::Hidden,
+        By::Nobody
+        | By::Garbage
+        | By::Evidence
+        | By::UnknownHandle
+        | By::TargetToken
+        | By::BoundWithoutProof
+        | By::Verifier => Outcome::Unknown,
+        By::OtherAction | By::OtherOwner | By::Owner | By::Permitted | By::Operate | By::BoundWithProof | By::Local => {
+            Outcome::Lacks
+        }
     }
 }
 
@@ -233,6 +253,9 @@ struct Cell {
     bearer: Option<String>,
     assertion: Option<String>,
     by: By,
+    number: u32,
+    /// A block that stands.
+    block: String,
 }
 
 impl Stage {
@@ -279,7 +302,8 @@ impl Stage {
 
     async fn cell(&mut self, row: &RouteRow, by: By) -> Cell {
         self.count += 1;
-        let run = format!("cell-{}", self.count);
+        let number = self.count;
+        let run = format!("cell-{number}");
         let task = self.world.open(&Job::shop().run(&run), "deploy").await;
         if by == By::OwnEndedHandle {
             self.world.end(&handle(&task), task.task).await.unwrap();
@@ -307,7 +331,17 @@ impl Stage {
             By::Verifier => Some(self.assertion()),
         };
         let assertion = (by == By::Verifier && row.route == Route::Introspect).then(|| self.assertion());
-        Cell { task, event, bearer, assertion, by }
+        let block = if row.route == Route::LiftBlock { self.block().await } else { String::new() };
+        Cell { task, event, bearer, assertion, by, number, block }
+    }
+
+    async fn block(&self) -> String {
+        let selector = format!(r#"job == "elsewhere-{}""#, self.count).parse().unwrap();
+        let ask = EndBySelector { selector, reason: None, dry_run: false, expected: None, block: true };
+        match self.world.flow.end_by_selector(&OPERATOR, ask).await.unwrap() {
+            EndedBySelector::Ended(ended) => ended.block.unwrap().to_string(),
+            EndedBySelector::NotEnded(why) => panic!("{why}"),
+        }
     }
 
     fn assertion(&self) -> String {
@@ -324,6 +358,7 @@ impl Stage {
         let plain = || match row.verb {
             Verb::Get => get(row.path, bearer),
             Verb::Post => post_json(row.path, bearer, &json!({})),
+            Verb::Delete => delete(row.path, bearer),
         };
         let request = match row.route {
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
@@ -375,7 +410,17 @@ impl Stage {
             Route::Task => get(&row.path.replace("{id}", &task), bearer),
             Route::Lease => get(&row.path.replace("{id}", &lease), bearer),
             Route::Event => get(&row.path.replace("{id}", &event), bearer),
-            Route::EndTask => post_json(&row.path.replace("{id}", &task), bearer, &json!({})),
+            Route::Blocks => plain(),
+            // Of the cell's own job, or the callers of the other cells would end with it.
+            Route::End => {
+                let run = if known { format!("shop/cell-{}", cell.number) } else { "no-such".to_owned() };
+                post_json(row.path, bearer, &json!({ "filter": { "owner": "team-shop", "job": run } }))
+            }
+            Route::LiftBlock => {
+                let block = id(cell.block.clone(), "blk_");
+                delete(&row.path.replace("{block}", &block), bearer)
+            }
+            Route::EndTask | Route::Beat => post_json(&row.path.replace("{id}", &task), bearer, &json!({})),
             Route::EndLease => post_json(&row.path.replace("{id}", &lease), bearer, &json!({})),
             #[allow(unreachable_patterns, reason = "a route that comes later fails here, not in the build")]
             other => panic!("tell this test how to call {other:?}"),
@@ -446,10 +491,11 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
     let what = format!("{} {} by {by:?}: {} {}", row.verb.as_str(), row.path, answer.status, answer.text);
     match outcome {
         Outcome::Done => {
-            assert_eq!(answer.status, 200, "{what}");
+            assert_eq!(answer.status, if row.verb == Verb::Delete { 204 } else { 200 }, "{what}");
             // Of an ended task nothing is active, and revoking by possession says nothing at all.
             let silent = row.route == Route::Revoke || !about_a_row(row) || row.who == Who::Action("broker:operate");
             // It tells of a row of the bundle, not of the cell's.
+            let silent = silent || row.route == Route::Beat;
             let silent = silent || row.route == Route::Entitlements && answer.text.contains("shop-deploys");
             assert!(silent || tells(answer, cell), "{what}");
         }
@@ -464,6 +510,9 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
         Outcome::Lacks => {
             assert_eq!((answer.status, reason(answer)), (403, json!("E-SCOPE")), "{what}");
             assert!(!tells(answer, cell), "{what}");
+        }
+        Outcome::Over => {
+            assert_eq!((answer.status, reason(answer)), (409, json!("E-NOT-ACTIVE")), "{what}");
         }
         Outcome::Hidden => {
             assert_eq!((answer.status, reason(answer)), (404, json!("E-NOT-FOUND")), "{what}");
@@ -491,9 +540,10 @@ fn records(row: &RouteRow, by: By, outcome: Outcome, recorded: &[String]) {
 #[test]
 fn t_172_what_changes_something_records() {
     // Asked by POST because a token does not belong into a URL; they change nothing.
-    let asks = [Route::Introspect, Route::Simulate];
+    // A beat says that nothing has changed.
+    let asks = [Route::Introspect, Route::Simulate, Route::Beat];
     for row in ROUTES {
-        let changes = row.verb == Verb::Post && !asks.contains(&row.route);
+        let changes = row.verb != Verb::Get && !asks.contains(&row.route);
         assert_eq!(changes, !row.records.is_empty(), "{}", row.path);
     }
 }
@@ -505,7 +555,8 @@ fn t_116_every_route_with_an_id_asks_who_is_calling() {
     assert!(with_id.len() >= 5);
     for row in with_id {
         assert!(about_a_row(row), "{} is for everybody", row.path);
-        assert_eq!(expected(row, By::OtherOwner), Outcome::Hidden, "{}", row.path);
+        let strangers = if row.who == Who::Handle { By::StrangersHandle } else { By::OtherOwner };
+        assert_eq!(expected(row, strangers), Outcome::Hidden, "{}", row.path);
     }
 }
 

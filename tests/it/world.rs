@@ -258,6 +258,14 @@ impl World {
         self.clock.advance_ms(seconds * 1000);
     }
 
+    /// Lives through so many seconds, with the upkeep of each.
+    pub fn live_s(&self, seconds: i64) {
+        for _ in 0..seconds {
+            self.pass_s(1);
+            self.upkeep.each_second();
+        }
+    }
+
     /// Evidence of a job, each time with a new `jti`.
     pub fn evidence(&mut self, job: &Job) -> String {
         self.count += 1;
@@ -399,6 +407,10 @@ pub fn raw_form(path: &str, bearer: Option<&str>, body: &str) -> Request<Body> {
 
 pub fn post_json(path: &str, bearer: Option<&str>, body: &Value) -> Request<Body> {
     request("POST", path, bearer, Some("application/json"), Body::from(body.to_string()))
+}
+
+pub fn delete(path: &str, bearer: Option<&str>) -> Request<Body> {
+    request("DELETE", path, bearer, None, Body::empty())
 }
 
 fn request(method: &str, path: &str, bearer: Option<&str>, media_type: Option<&str>, body: Body) -> Request<Body> {

@@ -124,6 +124,41 @@ impl<C> fmt::Debug for Verified<C> {
 /// one issuer must not verify for the next.
 // SECURITY: t_023_the_signature_comes_before_the_claims
 pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Verified<Map<String, Value>>, Refusal> {
+    let library = genuine(jws, keys, rules, &validation(jws, rules))?;
+    let claims = jws.unverified_claims();
+    let (issued_at_s, expires_at_s) = check_claims(claims, rules, now)?;
+    library.map_err(|_| Refusal::Claim("claims"))?;
+    Ok(Verified { claims: claims.clone(), issued_at_s, expires_at_s })
+}
+
+/// The same for a token that is for whoever reads it: `aud` says nothing, `iss` may be absent. For status
+/// lists, whose `typ` sets them apart from everything that lets somebody in.
+pub(crate) fn verify_for_all(
+    jws: &Jws,
+    keys: &KeySet,
+    rules: &Rules,
+    now: UnixMs,
+) -> Result<Verified<Map<String, Value>>, Refusal> {
+    let mut validation = validation(jws, rules);
+    validation.set_required_spec_claims(&["exp", "sub"]);
+    validation.validate_aud = false;
+    let library = genuine(jws, keys, rules, &validation)?;
+    let claims = jws.unverified_claims();
+    if claims.contains_key("iss") {
+        check_signer(claims, &rules.signer)?;
+    }
+    let (issued_at_s, expires_at_s) = check_times(claims, rules, now.as_s())?;
+    library.map_err(|_| Refusal::Claim("claims"))?;
+    Ok(Verified { claims: claims.clone(), issued_at_s, expires_at_s })
+}
+
+/// Header against rules, then the signature. What comes back says what the library thinks of the claims.
+fn genuine(
+    jws: &Jws,
+    keys: &KeySet,
+    rules: &Rules,
+    validation: &Validation,
+) -> Result<Result<(), jsonwebtoken::errors::Error>, Refusal> {
     if !rules.algs.iter().any(|alg| alg == jws.alg()) {
         return Err(Refusal::Algorithm);
     }
@@ -136,16 +171,11 @@ pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Ve
     // Another provider of the process's own verifies as well; a failing one refuses.
     let _ = crypto::init();
     // `IgnoredAny`: the claims that count are those the strict reader took from the same bytes.
-    let library = jsonwebtoken::decode::<IgnoredAny>(jws.token(), key, &validation(jws, rules));
-    if let Err(error) = &library
-        && let Some(refusal) = before_claims(error.kind())
-    {
-        return Err(refusal);
+    let library = jsonwebtoken::decode::<IgnoredAny>(jws.token(), key, validation);
+    match library.as_ref().err().and_then(|error| before_claims(error.kind())) {
+        Some(refusal) => Err(refusal),
+        None => Ok(library.map(drop)),
     }
-    let claims = jws.unverified_claims();
-    let (issued_at_s, expires_at_s) = check_claims(claims, rules, now)?;
-    library.map_err(|_| Refusal::Claim("claims"))?;
-    Ok(Verified { claims: claims.clone(), issued_at_s, expires_at_s })
 }
 
 /// Whether the header's `kid` names one of these keys, and that key made the signature. Nothing is

@@ -50,7 +50,11 @@ impl Jws {
     ///
     /// [`Refusal::Malformed`], [`Refusal::Algorithm`] or [`Refusal::Header`].
     pub fn parse(token: &str) -> Result<Self, Refusal> {
-        let [header, payload, signature] = parts(token)?;
+        Self::parse_within(token, TOKEN_MAX_BYTES)
+    }
+
+    pub(crate) fn parse_within(token: &str, max_bytes: usize) -> Result<Self, Refusal> {
+        let [header, payload, signature] = parts(token, max_bytes)?;
         json::base64url(signature).ok_or(Refusal::Malformed)?;
         let header = part(header)?;
         let alg = header_alg(&header)?;
@@ -138,8 +142,8 @@ pub(crate) fn algorithm(name: &str) -> Option<(&'static str, Algorithm)> {
 
 /// Three parts, none empty; the length is checked before anything is split.
 // SECURITY: t_014_dots_are_not_split_without_bound, t_008_an_empty_signature_is_refused
-pub(crate) fn parts(token: &str) -> Result<[&str; 3], Refusal> {
-    if token.len() > TOKEN_MAX_BYTES {
+pub(crate) fn parts(token: &str, max_bytes: usize) -> Result<[&str; 3], Refusal> {
+    if token.len() > max_bytes {
         return Err(Refusal::Malformed);
     }
     let mut parts = token.splitn(4, '.');

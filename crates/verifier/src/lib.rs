@@ -1,12 +1,13 @@
 //! What a resource server links to accept Dayfly's task tokens. The broker uses the same gate on
 //! the tokens that it is shown.
 //!
-//! Three ways, by what they cost and how soon they hear of an end:
+//! Four ways, by what they cost and how soon they hear of an end:
 //!
 //! | | asks | worst case after a task or lease was ended |
 //! |---|---|---|
 //! | [`Offline`] | nobody (keys may be fetched) | honoured until its `exp`, plus the server's own leeway: how far its clock is behind. It never hears of an end |
 //! | `Online` (feature `online`) | the broker, at most every `max_stale` per token | `max_stale` + 2 s |
+//! | `Listed` (feature `online`) | the broker, or any cache, for a list each `ttl` (15 s by default) | `ttl` + 3 s; while no list can be had, until the `exp` of the last one (300 s by default) |
 //! | [`read_task_token`] | nobody | as [`Offline`]; keys and time are arguments |
 //!
 //! A token is refused at its `exp` by all of them. Whatever cannot be checked is refused; nothing
@@ -52,6 +53,7 @@ mod offline;
 mod online;
 mod refusal;
 mod refused;
+pub mod status;
 pub mod sys;
 mod task;
 
@@ -63,8 +65,11 @@ pub use jws::{Jws, TOKEN_MAX_BYTES, algorithms};
 pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError};
 pub use offline::Offline;
 #[cfg(feature = "online")]
-pub use online::{Credential, Online, OnlineSettings, Outage, SetupError};
+pub use online::{Credential, ListSettings, Listed, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
 pub use refused::Refused;
 pub use sys::{Clock, SystemClock};
-pub use task::{Confirmation, DETAIL_TYPE, Detail, TASK_TOKEN_TYP, TaskClaims, inspect_task_token, read_task_token};
+pub use task::{
+    Confirmation, DETAIL_TYPE, Detail, Status, StatusRef, TASK_TOKEN_TYP, TaskClaims, inspect_task_token,
+    read_task_token,
+};

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Clock, KeySet, ProofOf, ProofRefusal, Refused, SystemClock, TaskClaims, Verified,
+    Clock, KeySet, ProofOf, ProofRefusal, Refusal, Refused, StatusRef, SystemClock, TaskClaims, Verified,
     dpop::{ProofRules, Proofs, check_proof},
     inspect_task_token, read_task_token,
+    status::{ListRefusal, ListToken, list_name},
 };
 #[cfg(feature = "online")]
 use crate::{Jws, online::KeptKeys};
@@ -74,6 +75,48 @@ impl Offline {
         }
         self.proofs.accept(proof, now)?;
         Ok(verified)
+    }
+
+    /// Reads a status list token that the caller has: a file, a message, an answer of
+    /// `{issuer}/status/{list}`. `entries_max`: most entries that are read, by default
+    /// [`crate::status::LIST_ENTRIES_MAX`].
+    pub fn read_list(&self, list_token: &str, entries_max: u32) -> Result<ListToken, Refused> {
+        Ok(ListToken::read(list_token, &*self.current()?, &self.issuer, entries_max, self.clock.now())?)
+    }
+
+    /// As [`Offline::check`], and the token's entry on its status list says that it is valid. A token without
+    /// `status` is refused ([`Refusal::Claim`] of `status`); so is one whose list is not among these, or is
+    /// expired ([`Refused::List`]).
+    ///
+    /// **Worst case after an end**: until the `exp` of the list that the caller hands in. How fresh it is
+    /// beyond that is the caller's to say: look for a newer one each [`ListToken::ttl_s`].
+    // SECURITY: a_token_without_status_is_refused_by_list, an_expired_list_says_nothing
+    pub fn check_listed(&self, token: &str, lists: &[ListToken]) -> Result<Verified<TaskClaims>, Refused> {
+        self.listed(self.check(token)?, lists)
+    }
+
+    /// As [`Offline::check_listed`] for a token that is bound to a key; see [`Offline::check_bound`].
+    pub fn check_bound_listed(
+        &self,
+        token: &str,
+        of: &ProofOf<'_>,
+        lists: &[ListToken],
+    ) -> Result<Verified<TaskClaims>, Refused> {
+        self.listed(self.check_bound(token, of)?, lists)
+    }
+
+    fn listed(&self, verified: Verified<TaskClaims>, lists: &[ListToken]) -> Result<Verified<TaskClaims>, Refused> {
+        let entry = self.entry(verified.claims())?;
+        let list = lists.iter().find(|list| list.uri() == entry.uri).ok_or(ListRefusal::Missing)?;
+        list.check(entry, self.clock.now())?;
+        Ok(verified)
+    }
+
+    /// Where the token's status is: on a list of its own issuer, or it has none.
+    // SECURITY: a_list_of_another_place_is_refused
+    pub(crate) fn entry<'a>(&self, claims: &'a TaskClaims) -> Result<&'a StatusRef, Refused> {
+        let entry = claims.status.as_ref().map(|status| &status.status_list);
+        Ok(entry.filter(|entry| list_name(&self.issuer, &entry.uri).is_some()).ok_or(Refusal::Claim("status"))?)
     }
 
     fn current(&self) -> Result<Arc<KeySet>, Refused> {

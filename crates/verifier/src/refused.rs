@@ -1,8 +1,8 @@
-//! What a resource server tells its caller: the outcome of [`crate::Offline`] and `Online`.
+//! What a resource server tells its caller: the outcome of [`crate::Offline`], `Online` and `Listed`.
 
 use dayfly_domain::Reason;
 
-use crate::{Refusal, dpop, dpop::ProofRefusal};
+use crate::{Refusal, dpop, dpop::ProofRefusal, status::ListRefusal};
 
 /// Why a request is not let in. Whatever could not be checked is refused (fail closed).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,9 @@ pub enum Refused {
     /// The broker says the token is not active: its lease or task has ended, or it is not for us.
     #[error("the token is not active any more")]
     Inactive,
+    /// The token holds, but the status list it is on does not, or cannot be had.
+    #[error(transparent)]
+    List(#[from] ListRefusal),
     /// The token holds, but keys or an answer that are fresh enough could not be had.
     #[error("whether the token is still active cannot be checked now")]
     Unavailable,
@@ -28,7 +31,7 @@ impl Refused {
             Self::Token(refusal) => refusal.reason(),
             Self::Proof(refusal) => refusal.reason(),
             Self::Inactive => Reason::Ended,
-            Self::Unavailable => Reason::IssuerDown,
+            Self::List(_) | Self::Unavailable => Reason::IssuerDown,
         }
     }
 
@@ -36,7 +39,7 @@ impl Refused {
     pub fn status(&self) -> u16 {
         match self {
             Self::Token(_) | Self::Inactive => 401,
-            Self::Proof(ProofRefusal::Full) | Self::Unavailable => 503,
+            Self::Proof(ProofRefusal::Full) | Self::List(_) | Self::Unavailable => 503,
             Self::Proof(_) => 401,
         }
     }
@@ -52,7 +55,7 @@ impl Refused {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{description}""#))
             }
             Self::Proof(ProofRefusal::OtherKey) => Some(dpop::challenge(Some(("invalid_token", &text)))),
-            Self::Proof(ProofRefusal::Full) | Self::Unavailable => None,
+            Self::Proof(ProofRefusal::Full) | Self::List(_) | Self::Unavailable => None,
             Self::Proof(_) => Some(dpop::challenge(Some(("invalid_dpop_proof", &text)))),
         }
     }

@@ -40,6 +40,9 @@ pub struct TaskClaims {
     /// The key the token is bound to (RFC 7800, RFC 9449 section 6.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
+    /// Where an end of this token is published, if its target verifies by list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
 }
 
 /// `cnf`. A member that is not known here is a demand that cannot be met, so it is not read over.
@@ -47,6 +50,21 @@ pub struct TaskClaims {
 #[serde(deny_unknown_fields)]
 pub struct Confirmation {
     pub jkt: Thumbprint,
+}
+
+/// `status` of a token that is on a status list (draft-ietf-oauth-status-list-21 section 6.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub status_list: StatusRef,
+}
+
+/// Which entry of which list (section 6.2). Other members are ignored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusRef {
+    /// The entry's place, from 0.
+    pub idx: u32,
+    /// The list's own URL, and the `sub` of its token.
+    pub uri: String,
 }
 
 /// One object of `authorization_details` (RFC 9396 section 2).
@@ -113,6 +131,7 @@ pub(crate) fn task_rules(issuer: &str, audience: &str) -> Rules {
 /// Member by member, so that a refusal can say which one is wrong.
 fn task_claims(mut claims: Map<String, Value>) -> Result<TaskClaims, Refusal> {
     let cnf = if claims.contains_key("cnf") { Some(take(&mut claims, "cnf")?) } else { None };
+    let status = if claims.contains_key("status") { Some(take(&mut claims, "status")?) } else { None };
     let read = TaskClaims {
         iss: take(&mut claims, "iss")?,
         iat: take(&mut claims, "iat")?,
@@ -126,6 +145,7 @@ fn task_claims(mut claims: Map<String, Value>) -> Result<TaskClaims, Refusal> {
         txn: take(&mut claims, "txn")?,
         owner: take(&mut claims, "owner")?,
         cnf,
+        status,
     };
     if read.authorization_details.is_empty() { Err(Refusal::Claim("authorization_details")) } else { Ok(read) }
 }

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{BlockId, EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
+use dayfly_domain::{BlockId, EventId, HANDLE_PREFIX, LeaseId, Name, Secret, State, TaskId, UnixMs};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -57,6 +57,28 @@ pub struct Metadata {
     pub issuer: String,
 }
 
+/// What a beat is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Beat {
+    pub state: State,
+    pub deadline: UnixMs,
+    /// Until the next one is due.
+    pub beat_s: u64,
+    /// After the last one the task lives so long.
+    pub grace_s: u64,
+}
+
+/// `GET /status`; what else it says of a list is not needed here.
+#[derive(Debug, Deserialize)]
+struct StatusLists {
+    lists: Vec<StatusListUri>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusListUri {
+    uri: String,
+}
+
 /// Items up to a limit, and whether there are more.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed<T> {
@@ -82,6 +104,11 @@ impl Api {
     /// With proofs by this key for what is bound. `issuer`: the broker's URL, unless it may say itself.
     pub fn proving(self, prover: Option<Prover>, issuer: Option<String>) -> Self {
         Self { prover, issuer: OnceCell::new_with(issuer), ..self }
+    }
+
+    /// Waits so long for each answer, and no longer.
+    pub fn within(self, total: Duration) -> Self {
+        Self { transport: self.transport.within(total), ..self }
     }
 
     pub async fn metadata(&self) -> Result<Metadata, ApiError> {
@@ -110,6 +137,11 @@ impl Api {
             body.insert("block".to_owned(), json!(block));
         }
         self.post(&format!("/v1/tasks/{id}/end"), body).await
+    }
+
+    /// Holds the task of the handle that is the caller: from the first beat on it ends when they stop.
+    pub async fn beat(&self, id: TaskId) -> Result<Beat, ApiError> {
+        self.post(&format!("/v1/tasks/{id}/beat"), Map::new()).await
     }
 
     pub async fn lease(&self, id: LeaseId) -> Result<Lease, ApiError> {
@@ -186,6 +218,19 @@ impl Api {
     /// The issuer, once its keys are fetched.
     pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
         self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
+    }
+
+    /// A public document, byte for byte. Nobody is told who asks for it.
+    pub async fn document(&self, path: &str) -> Result<Vec<u8>, ApiError> {
+        let request = Request { method: Method::GET, path: path.to_owned(), authorization: None, body: None };
+        let answer = self.transport.send(&request).await?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(ApiError::from_answer(&answer)) }
+    }
+
+    /// The URLs of the status lists that we may see.
+    pub async fn status_lists(&self) -> Result<Vec<String>, ApiError> {
+        let named: StatusLists = self.get("/status").await?;
+        Ok(named.lists.into_iter().map(|list| list.uri).collect())
     }
 
     /// A dry run: changes nothing. The body may hold evidence.

@@ -65,6 +65,15 @@ impl Transport {
         Self::Client(Client::socket(path))
     }
 
+    /// Waits so long for each answer, and no longer.
+    pub fn within(self, total: Duration) -> Self {
+        match self {
+            Self::Client(client) => Self::Client(client.within(total)),
+            #[cfg(test)]
+            script @ Self::Script(_) => script,
+        }
+    }
+
     pub async fn send(&self, request: &Request) -> Result<Answer, WireError> {
         self.send_with_proof(request, None).await
     }

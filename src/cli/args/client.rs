@@ -1,6 +1,7 @@
 //! Options of the verbs that talk to a broker.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -30,9 +31,9 @@ pub struct DoorArgs {
     pub dpop_key: Option<PathBuf>,
 }
 
-/// `dayfly token`.
+/// What is asked for, who asks, and whom: the same for every verb that gets a credential.
 #[derive(Debug, Clone, Args)]
-pub struct TokenArgs {
+pub struct AskArgs {
     /// The template to run [variable: DAYFLY_TASK]
     #[arg(long, value_name = "NAME")]
     pub task: Option<Name>,
@@ -48,17 +49,44 @@ pub struct TokenArgs {
     /// A reference for people, kept with the task; fixed when it opens
     #[arg(long, value_name = "TEXT")]
     pub ticket: Option<String>,
+    /// The platform's identity token, `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub evidence_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    #[command(flatten)]
+    pub ask: AskArgs,
     /// Write the token here, mode 0600, and the handle beside it [default: stdout]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Keep the task's handle here [variable: DAYFLY_TASK_FILE; default: FILE.task of --out]
     #[arg(long, value_name = "FILE")]
     pub task_file: Option<PathBuf>,
-    /// The platform's identity token, `-` for stdin
-    #[arg(long, value_name = "FILE")]
-    pub evidence_file: Option<PathBuf>,
+    /// Stay, and hold the task: beat, renew at half-life, and end it at a signal or when the parent
+    /// process is gone
+    #[arg(long)]
+    pub hold: bool,
+}
+
+/// `dayfly exec`.
+#[derive(Debug, Clone, Args)]
+pub struct ExecArgs {
     #[command(flatten)]
-    pub door: DoorArgs,
+    pub ask: AskArgs,
+    /// Run this with `/bin/sh -c` whenever the token in the file is a new one
+    #[arg(long, value_name = "COMMAND")]
+    pub on_renew: Option<OsString>,
+    /// Pass this variable on, though it holds or mints identity tokens; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub keep_env: Vec<String>,
+    /// What to run, and its arguments
+    #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
+    pub command: Vec<OsString>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,6 +156,23 @@ pub struct KeyTaintArgs {
 /// `dayfly key ls`.
 #[derive(Debug, Clone, Args)]
 pub struct KeyListArgs {
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly publish`.
+#[derive(Debug, Clone, Args)]
+pub struct PublishArgs {
+    /// The folder that stands for the broker's URL; it is made if it is not there. Lists in it that the
+    /// broker has no more are removed, so it is one caller's alone
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Go on until ended, writing what has changed
+    #[arg(long)]
+    pub watch: bool,
+    /// How often to look, from `1s` to `1h`
+    #[arg(long, value_name = "DURATION", requires = "watch", default_value = "5s", value_parser = watch_span)]
+    pub every: Span,
     #[command(flatten)]
     pub door: DoorArgs,
 }
@@ -464,6 +509,11 @@ fn kid(text: &str) -> Result<String, String> {
         1..=128 if text.bytes().all(letter) => Ok(text.to_owned()),
         _ => Err("expected a key's id, as `dayfly key ls` shows it".to_owned()),
     }
+}
+
+fn watch_span(text: &str) -> Result<Span, String> {
+    let span = positive_span(text)?;
+    if span.as_s() > 3600 { Err("at most one hour".to_owned()) } else { Ok(span) }
 }
 
 pub(super) fn positive_span(text: &str) -> Result<Span, String> {

@@ -14,9 +14,9 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, IssuerListArgs, IssuerRefreshArgs, IssuerVerb,
-    KeyListArgs, KeyTaintArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked,
-    ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    AskArgs, BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs,
+    IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs,
+    RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
@@ -35,11 +35,12 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Start here:
   dayfly demo                                  the whole story on this machine, in one command
-  dayfly token --task deploy-prod --out token  in a CI job: a credential for one task
+  dayfly exec --task deploy-prod -- make deploy  in a CI job: a command with a credential that ends with it
   dayfly lease ls                              on the broker's machine: what is live
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 not authenticated, 69 broker unavailable,
-75 try later, 77 denied";
+75 try later, 77 denied; of `exec` the command's own, 128 and the signal's number, 125 if it was not
+started, 126 if it cannot be executed, 127 if it is not found";
 
 /// How to talk, the same for every verb.
 #[derive(Debug, Clone, Args)]
@@ -95,6 +96,9 @@ pub enum Verb {
     /// Get a credential for one task
     #[command(long_about = TOKEN_ABOUT)]
     Token(TokenArgs),
+    /// Run a command with a credential that ends with it
+    #[command(long_about = EXEC_ABOUT)]
+    Exec(Box<ExecArgs>),
     /// List, show and end tasks
     #[command(subcommand)]
     Task(TaskVerb),
@@ -122,6 +126,9 @@ pub enum Verb {
     /// Look at the keys that sign, and take one out
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Write keys, metadata and status lists as files for any web server or cache
+    #[command(long_about = PUBLISH_ABOUT)]
+    Publish(PublishArgs),
     /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
     Doctor(DoctorArgs),
     /// Look at the issuers whose tokens are evidence, and fetch their keys anew
@@ -139,7 +146,41 @@ that says what the job needs; nothing else is tried then. `dayfly explain` shows
 The first call opens the task and keeps its handle in FILE.task (or DAYFLY_TASK_FILE, or
 --task-file), mode 0600. A later call with the same file renews with that handle and needs no
 evidence; `dayfly task end` ends the task with it. Without a place to keep it, the handle is
-thrown away and the task lives to its deadline.";
+thrown away and the task lives to its deadline.
+
+With --hold it stays, as a sidecar for a shell:
+
+  dayfly token --task deploy-prod --out token --hold &
+
+The task is held by a beat every few seconds and the token renewed at half-life. It ends the task and
+removes the files when it gets TERM, INT, HUP or QUIT, or when its parent process is gone; if it is
+killed, the broker ends the task a little later.";
+
+const EXEC_ABOUT: &str = "\
+Run a command with a credential that ends with it.
+
+Who you are is found as with `dayfly token`. The command finds its token in the file that
+DAYFLY_TOKEN_FILE names: read it anew for each use, it is renewed in place at half-life. DAYFLY_TASK_FILE
+names the task's handle, DAYFLY_LEASE the first lease, and DAYFLY_DPOP_KEY the key where the token is
+bound to one. What the platform gave the job to mint identity tokens with is not passed on.
+
+Signals are forwarded and the exit code is the command's. When it is done, its task is ended and the
+files are removed. While it runs the task is held by a beat every few seconds: if this process is killed
+or its machine vanishes, the broker ends the task a little later, and the credential is dead. Should it
+be dead while the command still runs, that is told on stderr; the command is never killed for it.
+
+Exit codes: the command's; 128 and the number of the signal that ended it; 125 if it was not started
+(nobody was believed, the broker refused or is away); 126 if it cannot be executed, 127 if it is not
+found, and nothing was asked then.";
+
+const PUBLISH_ABOUT: &str = "\
+Write what the broker says to everybody as files: its metadata, its public keys and its status lists, at the
+same paths below DIR as below its URL. Any web server or cache can serve them, and tokens can be checked
+while the broker is away: until the lists expire, no longer.
+
+The lists are those of the caller: all on the broker's machine, over the network those of the targets
+that its token may introspect. Each file is replaced whole. --watch says how much later than from the
+broker an end is heard of.";
 
 const REVOKE_ABOUT: &str = "\
 End a lease, a whole task, or everything that matches, as an operator.
@@ -191,6 +232,9 @@ mod tests {
             "dayfly serve --check --config f",
             "dayfly token --task deploy-prod --target https://t.example --action a:b --action c:d --ttl 5m --ticket T-1",
             "dayfly token --task deploy-prod --out F --evidence-file - --addr https://b.example --output json",
+            "dayfly token --task deploy-prod --out F --hold",
+            "dayfly exec --task deploy-prod --target https://t.example --action a:b --ttl 5m --ticket T-1 -- make -j4 deploy",
+            "dayfly exec --evidence-file - --addr https://b.example --dpop-key k --on-renew x --keep-env A -- make",
             "dayfly task ls --state active --owner o --limit 7",
             "dayfly task show tsk_0000000000g000000000000000",
             "dayfly task end --dry-run",
@@ -208,6 +252,8 @@ mod tests {
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
+            "dayfly publish /srv/dayfly --state d",
+            "dayfly publish /srv/dayfly --watch --every 2s --addr https://b.example",
             "dayfly doctor --config f --state d --policies p --offline --output json",
             "dayfly explain",
             "dayfly explain evt_0000000000g000000000000000 --state d",
@@ -247,7 +293,14 @@ mod tests {
             "dayfly explain evt_0000000000g000000000000000 --claims c.json",
             "dayfly explain evt_0000000000g000000000000000 --task deploy-prod",
             "dayfly explain --claims c.json --evidence-file e",
-            "dayfly exec -- make",
+            "dayfly exec",
+            "dayfly exec --task t make",
+            "dayfly exec --task t --",
+            "dayfly exec --task t --out F -- make",
+            "dayfly publish",
+            "dayfly publish d --every 2s",
+            "dayfly publish d --watch --every 0s",
+            "dayfly publish d --watch --every 2h",
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` was taken"));
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -138,7 +138,7 @@ fn variable(name: &str, token: String, origin: &'static str) -> Look {
 
 /// `https://b.example` is `HTTPS___B_EXAMPLE_ID_TOKEN`: capitals, and `_` for all that is neither
 /// letter nor digit, also for a digit in front.
-fn token_variable(audience: &str) -> String {
+pub(super) fn token_variable(audience: &str) -> String {
     let letter = |(at, c): (usize, char)| match c {
         '0'..='9' if at == 0 => '_',
         c if c.is_ascii_alphanumeric() => c.to_ascii_uppercase(),

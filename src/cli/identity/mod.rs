@@ -10,12 +10,13 @@ mod fetch;
 mod github;
 mod hosts;
 mod machine;
+mod mints;
 
 use std::path::{Path, PathBuf};
 
 use dayfly_domain::Secret;
 
-pub use self::machine::Machine;
+pub use self::{machine::Machine, mints::minting};
 use super::{
     door,
     failure::{Exit, Failure},

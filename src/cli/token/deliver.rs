@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::Span;
 use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
 
 use super::kept::require_plain;
 use crate::{
@@ -41,27 +42,36 @@ fn check_stdout() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where a token and its handle go.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// Otherwise stdout.
+    pub out: Option<&'a Path>,
+    pub handle: Option<&'a Path>,
+    /// This process stays with the handle.
+    pub held: bool,
+}
+
 /// Writes the token where it was asked for, and says what it is.
-pub fn deliver(
-    answer: &TokenAnswer,
-    template: &str,
-    out: Option<&Path>,
-    handle_file: Option<&Path>,
-    session: &Session,
-) -> Result<(), Failure> {
+pub fn deliver(answer: &TokenAnswer, template: &str, places: &Places<'_>, session: &Session) -> Result<(), Failure> {
+    let Places { out, handle, held } = *places;
     if let Some(file) = out {
-        let written = files::write_atomic(file, format!("{}\n", answer.access_token).as_bytes(), 0o600);
-        written.map_err(|error| {
-            Failure::failed(format!("the token cannot be written to `{}`", file.display())).because(error)
-        })?;
+        write(file, answer)?;
     }
     session.screen.say(&summary(answer, template));
-    if handle_file.is_none() {
+    if handle.is_none() && !held {
         session.screen.warn(
             "no handle was kept, so this task cannot be renewed or ended by you: use --out FILE or DAYFLY_TASK_FILE",
         );
     }
-    session.screen.data(&data(answer, template, out, handle_file, session.output))
+    session.screen.data(&data(answer, template, out, handle, session.output))
+}
+
+/// The token in a file of its owner's alone, whole or not at all.
+pub fn write(file: &Path, answer: &TokenAnswer) -> Result<(), Failure> {
+    let line = Zeroizing::new(format!("{}\n", answer.access_token));
+    files::write_atomic(file, line.as_bytes(), 0o600)
+        .map_err(|error| Failure::failed(format!("the token cannot be written to `{}`", file.display())).because(error))
 }
 
 /// Whose evidence it is, as far as it says so itself.
@@ -85,7 +95,7 @@ pub fn identity(evidence: &Evidence) -> String {
 }
 
 /// `lease lse_… task deploy-prod · owner team-shop · "release the shop" · 15m`
-fn summary(answer: &TokenAnswer, template: &str) -> String {
+pub fn summary(answer: &TokenAnswer, template: &str) -> String {
     let lease = answer.lease_id.map(|id| id.to_string()).unwrap_or_default();
     let detail = answer.authorization_details.as_ref().and_then(|details| details.first());
     let owner = owner(answer).map(|owner| format!("owner {owner}"));
@@ -162,7 +172,8 @@ mod tests {
     fn a_token_in_a_file_is_private_and_not_shown() {
         let dir = tempfile::tempdir().unwrap();
         let (file, kept) = (dir.path().join("t"), dir.path().join("t.task"));
-        deliver(&answer(), "deploy-prod", Some(&file), Some(&kept), &test_session()).unwrap();
+        let places = Places { out: Some(&file), handle: Some(&kept), held: false };
+        deliver(&answer(), "deploy-prod", &places, &test_session()).unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), answer().access_token);
         for output in [Output::Table, Output::Json, Output::Jsonl, Output::Name] {

@@ -2,19 +2,21 @@
 //!
 //! A kept handle is used first; otherwise evidence is found and opens a task under a new handle.
 
-mod deliver;
-mod exchange;
+pub mod deliver;
+pub mod exchange;
 pub mod handle;
+mod hold;
 mod kept;
 
 use std::path::Path;
 
 use dayfly_domain::{Name, Reason};
+use rustix::process::getppid;
 
-use self::{exchange::Ask, handle::Handle, kept::Kept};
+use self::{deliver::Places, exchange::Ask, handle::Handle, kept::Kept};
 use super::{
     api::{Api, ApiError},
-    args::{Output, TokenArgs},
+    args::{AskArgs, Output, TokenArgs},
     door::{Door, Way},
     failure::{Exit, Failure},
     identity::{self, Evidence, Machine, Source, Surroundings},
@@ -22,16 +24,18 @@ use super::{
     proof,
     session::Session,
 };
-use crate::http::shapes::TokenAnswer;
+use crate::{http::shapes::TokenAnswer, sys::offload::offload};
 
 pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
+    // As it is now: it may be gone when there is a token.
+    let parent = getppid();
     let place = handle::place(args, &session.vars);
-    let ask = ask(args, session)?;
+    let ask = ask(&args.ask, session)?;
     if session.output == Output::Name && args.out_file().is_none() {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
     deliver::check(args.out_file())?;
-    let door = Door::find(&args.door, &session.vars)?;
+    let door = Door::find(&args.ask.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
     let api = door.api(&session.vars, None)?.telling(Progress::of(&session.vars));
     let mut kept = place.as_deref().map(|file| Kept::hold(file, &session.screen)).transpose()?;
@@ -39,13 +43,23 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
         return Err(Failure::usage(format!("`{}` would hold both the token and the handle", file.display()))
             .help(format!("name another file than `{}` with --task-file", kept.path().display())));
     }
-    let answer = token(&door, &api, &ask, args, kept.as_mut(), session).await?;
-    deliver::deliver(&answer, &ask.template, args.out_file(), place.as_deref(), session)
+    let granted = token(&door, &api, &ask, args, kept.as_mut(), session).await?;
+    // Others may renew and end with the file from now on.
+    drop(kept);
+    let places = Places { out: args.out_file(), handle: place.as_deref(), held: args.hold };
+    deliver::deliver(&granted.answer, &ask.template, &places, session)?;
+    if args.hold { Box::pin(hold::run(&door, &ask, &granted, &places, parent, session)).await } else { Ok(()) }
+}
+
+/// A credential, and the handle of its task.
+pub(in crate::cli) struct Granted {
+    pub answer: TokenAnswer,
+    pub handle: Handle,
 }
 
 /// What became of the kept handle.
 enum Renewed {
-    Token(Box<TokenAnswer>),
+    Token(Box<Granted>),
     /// There is none, or its task is over.
     Nothing,
     /// The broker does not know it, or not from who holds this key.
@@ -59,26 +73,33 @@ async fn token(
     args: &TokenArgs,
     kept: Option<&mut Kept>,
     session: &Session,
-) -> Result<TokenAnswer, Failure> {
+) -> Result<Granted, Failure> {
     let unknown = match renewed(api, ask, kept.as_deref(), session).await? {
-        Renewed::Token(answer) => return Ok(*answer),
+        Renewed::Token(granted) => return Ok(*granted),
         Renewed::Unknown(handle) => Some(handle),
         Renewed::Nothing => None,
     };
-    let audience = match &door.way {
-        Way::Remote(addr) => Some(addr.as_str()),
-        Way::Socket(_) => None,
-    };
-    let around = Surroundings { vars: &session.vars, machine: &Machine::this(), audience };
+    let evidence = evidence(door, api, &args.ask, session).await?;
+    let opened = opened(api, ask, &evidence, unknown, kept).await;
+    opened.map_err(|failure| explained(failure, &ask.template, args.ask.evidence_file.as_deref()))
+}
+
+/// Who we are, found by itself, and told.
+pub(in crate::cli) async fn evidence(
+    door: &Door,
+    api: &Api,
+    args: &AskArgs,
+    session: &Session,
+) -> Result<Evidence, Failure> {
+    let around = Surroundings { vars: &session.vars, machine: &Machine::this(), audience: door.audience() };
     let source = identity::find(args.evidence_file.as_deref(), &around)?;
     let evidence = fetched(source, door, api, session).await?;
     session.screen.say(&deliver::identity(&evidence));
-    let opened = opened(api, ask, &evidence, unknown, kept).await;
-    opened.map_err(|failure| explained(failure, &ask.template, args.evidence_file.as_deref()))
+    Ok(evidence)
 }
 
 /// Evidence that policy never saw: who has the bundle sees piece by piece what is wrong with it.
-fn explained(failure: Failure, template: &str, file: Option<&Path>) -> Failure {
+pub(in crate::cli) fn explained(failure: Failure, template: &str, file: Option<&Path>) -> Failure {
     let code = failure.parts().code.as_deref().and_then(Reason::from_code);
     let before_policy = matches!(
         code,
@@ -102,12 +123,13 @@ fn explained(failure: Failure, template: &str, file: Option<&Path>) -> Failure {
     failure.help(format!("as an operator, or with the bundle (--policies DIR): dayfly explain --task {template}{file}"))
 }
 
-fn ask(args: &TokenArgs, session: &Session) -> Result<Ask, Failure> {
+/// What is asked, with the variables.
+pub(in crate::cli) fn ask(args: &AskArgs, session: &Session) -> Result<Ask, Failure> {
     let from_vars = || session.vars.get("DAYFLY_TASK").map(|text| text.parse::<Name>());
     let template = match args.task.clone().map(Ok).or_else(from_vars) {
         Some(Ok(name)) => name.to_string(),
         Some(Err(error)) => return Err(Failure::usage("`DAYFLY_TASK` names no template").because(error)),
-        None => return Err(Failure::usage("no task is named").help("dayfly token --task NAME, or set DAYFLY_TASK")),
+        None => return Err(Failure::usage("no task is named").help("add --task NAME, or set DAYFLY_TASK")),
     };
     let ttl_s = args.ttl.map(|ttl| ttl.as_s());
     Ok(Ask { template, target: args.target.clone(), actions: args.actions.clone(), ttl_s, ticket: args.ticket.clone() })
@@ -124,7 +146,7 @@ async fn renewed(api: &Api, ask: &Ask, kept: Option<&Kept>, session: &Session) -
             if ask.ticket.is_some() {
                 session.screen.warn("the ticket was fixed when the task opened: `--ticket` is not used");
             }
-            Ok(Renewed::Token(Box::new(answer)))
+            Ok(Renewed::Token(Box::new(Granted { answer, handle })))
         }
         Err(error) if error.reason() == Some(Reason::Ended) => {
             session.screen.say("the kept handle's task is over; opening a new one");
@@ -151,19 +173,20 @@ async fn opened(
     evidence: &Evidence,
     unknown: Option<Handle>,
     mut kept: Option<&mut Kept>,
-) -> Result<TokenAnswer, Failure> {
+) -> Result<Granted, Failure> {
     let is_unknown = unknown.is_some();
     let handle = unknown.map_or_else(Handle::make, Ok)?;
     if let Some(kept) = kept.as_deref_mut().filter(|_| !is_unknown) {
         kept.put(&handle)?;
     }
     let opened = exchange::open(api, ask, &evidence.token, &handle).await;
-    opened.map_err(|not_opened| {
+    let answer = opened.map_err(|not_opened| {
         if let Some(kept) = kept.as_deref_mut().filter(|_| !not_opened.task_may_exist) {
             kept.take_back();
         }
         refused(&not_opened.error, kept.as_deref().filter(|_| is_unknown))
-    })
+    })?;
+    Ok(Granted { answer, handle })
 }
 
 pub(in crate::cli) async fn fetched(
@@ -173,7 +196,9 @@ pub(in crate::cli) async fn fetched(
     session: &Session,
 ) -> Result<Evidence, Failure> {
     if !source.wants_audience() {
-        return source.read();
+        // Stdin may be silent for as long as it likes, and signals are heard meanwhile.
+        let read = offload(move || source.read()).await;
+        return read.map_err(|error| Failure::failed("the evidence was not read").because(error))?;
     }
     let metadata =
         api.metadata().await.map_err(|error| error.failure("the broker's name for itself cannot be read"))?;
@@ -249,10 +274,10 @@ mod tests {
     #[test]
     fn the_task_is_named_by_option_or_variable() {
         let session = with(&[("DAYFLY_TASK", "from-var")]);
-        assert_eq!(ask(&given(&["--task", "from-arg"]), &session).unwrap().template, "from-arg");
-        assert_eq!(ask(&given(&[]), &session).unwrap().template, "from-var");
-        assert_eq!(ask(&given(&[]), &with(&[])).unwrap_err().exit(), 2);
-        assert_eq!(ask(&given(&[]), &with(&[("DAYFLY_TASK", "tsk_x")])).unwrap_err().exit(), 2);
+        assert_eq!(ask(&given(&["--task", "from-arg"]).ask, &session).unwrap().template, "from-arg");
+        assert_eq!(ask(&given(&[]).ask, &session).unwrap().template, "from-var");
+        assert_eq!(ask(&given(&[]).ask, &with(&[])).unwrap_err().exit(), 2);
+        assert_eq!(ask(&given(&[]).ask, &with(&[("DAYFLY_TASK", "tsk_x")])).unwrap_err().exit(), 2);
     }
 
     #[test]
@@ -266,11 +291,11 @@ mod tests {
     }
 
     /// Runs the part after the door with a script for a broker.
-    async fn token_of(script: &Script, place: &Path, session: &Session) -> Result<TokenAnswer, Failure> {
+    async fn token_of(script: &Script, place: &Path, session: &Session) -> Result<Granted, Failure> {
         let (api, args) = (script.api(None), given(&["--task", "deploy-prod"]));
         let door = Door { way: Way::Socket("/s".into()), dpop_key: None };
         let mut kept = Kept::hold(place, &session.screen)?;
-        token(&door, &api, &ask(&args, session)?, &args, Some(&mut kept), session).await
+        token(&door, &api, &ask(&args.ask, session)?, &args, Some(&mut kept), session).await
     }
 
     fn keep(place: &Path) -> Handle {

@@ -75,6 +75,11 @@ impl Client {
         Self { way: Way::Plain(address), total: NEAR }
     }
 
+    /// Waits so long for each answer, and no longer.
+    pub fn within(self, total: Duration) -> Self {
+        Self { total, ..self }
+    }
+
     /// Sends a request whose URI is a path with an optional query, such as `/v1/tasks?limit=5`.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let sent = timeout(self.total, self.send_untimed(request)).await;

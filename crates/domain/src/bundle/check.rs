@@ -283,6 +283,20 @@ mod tests {
     }
 
     #[test]
+    fn a_grace_leaves_room_for_a_late_beat_and_is_no_eternity() {
+        let with =
+            |grace: &str| checked(&[&SHOP.replacen("purpose   =", &format!("grace = \"{grace}\"\npurpose   ="), 1)]);
+        assert_eq!(checked(&[SHOP]).unwrap().templates["deploy-prod"].grace, Span::seconds(15));
+        for (grace, seconds) in [("10s", 10), ("2m", 120), ("1h", 3_600)] {
+            assert_eq!(with(grace).unwrap().templates["deploy-prod"].grace, Span::seconds(seconds));
+        }
+        for bad in ["0s", "5s", "9s", "61m", "1d"] {
+            let problems = with(bad).unwrap_err();
+            assert!(problems[0].to_string().contains("is not between 10s and 1h"), "{bad}: {problems:?}");
+        }
+    }
+
+    #[test]
     fn a_name_twice_names_both_files() {
         let said = said(&[SHOP, "format = 1\n[owner.team-shop]\n"]);
         assert!(

@@ -19,6 +19,7 @@ pub use check::{Surroundings, check};
 pub use forms::UrlForm;
 pub use lint::{Cut, LINTS, LintRow, PRODUCTION, Reach, Rule, Why, example_ids, lints, overdue_lints, written};
 pub use problem::{Lint, Problem};
+pub use tasks::{BEAT, GRACE, GRACE_LEAST, GRACE_MOST};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -205,6 +206,8 @@ pub struct Template {
     pub per_job: u32,
     /// Distinct keys that tasks of this template in one job may be bound to; `None`: any number.
     pub keys_per_job: Option<u32>,
+    /// How long after its last beat a task that has beaten ends.
+    pub grace: Span,
     /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
     pub explains_to_caller: bool,
     pub rows: Vec<Row>,

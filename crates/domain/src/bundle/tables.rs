@@ -1,6 +1,6 @@
 //! A bundle's text as it is written: the tables of many files, merged by name.
 //!
-//! Unknown keys are errors everywhere. Keys of later parts (`grace`, `serves`) are read and typed,
+//! Unknown keys are errors everywhere. Keys of later parts (`serves`) are read and typed,
 //! and nothing uses them yet.
 
 use std::collections::BTreeMap;

@@ -16,6 +16,13 @@ use super::{
 use crate::{Name, Span};
 
 pub(super) const PER_JOB: u32 = 16;
+/// How often a client is to beat that holds a task.
+pub const BEAT: Span = Span::seconds(5);
+/// How long after the last beat the task ends, where its template says nothing.
+pub const GRACE: Span = Span::seconds(15);
+/// Two beats: one that comes late is no death.
+pub const GRACE_LEAST: Span = Span::seconds(10);
+pub const GRACE_MOST: Span = Span::seconds(3_600);
 /// A task is one run of some work, not a standing permission.
 const DEADLINE_CAP: Span = Span::seconds(30 * 86_400);
 
@@ -75,6 +82,7 @@ fn template(
         review_by: review_by?,
         per_job: table.per_job.unwrap_or(PER_JOB),
         keys_per_job: table.keys_per_job,
+        grace: table.grace.unwrap_or(GRACE),
         explains_to_caller: table.explain == Some(ExplainWord::Caller),
         rows,
         disabled,
@@ -92,6 +100,10 @@ fn check_task(table: &TaskTable, place: &Place<'_>, found: &mut Found) {
     found.require(table.per_job != Some(0), place, "per_job", "is 0: the template could never run in a job");
     let keys = table.keys_per_job;
     found.require(keys != Some(0), place, "keys_per_job", "is 0: no key could ever be bound in a job");
+    if table.grace.is_some_and(|grace| grace < GRACE_LEAST || grace > GRACE_MOST) {
+        let help = format!("a client beats every {BEAT}, and one beat may come late");
+        found.add_with(place, "grace", format!("is not between {GRACE_LEAST} and {GRACE_MOST}"), help);
+    }
 }
 
 fn grants(

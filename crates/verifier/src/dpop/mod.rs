@@ -151,7 +151,7 @@ impl UnverifiedProof {
             return Err(ProofRefusal::Malformed);
         }
         let malformed = |_| ProofRefusal::Malformed;
-        let [header, payload, signature] = jws::parts(text).map_err(malformed)?;
+        let [header, payload, signature] = jws::parts(text, jws::TOKEN_MAX_BYTES).map_err(malformed)?;
         json::base64url(signature).ok_or(ProofRefusal::Malformed)?;
         let (header, claims) = (jws::part(header).map_err(malformed)?, jws::part(payload).map_err(malformed)?);
         let (algorithm, jwk) = read_header(&header)?;

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use super::SetupError;
-use crate::sys;
+use crate::{status::ListRefusal, sys};
 
 /// From the first packet to the last byte of the answer.
 const QUESTION_MAX: Duration = Duration::from_secs(2);
@@ -47,6 +47,12 @@ pub enum Outage {
     Answer,
     #[error("this server's own credential cannot be read")]
     Credential,
+    /// A status list came that is not believed.
+    #[error(transparent)]
+    List(ListRefusal),
+    /// What answers is behind what answered before: a cache, or somebody who plays an old answer.
+    #[error("the status list is older than the one at hand")]
+    OlderList,
 }
 
 pub(crate) struct Https {
@@ -67,12 +73,16 @@ impl Https {
     }
 
     pub(super) async fn get(&self, uri: &str) -> Result<Bytes, Outage> {
-        self.send(request(Method::GET, uri, Bytes::new())?).await
+        self.get_as(uri, "application/json").await
+    }
+
+    pub(super) async fn get_as(&self, uri: &str, media_type: &'static str) -> Result<Bytes, Outage> {
+        self.send(request(Method::GET, uri, media_type, Bytes::new())?).await
     }
 
     /// A form with our own credential, in a header or in it, which goes to no other place.
     pub(super) async fn post_form(&self, uri: &str, bearer: Option<&str>, form: String) -> Result<Bytes, Outage> {
-        let mut request = request(Method::POST, uri, form.into())?;
+        let mut request = request(Method::POST, uri, "application/json", form.into())?;
         if let Some(bearer) = bearer {
             let mut bearer = HeaderValue::try_from(format!("Bearer {bearer}")).map_err(|_| Outage::Credential)?;
             bearer.set_sensitive(true);
@@ -117,13 +127,8 @@ fn broken(error: &(dyn Error + 'static)) -> Outage {
     Outage::Connection
 }
 
-fn request(method: Method, uri: &str, body: Bytes) -> Result<Request<Full<Bytes>>, Outage> {
-    Request::builder()
-        .method(method)
-        .uri(uri)
-        .header(ACCEPT, "application/json")
-        .body(Full::new(body))
-        .map_err(|_| Outage::Answer)
+fn request(method: Method, uri: &str, accept: &'static str, body: Bytes) -> Result<Request<Full<Bytes>>, Outage> {
+    Request::builder().method(method).uri(uri).header(ACCEPT, accept).body(Full::new(body)).map_err(|_| Outage::Answer)
 }
 
 fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, SetupError> {

@@ -1,12 +1,15 @@
 //! Asking the broker: feature `online`.
 //!
 //! `https` is the one way out, `keys` keeps the broker's keys, `credential` is what we show it,
-//! `answers` keeps what it said, and [`Online`] puts them together.
+//! `answers` keeps what it said, and [`Online`] puts them together; `lists` keeps its status lists, and
+//! [`Listed`] goes by them.
 
 mod answers;
 mod credential;
 mod https;
 mod keys;
+mod listed;
+mod lists;
 
 use std::{
     fmt,
@@ -25,6 +28,7 @@ use https::Https;
 pub use credential::Credential;
 pub use https::Outage;
 pub(crate) use keys::KeptKeys;
+pub use listed::{ListSettings, Listed};
 
 /// How to ask one broker about tokens for one audience.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! A broker in a test's hand: metadata, keys and introspection over TLS on a port of its own.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     sync::{
         Arc, Mutex,
@@ -55,6 +56,10 @@ pub struct Broker {
     /// Fetches of the JWK Set.
     pub fetched: AtomicUsize,
     pub asked: AtomicUsize,
+    /// Status lists, by path.
+    pub lists: Mutex<HashMap<String, Answer>>,
+    /// Fetches of status lists.
+    pub listed: AtomicUsize,
     /// Seconds that pass while the broker answers a question.
     pub slow_s: AtomicI64,
     pub last_bearer: Mutex<String>,
@@ -78,6 +83,8 @@ impl Broker {
             clock: Arc::default(),
             fetched: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            lists: Mutex::default(),
+            listed: AtomicUsize::new(0),
             slow_s: AtomicI64::new(0),
             last_bearer: Mutex::default(),
             last_form: Mutex::default(),
@@ -122,7 +129,11 @@ impl Broker {
                 *self.last_form.lock().unwrap() = String::from_utf8(form.to_vec()).unwrap();
                 self.introspect.lock().unwrap().clone()
             }
-            _ => Answer::Raw(404, String::new()),
+            path => {
+                self.listed.fetch_add(usize::from(path.starts_with("/status/")), Ordering::SeqCst);
+                self.clock.advance_s(self.slow_s.load(Ordering::SeqCst));
+                self.lists.lock().unwrap().get(path).cloned().unwrap_or(Answer::Raw(404, String::new()))
+            }
         };
         let (status, body, location) = match answer {
             Answer::Json(value) => (200, value.to_string(), None),

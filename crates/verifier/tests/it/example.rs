@@ -1,8 +1,12 @@
-//! The example server, held to what it promises.
+//! The example servers, held to what they promise.
 
 #[allow(dead_code, reason = "the example has more than the test needs")]
 #[path = "../../examples/axum_server.rs"]
 mod axum_server;
+
+#[allow(dead_code, reason = "the example has more than the test needs")]
+#[path = "../../examples/list_server.rs"]
+mod list_server;
 
 use std::sync::Arc;
 
@@ -14,7 +18,10 @@ use dayfly_verifier::TaskClaims;
 use serde_json::json;
 use tower::ServiceExt;
 
-use crate::broker::{Answer, Broker};
+use crate::{
+    broker::{Answer, Broker},
+    listed,
+};
 
 async fn get(router: &axum::Router, authorization: &[&str]) -> (u16, String) {
     let mut request = Request::get("/rows");
@@ -49,4 +56,20 @@ async fn the_example_server_lets_in_only_active_tokens() {
     }
     broker.set(&broker.introspect, Answer::Raw(500, String::new()));
     assert_eq!(get(&router, &[&reader]).await, (503, String::new()));
+}
+
+#[tokio::test]
+async fn the_example_list_server_lets_in_only_tokens_that_have_not_ended() {
+    let (broker, verifier) = listed::start(&[3]).await;
+    let router = list_server::router(verifier, "db:migrate");
+    let bearer = |idx| format!("Bearer {}", listed::token_for(&broker, idx));
+    assert_eq!(get(&router, &[&bearer(0)]).await, (200, String::new()));
+    let (status, challenge) = get(&router, &[&bearer(3)]).await;
+    assert_eq!((status, challenge.contains("not active any more")), (401, true), "{challenge}");
+    let (status, challenge) = get(&router, &[&format!("Bearer {}", broker.token())]).await;
+    assert_eq!((status, challenge.contains("'status'")), (401, true), "{challenge}");
+    assert_eq!(get(&router, &[]).await, (401, "Bearer".to_owned()));
+    listed::answer(&broker, Answer::Raw(500, String::new()));
+    broker.clock.advance_s(300);
+    assert_eq!(get(&router, &[&bearer(0)]).await, (503, String::new()));
 }

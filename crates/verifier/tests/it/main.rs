@@ -17,6 +17,9 @@ mod example;
 mod jose;
 mod keys;
 #[cfg(feature = "online")]
+mod listed;
+mod lists;
+#[cfg(feature = "online")]
 mod online;
 mod proof;
 mod support;

@@ -1,6 +1,6 @@
 //! The task token, as signed by a broker and read by a resource server.
 
-use dayfly_verifier::{Detail, LeaseId, Refusal, TaskClaims, TaskId, read_task_token};
+use dayfly_verifier::{Detail, LeaseId, Refusal, Status, StatusRef, TaskClaims, TaskId, read_task_token};
 use serde_json::json;
 
 use crate::support::*;
@@ -29,6 +29,7 @@ pub fn task_claims() -> TaskClaims {
         txn: TaskId::from_parts(1, [2; 10]),
         owner: "shop".to_owned(),
         cnf: None,
+        status: None,
     }
 }
 
@@ -57,7 +58,7 @@ fn the_header_has_three_members() {
 #[test]
 fn unknown_members_are_ignored() {
     let issuer = Es256::new();
-    let claims = with(serde_json::to_value(task_claims()).unwrap(), json!({"status": {"status_list": {"idx": 1}}}));
+    let claims = with(serde_json::to_value(task_claims()).unwrap(), json!({"session": {"status_list": {"idx": 1}}}));
     assert_eq!(read(&issuer, &issuer.signing.sign("at+jwt", &claims).unwrap()), Ok(task_claims()));
 }
 
@@ -103,6 +104,35 @@ fn every_claim_of_a_task_token_is_required_and_typed() {
     }
     let upper = with(serde_json::to_value(task_claims()).unwrap(), json!({"jti": "LSE_00"}));
     assert_eq!(read(&issuer, &issuer.signing.sign("at+jwt", &upper).unwrap()), Err(Refusal::Claim("jti")));
+}
+
+#[test]
+fn a_status_is_an_entry_of_a_list_or_absent() {
+    let issuer = Es256::new();
+    let base = || serde_json::to_value(task_claims()).unwrap();
+    assert!(base().get("status").is_none(), "absent, not null");
+    let mut listed = task_claims();
+    listed.status = Some(Status { status_list: StatusRef { idx: 7, uri: format!("{ISSUER}/status/a") } });
+    let text = serde_json::to_value(&listed).unwrap();
+    assert_eq!(text["status"], json!({"status_list": {"idx": 7, "uri": format!("{ISSUER}/status/a")}}));
+    assert_eq!(read(&issuer, &issuer.signing.sign("at+jwt", &text).unwrap()), Ok(listed));
+    for bad in [
+        json!(null),
+        json!({}),
+        json!({"status_list": null}),
+        json!({"status_list": {"idx": -1, "uri": "u"}}),
+        json!({"status_list": {"idx": 1.0, "uri": "u"}}),
+        json!({"status_list": {"idx": "1", "uri": "u"}}),
+        json!({"status_list": {"idx": 4_294_967_296_u64, "uri": "u"}}),
+        json!({"status_list": {"idx": 1}}),
+        json!({"status_list": {"uri": "u"}}),
+        json!({"status_list": {"idx": 1, "uri": ["u"]}}),
+    ] {
+        let mut claims = base();
+        claims["status"] = bad.clone();
+        let refused = read(&issuer, &issuer.signing.sign("at+jwt", &claims).unwrap());
+        assert_eq!(refused, Err(Refusal::Claim("status")), "{bad}");
+    }
 }
 
 #[test]

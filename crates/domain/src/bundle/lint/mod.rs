@@ -13,7 +13,9 @@ pub(super) use refuse::refusals;
 pub use refuse::{PRODUCTION, written};
 pub use rules::{LINTS, LintRow, Rule};
 
-use super::{Bundle, ClaimMatch, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB};
+use super::{
+    Bundle, ClaimMatch, GRACE, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB,
+};
 use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
@@ -172,6 +174,10 @@ fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
     if template.deadline < template.ttl {
         let what = format!("is shorter than the ttl, so {} is never granted", template.ttl);
         lints.push(lint(Rule::NeverGranted, format!("{}.deadline", at()), what, None));
+    }
+    if template.grace != GRACE && template.grace >= template.deadline {
+        let what = format!("reaches to the deadline of {}: a lost hold would never end a task", template.deadline);
+        lints.push(lint(Rule::IdleGrace, format!("{}.grace", at()), what, None));
     }
 }
 
@@ -345,6 +351,14 @@ mod tests {
             said(&bundle).contains("`keys_per_job` limits nothing here: evidence of profile `oidc` names no job")
         };
         assert!(limit("oidc") && !limit("github"));
+    }
+
+    #[test]
+    fn a_grace_that_outlasts_its_tasks_is_said() {
+        let with =
+            |grace: &str| said(&shop("purpose   = \"release", &format!("grace = \"{grace}\"\npurpose   = \"release")));
+        assert!(with("1h").contains("a lost hold would never end a task [idle-grace]"), "{}", with("1h"));
+        assert_eq!(with("1m"), "");
     }
 
     #[test]

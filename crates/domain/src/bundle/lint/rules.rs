@@ -89,6 +89,9 @@ rules! {
     NeverGranted = "never-granted", false,
         "a template's ttl is longer than its target takes, or than its deadline",
         "shorten the ttl";
+    IdleGrace = "idle-grace", false,
+        "a template's grace is as long as its tasks: a task whose process died is expired before it is ended",
+        "shorten the grace";
 }
 
 impl Rule {
