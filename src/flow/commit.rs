@@ -22,7 +22,7 @@ use super::{
 use crate::{
     lease::{End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
-    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError},
+    store::{BlockRow, Change, EndRow, Store, StoreError},
     sys::entropy,
 };
 
@@ -280,7 +280,7 @@ impl Writer {
             Err(NotCommitted::OtherBundle)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
-        } else if self.is_tainted(lease.as_ref()) || fence.signed_by_tainted(lease.as_ref()) {
+        } else if self.shared.is_signed_by_tainted(lease.as_ref()) || fence.signed_by_tainted(lease.as_ref()) {
             Err(NotCommitted::OtherKey)
         } else {
             match &task {
@@ -315,12 +315,6 @@ impl Writer {
             }
         }
         Some((changes, Reply::Issue(ack, point)))
-    }
-
-    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
-    // what_a_tainted_key_signed_meanwhile_never_leaves
-    fn is_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.shared.keyring.is_tainted(kid))
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.

@@ -7,7 +7,7 @@ use crate::{
     flow::{Folder, Startup, Upkeep, start},
     lease::{Holding, Job, Limits, Seen},
     policy::BundleEnv,
-    store::TaskRow,
+    store::{LeaseRow, TaskRow},
     sys::clock::{Clock, Stepped},
 };
 

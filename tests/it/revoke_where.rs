@@ -32,8 +32,7 @@ fn broker_with(work: &Path, jobs: usize) -> (Dev, String) {
 fn active(work: &Path) -> u64 {
     let listed = dev::good(work, &["lease", "ls", "--state", "active", "--output", "name"]);
     let task = dev::env(work)["DAYFLY_DEV_TASK"].clone();
-    let of_jobs =
-        dev::good(work, &["lease", "ls", "--state", "active", "--template", &task, "--output", "name"]);
+    let of_jobs = dev::good(work, &["lease", "ls", "--state", "active", "--template", &task, "--output", "name"]);
     assert!(listed.len() >= of_jobs.len());
     of_jobs.lines().count() as u64
 }
@@ -53,7 +52,7 @@ fn an_operator_ends_everything_of_a_repository() {
 
     let without = revoke(&[]);
     assert_eq!((without.status.code(), active(work)), (Some(2), 3));
-    let exact = format!("dayfly revoke --where '{selector}' --reason 'vendor'\\''s gone' --confirm 3");
+    let exact = format!("dayfly revoke --where '{selector}' --reason 'vendor'\\''s gone' --state 'state' --confirm 3");
     assert!(text(&without.stderr).contains(&exact), "{}", text(&without.stderr));
 
     let wrong = revoke(&["--confirm", "2"]);
@@ -81,7 +80,8 @@ fn a_block_stands_until_it_is_lifted() {
     assert_eq!(refused.status.code(), Some(77));
     assert!(text(&refused.stderr).contains("E-BLOCKED"), "{}", text(&refused.stderr));
     let listed = json(work, &["block", "ls"]);
-    let found: Vec<_> = listed["items"].as_array().unwrap().iter().filter(|item| item["id"] == block.as_str()).collect();
+    let found: Vec<_> =
+        listed["items"].as_array().unwrap().iter().filter(|item| item["id"] == block.as_str()).collect();
     assert_eq!((found.len(), &found[0]["where"], &found[0]["reason"]), (1, &selector.as_str().into(), &"x".into()));
     let dry = asked(work, &["block", "lift", &block, "--dry-run"]);
     assert!(dry.status.success() && text(&dry.stderr).contains("nothing was lifted"), "{}", text(&dry.stderr));
@@ -98,8 +98,7 @@ fn without_a_block_the_job_comes_back() {
     let work = dev::work();
     let work = work.path();
     let (_broker, selector) = broker_with(work, 1);
-    let ended =
-        json(work, &["revoke", "--where", &selector, "--reason", "x", "--confirm", "1", "--no-block"]);
+    let ended = json(work, &["revoke", "--where", &selector, "--reason", "x", "--confirm", "1", "--no-block"]);
     assert_eq!((&ended["count"], ended.get("block")), (&1.into(), None));
     assert!(dev::job(work, "again").status.success());
 }

@@ -339,7 +339,10 @@ fn an_operator_taints_a_key_from_the_command_line() {
     };
     let asked = taint(&[]);
     assert_eq!(asked.status.code(), Some(2));
-    assert!(dev::text(&asked.stderr).contains(&format!("dayfly key taint {leaked} --reason 'in a log' --confirm")));
+    assert!(
+        dev::text(&asked.stderr)
+            .contains(&format!("dayfly key taint {leaked} --reason 'in a log' --confirm --state 'state'"))
+    );
     let dry = taint(&["--dry-run"]);
     assert!(dry.status.success() && dev::text(&dry.stderr).contains("nothing was done"));
     assert_eq!(key_in(work, "active"), leaked);

@@ -4,6 +4,7 @@
 mod broker;
 mod client;
 mod doctor;
+mod ending;
 mod explain;
 mod trust;
 
@@ -14,11 +15,12 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    AskArgs, BlockLiftArgs, BlockListArgs, BlockVerb, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs,
-    IssuerVerb, KeyListArgs, KeyTaintArgs, KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs,
-    RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
+    KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
+    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
+pub use ending::{BlockLiftArgs, BlockListArgs, BlockVerb, RevokeArgs, Revoked};
 pub use explain::{ExplainArgs, Explained};
 pub use trust::{TrustAddArgs, TrustVerb};
 

@@ -51,7 +51,8 @@ fn would_be(would: &KeyTaint, session: &Session) -> Result<(), Failure> {
 fn agreed(would: &KeyTaint, args: &KeyTaintArgs, session: &Session) -> Result<(), Failure> {
     let what = format!("this takes {} out for ever and ends {} live leases", would.kid, would.leases_ended);
     if session.no_input {
-        let again = format!("dayfly key taint {} --reason {} --confirm", would.kid, quoted(&args.reason));
+        let (kid, reason, door) = (&would.kid, quoted(&args.reason), args.door.typed());
+        let again = format!("dayfly key taint {kid} --reason {reason} --confirm{door}");
         return Err(Failure::usage("nothing was tainted: there is no terminal to ask at").because(what).help(again));
     }
     session.screen.show(&data(would, Output::Table));
@@ -72,9 +73,7 @@ fn show(done: &KeyTaint, session: &Session) -> Result<(), Failure> {
     if let Some(signs) = &done.signs {
         session.screen.say(&format!("signs now: {signs}{}", not_yet_known(done.signs_known_at, session.clock.wall())));
     }
-    session
-        .screen
-        .say("whoever has the key can forge until then, for any target; look at what each served since it leaked");
+    session.screen.say("whoever has the key can forge credentials for any target until its servers stop believing it:");
     session.screen.data(&data(done, session.output))
 }
 

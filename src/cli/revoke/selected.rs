@@ -80,7 +80,7 @@ fn agreed(would: &EndedBySelector, selector: &Selector, args: &RevokeArgs, sessi
 fn command(selector: &Selector, args: &RevokeArgs) -> String {
     let reason = args.reason.as_ref().map(|reason| format!(" --reason {}", quoted(reason))).unwrap_or_default();
     let no_block = if args.no_block { " --no-block" } else { "" };
-    format!("dayfly revoke --where {}{reason}{no_block}", quoted(&selector.to_string()))
+    format!("dayfly revoke --where {}{reason}{no_block}{}", quoted(&selector.to_string()), args.door.typed())
 }
 
 fn told(ended: &EndedBySelector, selector: &Selector, took_ms: i64, session: &Session) {
