@@ -4,7 +4,7 @@
 //! In: groups of one request each, all or nothing. Out: acknowledgements. `run` gives it a thread.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    group::{EndGroup, Group, IssueGroup, NotCommitted, QUEUE_MAX, Subject, What},
+    group::{EndGroup, Group, IssueGroup, NotCommitted, QUEUE_MAX, Subject, What, each_end_once},
     mass::TombGroup,
     usage::Counted,
 };
 use crate::{
-    lease::{End, Fence, Label, Now, Overtaken, Table},
+    lease::{Asks, End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
-    store::{BlockRow, Change, EndRow, Store, StoreError},
+    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError},
     sys::entropy,
 };
 
@@ -124,7 +124,7 @@ impl Writer {
         let mut groups: Vec<Group> = self.carried.drain(..).collect();
         let room = (groups.len() + BATCH_MAX).min(QUEUE_MAX);
         groups.extend(first);
-        groups.extend(self.shared.mass.take_asked().into_iter().map(Group::Tomb));
+        groups.extend(self.gather_asked());
         groups.extend(self.shared.mass.take_slice().map(Group::Behind));
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < room {
@@ -138,6 +138,10 @@ impl Writer {
             }
         }
         Some(groups)
+    }
+
+    fn gather_asked(&self) -> Vec<Group> {
+        self.shared.mass.take_asked().into_iter().map(Group::Tomb).collect()
     }
 
     /// The outer `None`: stop. The inner: nothing came, but there are ends to try again.
@@ -182,7 +186,7 @@ impl Writer {
     pub(super) fn write(&mut self, groups: VecDeque<Group>) {
         let now = self.shared.time.now();
         let shared = self.shared.clone();
-        let mut fence = Fence::new(&shared.table, now);
+        let mut fence = Fence::new(&shared.table, shared.allowance.quotas(), now);
         let mut seq = self.store.next_seq();
         let mut touched = HashSet::new();
         let mut batch = Batch::default();
@@ -276,16 +280,24 @@ impl Writer {
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
+        let ended = self.replaced(&task, lease.as_ref(), supersede_s, now);
+        let asks = match (&lease, ended.is_empty()) {
+            (None, _) => Asks::Nothing,
+            (Some(_), true) => Asks::Lease,
+            (Some(_), false) => Asks::Replacement,
+        };
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
-        } else if self.shared.is_signed_by_tainted(lease.as_ref()) || fence.signed_by_tainted(lease.as_ref()) {
+        } else if self.shared.is_signed_by_tainted(lease.as_ref()) {
             Err(NotCommitted::OtherKey)
         } else {
             match &task {
-                Subject::Open { row, limits } => fence.open(row, lease.as_ref(), *limits).map_err(NotCommitted::from),
-                Subject::Feed(id) => fence.feed(*id, lease.as_ref()).map_err(NotCommitted::from),
+                Subject::Open { row, limits } => {
+                    fence.open(row, lease.as_ref(), *limits, asks).map_err(NotCommitted::from)
+                }
+                Subject::Feed(id) => fence.feed(*id, lease.as_ref(), asks).map_err(NotCommitted::from),
             }
         };
         if let Err(refused) = allowed {
@@ -308,7 +320,6 @@ impl Writer {
         };
         if let Some(lease) = &mut lease {
             lease.seq = point;
-            let ended = self.superseded(id, &lease.target, supersede_s, now);
             changes.push(Change::AddLease(lease.clone()));
             for (earlier, at) in ended {
                 changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
@@ -318,10 +329,10 @@ impl Writer {
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.
-    fn superseded(&self, task: TaskId, target: &str, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
-        let Some(after_s) = after_s else { return Vec::new() };
+    fn replaced(&self, task: &Subject, by: Option<&LeaseRow>, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
+        let (Subject::Feed(task), Some(by), Some(after_s)) = (task, by, after_s) else { return Vec::new() };
         let at = now.at.plus_s(i64::from(after_s));
-        self.shared.table.outliving(task, target, at, now).into_iter().map(|id| (id, at)).collect()
+        self.shared.table.outliving(*task, &by.target, at, now).into_iter().map(|id| (id, at)).collect()
     }
 
     fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
@@ -536,33 +547,6 @@ fn end_lease(
 fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {
     let id = BlockId::from_parts(now.at.as_ms().max(0) as u64, entropy::bytes().ok()?);
     Some(BlockRow { id, selector: label.selector(), until: Some(until), seq })
-}
-
-/// Groups in order; of ends of the same thing only the first, which answers for all.
-fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
-    let mut places = HashMap::new();
-    let mut tombs = HashMap::new();
-    let mut kept: VecDeque<Group> = VecDeque::new();
-    for group in groups {
-        if let Group::Tomb(tomb) = group {
-            let at = *tombs.entry(tomb.number).or_insert(kept.len());
-            match kept.get_mut(at) {
-                Some(Group::Tomb(first)) => first.join(tomb),
-                _ => kept.push_back(Group::Tomb(tomb)),
-            }
-            continue;
-        }
-        let Group::End(end) = group else {
-            kept.push_back(group);
-            continue;
-        };
-        let at = *places.entry(end.key()).or_insert(kept.len());
-        match kept.get_mut(at) {
-            Some(Group::End(first)) => first.join(end),
-            _ => kept.push_back(Group::End(end)),
-        }
-    }
-    kept
 }
 
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {

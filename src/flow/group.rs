@@ -197,6 +197,33 @@ pub(super) enum NotCommitted {
     Released,
 }
 
+/// Groups in order; of ends of the same thing only the first, which answers for all.
+pub(super) fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
+    let mut places = HashMap::new();
+    let mut tombs = HashMap::new();
+    let mut kept: VecDeque<Group> = VecDeque::new();
+    for group in groups {
+        if let Group::Tomb(tomb) = group {
+            let at = *tombs.entry(tomb.number).or_insert(kept.len());
+            match kept.get_mut(at) {
+                Some(Group::Tomb(first)) => first.join(tomb),
+                _ => kept.push_back(Group::Tomb(tomb)),
+            }
+            continue;
+        }
+        let Group::End(end) = group else {
+            kept.push_back(group);
+            continue;
+        };
+        let at = *places.entry(end.key()).or_insert(kept.len());
+        match kept.get_mut(at) {
+            Some(Group::End(first)) => first.join(end),
+            _ => kept.push_back(Group::End(end)),
+        }
+    }
+    kept
+}
+
 impl Shared {
     /// Queues an end. Ends are never refused for want of room: there are no more than what lives.
     pub(super) fn push_end(&self, group: EndGroup) {

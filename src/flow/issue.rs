@@ -94,6 +94,10 @@ impl Flow {
         now: Now,
     ) -> Result<Issued, Refused> {
         let proven = self.prove(token, &ask, issuer, now).await?;
+        // Evidence that has been used, and so may be anybody's, is charged to nobody.
+        if !proven.is_unconfirmed() && !self.table.is_used(&proven.evidence_key()) {
+            self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
+        }
         let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
@@ -136,6 +140,9 @@ impl Flow {
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
+                if let Err(limited) = self.charge(&policy, (&*workload).into(), &ask.template) {
+                    return limited;
+                }
                 let (ttl, asked) = policy.asked(ask);
                 let kind = Context::kind_of(&ask.what).to_owned();
                 let binding = BindingKind::Bearer.to_string();
@@ -185,6 +192,8 @@ impl Flow {
             None if row.end.is_none() && row.deadline > now.at => return Err(Reason::Busy.into()),
             _ => return Err(Reason::Ended.into()),
         }
+        // A handle that still works is its workload's; an old one is charged to nobody.
+        self.charge(&self.policy.load(), (&row).into(), &row.template)?;
         if ask.template.is_empty() {
             ask.template.clone_from(&row.template);
         }

@@ -1,6 +1,7 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod allowance;
 mod archive;
 mod beat;
 mod blocks;
@@ -17,6 +18,7 @@ mod issuers;
 mod known;
 mod load;
 mod mass;
+mod meter;
 mod moment;
 mod possession;
 mod read;
@@ -45,6 +47,7 @@ use tokio::sync::mpsc;
 
 /// What the doors show of an issuer's keys.
 pub use crate::intake::{KeysHealth, KeysState};
+pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -56,6 +59,7 @@ use crate::{
     policy::Policy,
     store::Reader,
 };
+pub use allowance::{Allowance, Limit};
 pub use archive::ArchiveError;
 pub use beat::Beat;
 pub use blocks::BlockView;
@@ -64,6 +68,7 @@ pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use meter::{Payer, Rate, Rates, Spent, block};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
@@ -114,6 +119,7 @@ pub struct Shared {
     refusals: refuse::Refusals,
     /// Keys that are tainted and not yet so on the record.
     taints: taint::Taints,
+    allowance: allowance::Taken,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
@@ -183,12 +189,14 @@ pub mod bounds {
     pub use crate::intake::FETCHES_AHEAD_MAX;
 
     pub use super::{
+        allowance::OWNERS_SHOWN_MAX,
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
         known::TOLD_NAMES_MAX,
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
         mass::SLICE_ROWS,
+        meter::METERED_MAX,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
         select::{MASS_LEASES, STANDING_BLOCKS_MAX, TOMBS_MAX},

@@ -137,7 +137,7 @@ impl Flow {
         self.end_selected(asking, ask).await
     }
 
-    /// Ends whatever a key signed, and refuses what it signs from now on.
+    /// Ends whatever a key signed. What it signed in passing is refused because it is tainted.
     pub(super) async fn end_by_key(
         &self,
         actor: String,
@@ -146,7 +146,8 @@ impl Flow {
     ) -> Result<EndedBySelector, Refused> {
         let selector = Selector { key: Some(kid.to_owned()), ..Selector::default() };
         let asking = Asking { authority: None, actor, cause: Cause::KeyTainted };
-        self.end_selected(asking, EndBySelector { selector, reason, dry_run: false, expected: None, block: true }).await
+        self.end_selected(asking, EndBySelector { selector, reason, dry_run: false, expected: None, block: false })
+            .await
     }
 
     async fn end_selected(&self, asking: Asking, ask: EndBySelector) -> Result<EndedBySelector, Refused> {

@@ -12,7 +12,9 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::{
-    Flow, Shared, Upkeep, archive,
+    Flow, Shared, Upkeep,
+    allowance::{Allowance, Taken},
+    archive,
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
@@ -65,11 +67,12 @@ pub struct Startup {
     pub strict_rollback: bool,
     /// How long past its review date a row goes on.
     pub review_grace: Span,
+    pub allowance: Allowance,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace } = startup;
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, allowance } = startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -104,6 +107,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         mass: super::mass::Mass::default(),
         refusals: Refusals::default(),
         taints: Taints::default(),
+        allowance: Taken::of(allowance),
         outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),

@@ -34,11 +34,18 @@ pub struct Upkeep {
     checkpointer: Arc<Mutex<Checkpointer>>,
     /// Those whose keys the gauges show.
     issuers: Mutex<BTreeSet<Name>>,
+    /// Owners that the gauges of quotas show.
+    owners: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Upkeep {
     pub(super) fn new(flow: Flow, checkpointer: Checkpointer) -> Self {
-        Self { flow, checkpointer: Arc::new(Mutex::new(checkpointer)), issuers: Mutex::default() }
+        Self {
+            flow,
+            checkpointer: Arc::new(Mutex::new(checkpointer)),
+            issuers: Mutex::default(),
+            owners: Mutex::default(),
+        }
     }
 
     /// Every second: memory forgets what expired, in bounded slices; shared refusals whose minute
@@ -62,7 +69,10 @@ impl Upkeep {
     /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
         let _ = self.flow.queue.try_send(Group::Count);
-        let active = self.flow.table.active_leases(self.flow.time.now());
+        let now = self.flow.time.now();
+        self.flow.table.release_over(now);
+        self.flow.gauge_quotas(&mut self.owners.lock().unwrap_or_else(PoisonError::into_inner));
+        let active = self.flow.table.active_leases(now);
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
     }
 

@@ -161,6 +161,7 @@ pub(super) fn reason_of(status: StatusCode, dialect: Dialect) -> Reason {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => Reason::TooLarge,
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, Dialect::Problem) => Reason::MediaType,
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => Reason::Headers,
+        (StatusCode::TOO_MANY_REQUESTS, _) => Reason::Rate,
         (StatusCode::SERVICE_UNAVAILABLE, _) => Reason::Busy,
         _ => Reason::Internal,
     }

@@ -6,7 +6,7 @@ mod explanation;
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{BlockId, Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
 /// One object of RFC 9396, as granted: the same in the answer and in the token.
 pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
@@ -443,6 +443,17 @@ pub struct Event {
     /// Until when nothing more is issued for the job (or the workload) and template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_until: Option<UnixMs>,
+    /// Of an end by selector: how many tasks, and what its selector names; its text is in the details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// The block that was written or lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockId>,
+    /// Of a block that was lifted: the sequence number of the event that had written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_by: Option<u64>,
     /// Thumbprint of the key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,

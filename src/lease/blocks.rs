@@ -85,10 +85,6 @@ impl Blocks {
         self.others.load().iter().any(|other| other.block.holds(now) && speaks_of(&other.matcher, task, lease))
     }
 
-    pub fn on_key(&self, kid: &str) -> bool {
-        self.others.load().iter().any(|other| other.matcher.selector().key.as_deref() == Some(kid))
-    }
-
     /// The block on exactly this that stands until it is lifted.
     pub fn standing(&self, selector: &Selector) -> Option<Block> {
         let lasting = |block: &&Block| block.until.is_none();

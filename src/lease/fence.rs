@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dayfly_domain::{BlockId, State, TaskId};
+use dayfly_domain::{BlockId, State, TaskId, TaskWords};
 
 use super::{
     blocks::Block,
+    counts::{Added, Asks, Holder, Quota, Quotas},
     jobs::{Holding, Job, Seen},
     matching::{claims_of, lease_words, task_words},
     table::{Label, Table, bound_to},
@@ -28,6 +29,8 @@ pub enum Overtaken {
     Blocked,
     #[error("the job has as many live tasks of the template as it may have")]
     PerJob,
+    #[error("the quota {0:?} is used up")]
+    Quota(Quota),
 }
 
 /// How much of a template one job may have.
@@ -43,7 +46,10 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Fence<'a> {
     table: &'a Table,
+    quotas: Quotas,
     now: Now,
+    /// Leases of earlier groups.
+    added: Added,
     evidence: HashSet<[u8; 32]>,
     handles: HashSet<[u8; 32]>,
     opened: HashMap<Label, u32>,
@@ -54,10 +60,13 @@ pub struct Fence<'a> {
 }
 
 impl<'a> Fence<'a> {
-    pub fn new(table: &'a Table, now: Now) -> Self {
+    pub fn new(table: &'a Table, quotas: Quotas, now: Now) -> Self {
+        table.release_due(now);
         Self {
             table,
+            quotas,
             now,
+            added: Added::default(),
             evidence: HashSet::new(),
             handles: HashSet::new(),
             opened: HashMap::new(),
@@ -89,7 +98,13 @@ impl<'a> Fence<'a> {
 
     /// May this task open? Remembers it for the rest of the batch when it may.
     // SECURITY: `t_081_evidence_is_used_once`, `an_ended_job_stays_blocked`.
-    pub fn open(&mut self, task: &TaskRow, lease: Option<&LeaseRow>, limits: Limits) -> Result<(), Overtaken> {
+    pub fn open(
+        &mut self,
+        task: &TaskRow,
+        lease: Option<&LeaseRow>,
+        limits: Limits,
+        asks: Asks,
+    ) -> Result<(), Overtaken> {
         self.unused(task)?;
         if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
             return Err(Overtaken::HandleUsed);
@@ -98,6 +113,8 @@ impl<'a> Fence<'a> {
         self.not_blocked(&label)?;
         self.not_selected(task, lease)?;
         self.within(task, &label, limits)?;
+        let owner = task.owner.as_str().into();
+        self.room(self.table.counts.holder(owner, &task.environment, &task.workload, task.untrusted), asks)?;
         self.evidence.insert(task.evidence_key);
         self.handles.insert(task.handle_hash);
         self.jobs.entry(label.job()).or_default().insert(Holding::of_row(task));
@@ -138,17 +155,15 @@ impl<'a> Fence<'a> {
         if live >= limits.per_job { Err(Overtaken::PerJob) } else { Ok(()) }
     }
 
-    /// May this task get a further credential?
-    pub fn feed(&self, id: TaskId, lease: Option<&LeaseRow>) -> Result<(), Overtaken> {
+    /// May this task get a further credential? Remembers that it does.
+    pub fn feed(&mut self, id: TaskId, lease: Option<&LeaseRow>, asks: Asks) -> Result<(), Overtaken> {
         if self.table.task_state(id, self.now) != Some(State::Active) {
             return Err(Overtaken::Ended);
         }
         let task = self.table.task(id).ok_or(Overtaken::Ended)?;
         self.not_blocked(&Label::of(&task))?;
-        let (words, lease) = (task.words(), lease.map(lease_words));
-        let refused = self.table.blocks.on_words(&words, lease.as_ref(), self.now)
-            || self.table.tombs.refuse(&words, lease.as_ref());
-        if refused { Err(Overtaken::Blocked) } else { Ok(()) }
+        self.not_selected_by(&task.words(), lease)?;
+        self.room(self.table.counts.of_task(&task), asks)
     }
 
     /// By all its claims, those too that nothing could be ended by.
@@ -158,17 +173,24 @@ impl<'a> Fence<'a> {
             return Ok(());
         }
         let claims = claims_of(task, |_| true);
-        let (words, lease) = (task_words(task, &claims), lease.map(lease_words));
-        let refused = self.table.blocks.on_words(&words, lease.as_ref(), self.now)
-            || self.table.tombs.refuse(&words, lease.as_ref());
+        self.not_selected_by(&task_words(task, &claims), lease)
+    }
+
+    fn not_selected_by(&self, task: &TaskWords<'_>, lease: Option<&LeaseRow>) -> Result<(), Overtaken> {
+        let lease = lease.map(lease_words);
+        let refused =
+            self.table.blocks.on_words(task, lease.as_ref(), self.now) || self.table.tombs.refuse(task, lease.as_ref());
         if refused { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 
-    /// Whether the key that signed it is no longer to be believed: it is signed anew.
-    // SECURITY: `what_a_tainted_key_signed_in_passing_does_not_leave`.
-    pub fn signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        let kid = lease.and_then(|lease| lease.kid.as_deref());
-        kid.is_some_and(|kid| self.table.blocks.on_key(kid) || self.table.tombs.refuse_key(kid))
+    /// The last check of all, because it counts: what is refused for anything else takes no room.
+    // SECURITY: `t_098_asks_at_once_do_not_pass_a_quota_together`.
+    fn room(&mut self, holder: Holder, asks: Asks) -> Result<(), Overtaken> {
+        self.table.room(self.quotas, &holder, &self.added, asks, self.now).map_err(Overtaken::Quota)?;
+        if asks != Asks::Nothing {
+            self.added.add(&holder);
+        }
+        Ok(())
     }
 
     /// A block that this batch writes: it counts for the groups behind it.

@@ -3,6 +3,7 @@
 
 mod blocks;
 mod calendar;
+mod counts;
 mod fence;
 mod hold;
 mod jobs;
@@ -15,6 +16,7 @@ mod tomb;
 mod tree;
 
 pub use blocks::Block;
+pub use counts::{Asks, OwnerUse, PRODUCTION, Quota, Quotas};
 pub use fence::{Fence, Limits, Overtaken};
 pub use hold::{AWAY_MS, ENDED_EACH_MAX, Held, Holds, Look, STORM_LEAST, STORM_PERCENT, STORM_S, Storm};
 pub use jobs::{Holding, Job, Seen};

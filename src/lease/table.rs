@@ -14,6 +14,7 @@ use dayfly_verifier::Thumbprint;
 use super::{
     blocks::Blocks,
     calendar::Calendar,
+    counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
     matching::{Revocable, claims_of},
@@ -44,6 +45,7 @@ pub struct Task {
     pub claims: Arc<str>,
     /// Of its `task_opened` event.
     pub seq: u64,
+    pub untrusted: bool,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
@@ -74,6 +76,8 @@ pub struct Lease {
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
+    /// It stands in the counts (`counts.rs`).
+    pub(super) counted: bool,
 }
 
 /// Who a block or a limit speaks of: a job's label, or without one the workload.
@@ -105,6 +109,7 @@ pub struct Table {
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
+    pub(super) counts: Live,
 }
 
 impl Label {
@@ -310,17 +315,22 @@ impl Table {
             (*task.end.get_or_insert(end), Job::of(&task))
         };
         self.end_in_job(id, &job);
+        self.release_task(id);
         self.holds.release(id);
         Some(end)
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        let mut lease = self.leases.get_mut(&id)?;
-        match lease.end {
-            Some(first) if first.at <= end.at => Some(first),
-            _ => Some(*lease.end.insert(end)),
-        }
+        let first = {
+            let mut lease = self.leases.get_mut(&id)?;
+            match lease.end {
+                Some(first) if first.at <= end.at => return Some(first),
+                _ => Some(*lease.end.insert(end)),
+            }
+        };
+        self.release(id);
+        first
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
@@ -332,6 +342,9 @@ impl Table {
     /// Folds one committed change in. Called in the order of the commit, and at start with what
     /// the store kept.
     pub fn apply(&self, change: &Change) {
+        if matches!(change, Change::AddTomb(_)) {
+            self.counts.note_reach();
+        }
         match change {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
@@ -342,6 +355,7 @@ impl Table {
                 });
                 if let Some(job) = job {
                     self.end_in_job(*id, &job);
+                    self.release_task(*id);
                 }
                 self.holds.release(*id);
             }
@@ -352,6 +366,7 @@ impl Table {
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
                 }
+                self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.blocks.add(row),
             Change::LiftBlock(id) => self.blocks.lift(*id),
@@ -375,6 +390,7 @@ impl Table {
             workload: self.word(&row.workload),
             claims: self.word(&self.claims_kept(row)),
             seq: row.seq,
+            untrusted: row.untrusted,
             job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
@@ -389,6 +405,7 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        self.counts.note_open(&task);
         let held = row.held && task.end.is_none();
         self.tasks.insert(row.id, task);
         if held {
@@ -397,6 +414,7 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
+        let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
             task: row.task,
             seq: row.seq,
@@ -409,11 +427,18 @@ impl Table {
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
+            counted: holder.is_some(),
         };
+        holder.iter().for_each(|holder| self.counts.add(holder));
         self.leases.insert(row.id, lease);
-        if let Some(mut task) = self.tasks.get_mut(&row.task) {
+        let over = self.tasks.get_mut(&row.task).is_none_or(|mut task| {
             task.leases.push(row.id);
+            task.end.is_some()
+        });
+        if let (Some(holder), true) = (holder, over) {
+            self.release_for(row.id, &holder);
         }
+        row.end.iter().for_each(|end| self.release_at(row.id, end.at));
         lock(&self.lease_calendar).insert(row.expires, row.id);
     }
 
@@ -445,6 +470,7 @@ impl Table {
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
+        self.release_due(now);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
         for id in &leases {
             self.forget_lease(*id);
@@ -461,6 +487,7 @@ impl Table {
     }
 
     fn forget_lease(&self, id: LeaseId) {
+        self.release(id);
         let Some((_, lease)) = self.leases.remove(&id) else { return };
         if let Some(mut task) = self.tasks.get_mut(&lease.task) {
             task.leases.retain(|other| *other != id);
@@ -469,6 +496,8 @@ impl Table {
 
     fn forget_task(&self, id: TaskId) {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
+        let holder = self.counts.of_task(&task);
+        task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
         self.holds.release(id);

@@ -155,17 +155,14 @@ impl Tombs {
         let refuses = |tomb: &&Arc<Tomb>| tomb.blocks && tomb.end.seq.is_none();
         self.all.load().iter().filter(refuses).any(|tomb| speaks_of(&tomb.matcher, task, lease))
     }
-
-    pub fn refuse_key(&self, kid: &str) -> bool {
-        let of_key = |tomb: &Arc<Tomb>| tomb.matcher.selector().key.as_deref() == Some(kid);
-        self.all.load().iter().any(|tomb| tomb.blocks && tomb.end.seq.is_none() && of_key(tomb))
-    }
 }
 
 impl Table {
     /// Ends everything that the selector means, from now on, durable or not.
     pub fn ask_tomb(&self, selector: Selector, at: UnixMs, cause: Cause, blocks: bool) -> Arc<Tomb> {
-        self.tombs.add(selector, End { at, cause, seq: None }, blocks)
+        let tomb = self.tombs.add(selector, End { at, cause, seq: None }, blocks);
+        self.counts.note_reach();
+        tomb
     }
 
     /// Those that rows may be behind of, and those that are not yet on the record.

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{BlockId, EventId, HANDLE_PREFIX, LeaseId, Name, Secret, State, TaskId, UnixMs};
+use dayfly_domain::{BlockId, EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -20,8 +20,8 @@ use super::{
     proof::{Prover, may_be_bound},
 };
 use crate::http::shapes::{
-    Block, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease, List,
-    Task, TokenAnswer,
+    Beat, Block, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease,
+    List, Task, TokenAnswer,
 };
 
 pub use error::ApiError;
@@ -55,17 +55,6 @@ pub struct Api {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Metadata {
     pub issuer: String,
-}
-
-/// What a beat is answered with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Beat {
-    pub state: State,
-    pub deadline: UnixMs,
-    /// Until the next one is due.
-    pub beat_s: u64,
-    /// After the last one the task lives so long.
-    pub grace_s: u64,
 }
 
 /// `GET /status`; what else it says of a list is not needed here.

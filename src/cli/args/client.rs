@@ -442,6 +442,11 @@ impl TokenArgs {
     }
 }
 
+fn watch_span(text: &str) -> Result<Span, String> {
+    let span = positive_span(text)?;
+    if span.as_s() > 3600 { Err("at most one hour".to_owned()) } else { Ok(span) }
+}
+
 /// The alphabet of a thumbprint; what is none is no part of a path either.
 fn kid(text: &str) -> Result<String, String> {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -449,11 +454,6 @@ fn kid(text: &str) -> Result<String, String> {
         1..=128 if text.bytes().all(letter) => Ok(text.to_owned()),
         _ => Err("expected a key's id, as `dayfly key ls` shows it".to_owned()),
     }
-}
-
-fn watch_span(text: &str) -> Result<Span, String> {
-    let span = positive_span(text)?;
-    if span.as_s() > 3600 { Err("at most one hour".to_owned()) } else { Ok(span) }
 }
 
 pub(super) fn positive_span(text: &str) -> Result<Span, String> {
