@@ -30,7 +30,7 @@ pub struct RevokeArgs {
     #[arg(long)]
     pub dry_run: bool,
     /// With `--where`: do not ask, but end nothing unless exactly so many leases match
-    #[arg(long, value_name = "N", requires = "selector", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["id", "dry_run"])]
     pub confirm: Option<u64>,
     #[command(flatten)]
     pub door: DoorArgs,
