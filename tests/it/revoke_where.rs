@@ -52,7 +52,8 @@ fn an_operator_ends_everything_of_a_repository() {
 
     let without = revoke(&[]);
     assert_eq!((without.status.code(), active(work)), (Some(2), 3));
-    let exact = format!("dayfly revoke --where '{selector}' --reason 'vendor'\\''s gone' --state 'state' --confirm 3");
+    let exact =
+        format!("dayfly revoke --where '{selector}' --reason 'vendor'\"'\"'s gone' --state 'state' --confirm 3");
     assert!(text(&without.stderr).contains(&exact), "{}", text(&without.stderr));
 
     let wrong = revoke(&["--confirm", "2"]);

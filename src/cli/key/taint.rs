@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(failure.exit(), 2);
         assert_eq!(
             failure.parts().help.as_deref(),
-            Some(r"dayfly key taint k-1 --reason 'it'\''s in a log' --confirm")
+            Some(r#"dayfly key taint k-1 --reason 'it'"'"'s in a log' --confirm"#)
         );
         assert_eq!(script.seen(), [r#"POST /v1/keys/k-1/taint {"dry_run":true,"reason":"it's in a log"}"#]);
     }

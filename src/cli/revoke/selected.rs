@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(
             failure.parts().help.as_deref(),
             Some(
-                r#"dayfly revoke --where 'owner == "team'\''s" && repository_id == "88120"' --reason 'vendor off-boarded' --confirm 412"#
+                r#"dayfly revoke --where 'owner == "team'"'"'s" && repository_id == "88120"' --reason 'vendor off-boarded' --confirm 412"#
             )
         );
         let seen = script.seen();
