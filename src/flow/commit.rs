@@ -288,10 +288,10 @@ impl Writer {
         };
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
-        } else if self.is_tainted(lease.as_ref()) {
-            Err(NotCommitted::OtherKey)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
+        } else if self.shared.is_signed_by_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else {
             match &task {
                 Subject::Open { row, limits } => {
@@ -326,12 +326,6 @@ impl Writer {
             }
         }
         Some((changes, Reply::Issue(ack, point)))
-    }
-
-    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
-    // what_a_tainted_key_signed_meanwhile_never_leaves
-    fn is_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.shared.keyring.is_tainted(kid))
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.

@@ -188,7 +188,8 @@ impl Flow {
         if let Some(expected) = ask.expected.filter(|expected| *expected != found.leases) {
             return Err(Halt::NotEnded(NotEnded::OtherCount { expected, found: found.leases }));
         }
-        self.has_room(ask.block)?;
+        // A key that others may have does not wait for room either.
+        self.has_room(ask.block && asking.cause == Cause::Revoked)?;
         if is_mass(&found) {
             self.alarm(asking, ask, &found, &mut last_mass, now)?;
         }
