@@ -9,6 +9,7 @@ mod jobs;
 mod model_tests;
 mod table;
 mod time;
+mod touched;
 mod tree;
 
 pub use fence::{Fence, Limits, Overtaken};
@@ -16,4 +17,5 @@ pub use hold::{AWAY_MS, ENDED_EACH_MAX, Held, Holds, Look, STORM_LEAST, STORM_PE
 pub use jobs::{Holding, Job, Seen};
 pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
+pub use touched::Touched;
 pub use tree::Standing;

@@ -15,6 +15,7 @@ use super::{
     hold::Holds,
     jobs::{Alike, Job},
     time::Now,
+    touched::{Touched, Touches},
 };
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
 
@@ -97,6 +98,7 @@ pub struct Table {
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
+    touches: Touches,
 }
 
 impl Label {
@@ -288,6 +290,7 @@ impl Table {
             (*task.end.get_or_insert(end), Job::of(&task))
         };
         self.end_in_job(id, &job);
+        self.touches.push_task(id);
         self.holds.release(id);
         Some(end)
     }
@@ -295,10 +298,18 @@ impl Table {
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
         let mut lease = self.leases.get_mut(&id)?;
-        match lease.end {
-            Some(first) if first.at <= end.at => Some(first),
-            _ => Some(*lease.end.insert(end)),
-        }
+        let end = match lease.end {
+            Some(first) if first.at <= end.at => first,
+            _ => *lease.end.insert(end),
+        };
+        drop(lease);
+        self.touches.push(Touched::Lease(id));
+        Some(end)
+    }
+
+    /// What happened since the last call to leases that may stand on a status list.
+    pub fn touched(&self) -> Vec<Touched> {
+        self.touches.take()
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
@@ -321,6 +332,7 @@ impl Table {
                 if let Some(job) = job {
                     self.end_in_job(*id, &job);
                 }
+                self.touches.push_task(*id);
                 self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
@@ -330,11 +342,14 @@ impl Table {
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
                 }
+                self.touches.push(Touched::Lease(*id));
             }
             Change::AddBlock(row) => self.add_block(row),
+            Change::AddTomb(_) => self.touches.push(Touched::Everything),
+            Change::AddList(_) => self.touches.want(),
             Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::LiftBlock(_) | Change::TombDone(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -358,6 +373,9 @@ impl Table {
             end: row.end.map(End::from),
             leases: Vec::new(),
         };
+        if row.parent.is_some() {
+            self.touches.nest();
+        }
         self.evidence.insert(row.evidence_key, row.id);
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
@@ -404,7 +422,7 @@ impl Table {
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
         let leases = lock(&self.lease_calendar).drain(now.at, max);
         for id in &leases {
-            self.forget_lease(*id);
+            self.forget_lease(*id, now);
         }
         let tasks = lock(&self.task_calendar).drain(now.at, max);
         for id in &tasks {
@@ -417,8 +435,13 @@ impl Table {
         leases.len() + tasks.len()
     }
 
-    fn forget_lease(&self, id: LeaseId) {
+    fn forget_lease(&self, id: LeaseId, now: Now) {
         let Some((_, lease)) = self.leases.remove(&id) else { return };
+        if self.touches.are_wanted() {
+            // Whose task is gone, nobody can speak for: it is shown as ended.
+            let ended = self.ends_of(lease.task).is_none() || self.lease_state(&lease, now).0 == State::Ended;
+            self.touches.push(Touched::Over(id, ended));
+        }
         if let Some(mut task) = self.tasks.get_mut(&lease.task) {
             task.leases.retain(|other| *other != id);
         }
