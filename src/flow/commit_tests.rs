@@ -87,6 +87,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         source: Arc::new(Folder { path: dir.to_owned(), env }),
         strict_rollback: false,
         review_grace: Span::seconds(1),
+        list_sizes: Default::default(),
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
     (upkeep, writer)

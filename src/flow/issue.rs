@@ -22,10 +22,10 @@ use crate::{
     intake::{self, IntakeError, Proven},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
-    mint::{Plan, Signed, Terms},
+    mint::{MintError, Plan, Signed, Terms},
     policy::{Ask, Comparison, Decision, Grant, Policy, What},
-    revoke::{self, Checking},
-    store::{LeaseRow, TaskRow},
+    revoke::{self, Checking, Wish},
+    store::{LeaseRow, StatusSlot, TaskRow},
     sys::{entropy, offload::offload},
 };
 
@@ -46,6 +46,8 @@ struct Prepared {
     committed: oneshot::Receiver<Result<u64, NotCommitted>>,
     answer: Issued,
     lease: Option<LeaseId>,
+    /// Reserved for it.
+    slot: Option<StatusSlot>,
 }
 
 /// The issuer of whoever was proven, granted or not.
@@ -306,6 +308,7 @@ impl Flow {
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
         let seen = moment.watched(policy, grant.template());
         let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
+        let slot = minted.as_ref().and_then(|(lease, _)| lease.status);
         let lease = minted.as_ref().map(|(lease, _)| lease.id);
         let answer = Issued {
             task: row.id,
@@ -316,7 +319,7 @@ impl Flow {
             point: Point { stream: self.stream.clone(), seq: 0 },
             credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
         };
-        Ok(Prepared { group, committed, answer, lease })
+        Ok(Prepared { group, committed, answer, lease, slot })
     }
 
     fn mint(
@@ -338,11 +341,18 @@ impl Flow {
             deadline: row.deadline,
             ticket: row.ticket.as_deref(),
         };
-        let signed = Plan::new(grant, &terms, asking.binding).and_then(|plan| plan.sign(&self.keyring));
-        let signed = signed.map_err(|error| {
+        let not_minted = |error: MintError| {
             tracing::warn!(%error, "nothing was minted");
             Refused::from(error.reason())
-        })?;
+        };
+        let mut plan = Plan::new(grant, &terms, asking.binding).map_err(not_minted)?;
+        let expires = UnixMs::from_s(plan.window().exp_s);
+        let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
+        let status = self.list_place(target.verifies, wish, now.at)?;
+        if let Some(slot) = status {
+            plan = plan.listed(self.status_claim(slot));
+        }
+        let signed = plan.sign(&self.keyring).map_err(not_minted)?;
         let lease = LeaseRow {
             id: terms.lease,
             task: row.id,
@@ -352,11 +362,11 @@ impl Flow {
             row: grant.row().to_string(),
             actions: json(&target.actions),
             issued_at: now.at,
-            expires: UnixMs::from_s(signed.window.exp_s),
+            expires,
             credential_hash: signed.hash,
             thumbprint: thumbprint(asking),
             kid: Some(signed.kid.clone()),
-            status: None,
+            status,
             end: None,
         };
         Ok((lease, signed))
@@ -364,14 +374,20 @@ impl Flow {
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
     async fn commit(&self, prepared: Prepared) -> Result<Issued, NotCommitted> {
-        let Prepared { group, committed, mut answer, lease } = prepared;
+        let Prepared { group, committed, mut answer, lease, slot } = prepared;
         let group = Group::Issue(Box::new(group));
         let durable = async {
             self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
             committed.await.map_err(|_| NotCommitted::Store)?
         };
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
-        answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
+        let durable = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)?;
+        if let (Err(NotCommitted::Overtaken(_) | NotCommitted::OtherBundle | NotCommitted::OtherJob), Some(slot)) =
+            (&durable, slot)
+        {
+            self.lists.give_back(slot);
+        }
+        answer.point.seq = durable?;
         let now = self.time.now();
         if lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
             return Ok(answer);
@@ -500,7 +516,12 @@ fn credential(
 ) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
-    let checking = Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
+    let checking = Checking {
+        verifies: target.verifies,
+        cache_s: target.cache.as_s(),
+        leeway_s: target.leeway.as_s(),
+        list_life_s: target.list_life.as_s(),
+    };
     Some(IssuedCredential {
         lease: lease.id,
         token: signed.token,

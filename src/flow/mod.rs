@@ -13,6 +13,7 @@ mod group;
 mod introspect;
 mod issue;
 mod issuers;
+mod lists;
 mod load;
 mod moment;
 mod possession;
@@ -40,14 +41,15 @@ use tokio::sync::mpsc;
 /// What the doors show of an issuer's keys.
 pub use crate::intake::{KeysHealth, KeysState};
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
-pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
+pub use crate::revoke::{Known as ChannelState, LIST_TTL_S, Published, Reach as RevocationBound};
 pub use crate::store::EventFilter;
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
-    mint::Keyring,
+    mint::{Keyring, ListKeyring},
     policy::Policy,
+    revoke::Lists,
     store::Reader,
 };
 pub use archive::ArchiveError;
@@ -56,6 +58,7 @@ pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
+pub use lists::StatusListView;
 pub use load::{NotLoaded, NotSwapped};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
@@ -84,6 +87,10 @@ pub struct Shared {
     table: Table,
     reader: Reader,
     keyring: Keyring,
+    list_keys: ListKeyring,
+    lists: Lists,
+    /// Held while lists are brought up to the lease table.
+    settling: Mutex<()>,
     keys: IssuerKeys,
     proofs: ProofDesk,
     policy: ArcSwap<Policy>,
@@ -132,7 +139,11 @@ impl Flow {
 
     /// The public JWK Set, ready to send.
     pub fn jwks(&self) -> serde_json::Value {
-        self.keyring.jwks()
+        let (mut tokens, mut lists) = (self.keyring.jwks(), self.list_keys.jwks());
+        if let (Some(all), Some(lists)) = (tokens["keys"].as_array_mut(), lists["keys"].as_array_mut()) {
+            all.append(lists);
+        }
+        tokens
     }
 
     /// `Ok` when everything that issuing needs is there; otherwise what is missing, one line each.

@@ -49,6 +49,7 @@ impl Upkeep {
             while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
         }
         self.flow.end_lost_holds(now);
+        self.flow.settle_lists(now);
         self.flow.settle_refusals(now.at, false);
         if self.flow.store_fault.load().is_some() {
             // Whoever stays away while the broker is not ready would never bring the write that
@@ -62,6 +63,7 @@ impl Upkeep {
     /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
         let _ = self.flow.queue.try_send(Group::Count);
+        self.flow.tidy_lists(self.flow.time.now().at);
         let active = self.flow.table.active_leases(self.flow.time.now());
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
     }
@@ -92,6 +94,11 @@ impl Upkeep {
             Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "keys were not rotated; the old ones go on"),
+        }
+        match self.flow.list_keys.rotate(now.at) {
+            Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keys of status lists were not rotated; the old ones go on"),
         }
         for key in self.flow.keyring.view() {
             if let (KeyState::Active, Some(until)) = (key.state, key.until) {

@@ -21,6 +21,7 @@ mod refusal;
 mod routes;
 pub mod shapes;
 mod simulate;
+mod status;
 mod strict_json;
 mod v1;
 mod views;
@@ -104,6 +105,8 @@ async fn serve(
         Route::Issuers => issuers::list(flow, &request.into_parts().0).await,
         Route::RefreshIssuer => issuers::refresh(flow, request).await,
         Route::Simulate => simulate::simulate(flow, request).await,
+        Route::StatusList => status::list(flow, &request.into_parts().0).await,
+        Route::StatusLists => status::lists(flow, &request.into_parts().0).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

@@ -93,6 +93,8 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
+    gauge("dayfly_status_lists", &[], "status lists that may be asked for"),
+    gauge("dayfly_status_list_slots", &["state"], "places on them: `given`, or `free`"),
     gauge("dayfly_tasks_held", &[], "live tasks whose client beats"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),

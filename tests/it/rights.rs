@@ -57,6 +57,29 @@ keys    = { jwks_file = "other.json" }
 
 [[target.shop.verifier]]
 issuer = "shop-server"
+
+[target.edge]
+uri         = "https://edge.example.org"
+environment = "staging"
+owner       = "team-shop"
+binding     = "bearer"
+verifies    = "list"
+actions     = ["edge:flush"]
+
+[[target.edge.verifier]]
+issuer = "shop-server"
+
+[task.flush]
+purpose   = "flush the edge"
+owner     = "team-shop"
+grants    = { edge = ["edge:flush"] }
+ttl       = "15m"
+review_by = 2099-01-01
+
+[[task.flush.allow]]
+id     = "shop-flushes"
+issuer = "ci"
+claims = { sub = "shop" }
 "#;
 
 const CEDAR: &str = r#"
@@ -244,6 +267,8 @@ struct Stage {
     auditor: String,
     /// A watcher's token, bound to this key.
     bound: String,
+    /// Path of a status list.
+    list: String,
     key: SigningKey,
     count: u32,
 }
@@ -267,13 +292,27 @@ impl Stage {
         let operate = token(&open(&mut world, Job::shop().with("sub", "ops"), "operate").await);
         let owner = token(&open(&mut world, Job::shop(), "watch").await);
         let other_owner = token(&open(&mut world, Job::pay(), "pay-watch").await);
+        let flush = token(&open(&mut world, Job::shop(), "flush").await);
+        let list = crate::lists::place(&flush).0;
         let auditor = token(&open(&mut world, Job::shop().with("sub", "auditor"), "audit").await);
         // Past the first seconds a proof needs no nonce.
         world.pass_s(10);
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
         let bound = String::new();
-        let mut stage =
-            Self { world, strangers, target_token, glance, operate, owner, other_owner, auditor, bound, key, count: 0 };
+        let mut stage = Self {
+            world,
+            strangers,
+            target_token,
+            glance,
+            operate,
+            owner,
+            other_owner,
+            auditor,
+            bound,
+            list,
+            key,
+            count: 0,
+        };
         stage.bound = stage.open_bound().await;
         stage
     }
@@ -350,7 +389,8 @@ impl Stage {
         let request = match row.route {
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
-            Route::Keys | Route::Issuers => plain(),
+            Route::Keys | Route::Issuers | Route::StatusLists => plain(),
+            Route::StatusList => get(&self.list, bearer),
             Route::RefreshIssuer => {
                 // An operator is heard once a second.
                 self.world.pass_s(1);
@@ -469,11 +509,13 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
             // It tells of a row of the bundle, not of the cell's.
             let silent = silent || row.route == Route::Beat;
             let silent = silent || row.route == Route::Entitlements && answer.text.contains("shop-deploys");
+            // And this of lists.
+            let silent = silent || row.route == Route::StatusLists && answer.text.contains("/status/lst_");
             assert!(silent || tells(answer, cell), "{what}");
         }
         Outcome::Without => {
             assert_eq!((answer.status, tells(answer, cell)), (200, false), "{what}");
-            assert!(["{\"items\":[]}", "{\"active\":false}"].contains(&&*answer.text), "{what}");
+            assert!(["{\"items\":[]}", "{\"active\":false}", "{\"lists\":[]}"].contains(&&*answer.text), "{what}");
         }
         Outcome::Unknown => {
             assert_eq!((answer.status, reason(answer)), (401, json!("E-CLIENT")), "{what}");

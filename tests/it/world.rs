@@ -18,6 +18,7 @@ use dayfly::{
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
     policy::{Ask, BundleEnv, What, parse},
+    revoke::Sizes,
     store::{Reader, Store},
     sys::{
         clock::{Clock, Stepped},
@@ -51,6 +52,7 @@ pub struct World {
     other: SigningKey,
     folder: Option<TempDir>,
     strict: bool,
+    sizes: Sizes,
     count: u64,
 }
 
@@ -211,9 +213,17 @@ impl World {
         let text = Mutex::new(bundle.to_owned());
         let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
         let clock = Stepped::at(START);
-        let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
-        let Broker { flow, upkeep, reader, writer } = broker;
-        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, other, folder, strict, count: 0 }
+        let sizes = Sizes::default();
+        let broker = broker(&clock, &bundle, folder.as_ref(), strict, sizes);
+        let Broker { flow, upkeep, reader, writer } = broker.unwrap_or_else(|error| panic!("{error:?}"));
+        let writer = Some(writer);
+        Self { flow, upkeep, clock, bundle, reader, writer, key, other, folder, strict, sizes, count: 0 }
+    }
+
+    /// With status lists of these sizes, from a restart on.
+    pub async fn resize(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
+        self.restart().await;
     }
 
     /// Stops the broker as a shutdown does and starts it on the same file.
@@ -224,7 +234,7 @@ impl World {
 
     pub fn start_again(&mut self) -> Result<(), StartError> {
         let Broker { flow, upkeep, reader, writer } =
-            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict)?;
+            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.sizes)?;
         (self.flow, self.upkeep, self.reader, self.writer) = (flow, upkeep, reader, Some(writer));
         Ok(())
     }
@@ -453,6 +463,7 @@ fn broker(
     bundle: &Arc<Text>,
     folder: Option<&TempDir>,
     strict: bool,
+    sizes: Sizes,
 ) -> Result<Broker, StartError> {
     let store = match folder {
         Some(folder) => Store::open(&folder.path().join("dayfly.db"))?,
@@ -467,6 +478,7 @@ fn broker(
         source: bundle.clone(),
         strict_rollback: strict,
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
+        list_sizes: sizes,
     };
     let (flow, writer, upkeep) = start(startup)?;
     let writer = std::thread::spawn(move || writer.run());

@@ -137,6 +137,7 @@ fn launch(
         source: bundle.clone(),
         strict_rollback: false,
         review_grace: crate::config::REVIEW_GRACE,
+        list_sizes: Default::default(),
     };
     let parts = Parts {
         startup,
