@@ -24,6 +24,7 @@ mod lease;
 mod ledger;
 mod policy;
 mod print;
+mod progress;
 mod proof;
 mod publish;
 mod replay;
@@ -97,7 +98,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(&args, session),
         Verb::Policy(PolicyVerb::Check(args)) => policy::check(&args, session),
         Verb::Policy(PolicyVerb::Show(args)) => policy::show(&args, session),
-        Verb::Ledger(LedgerVerb::Verify(args)) => ledger::verify(&args, session),
+        Verb::Ledger(LedgerVerb::Verify(args)) => finished(ledger::verify(&args, session)),
         client => talk(client, session),
     }
 }
@@ -119,6 +120,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Key(KeyVerb::Taint(args)) => key::taint::run(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Publish(args) => publish::run(&args, session).await,

@@ -135,6 +135,11 @@ impl Flow {
         let jws = Jws::parse(token.expose()).ok()?;
         let id: LeaseId = jws.unverified_jti()?.parse().ok()?;
         let lease = self.table.lease(id)?;
+        // SECURITY: what a tainted key signed is dead from the moment it is tainted, before that is on the
+        // record; a_taint_that_is_not_durable_is_in_force
+        if jws.kid().is_some_and(|kid| self.keyring.is_tainted(kid)) {
+            return None;
+        }
         let hash = sha256(token.expose().as_bytes());
         bool::from(hash.ct_eq(&lease.credential_hash)).then_some((id, lease, jws))
     }
@@ -179,8 +184,10 @@ impl Flow {
         tracing::error!(lease, "forged_or_lost: a token signed with our key has no lease");
     }
 
+    /// Signed by a key of ours, whatever for, tainted or not.
     fn is_ours(&self, jws: &Jws) -> bool {
-        signed_by(jws, &self.keyring.public()) || signed_by(jws, &self.list_keys.public())
+        let keys = [self.keyring.public(), self.keyring.suspect(), self.list_keys.public()];
+        keys.iter().any(|keys| signed_by(jws, keys))
     }
 
     /// Tokens so far that our key signed, and that no record knows.

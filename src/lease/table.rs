@@ -12,6 +12,7 @@ use dayfly_verifier::Thumbprint;
 
 use super::{
     calendar::Calendar,
+    counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
     time::Now,
@@ -37,6 +38,7 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    pub untrusted: bool,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
@@ -63,6 +65,8 @@ pub struct Lease {
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
+    /// It stands in the counts (`counts.rs`).
+    pub(super) counted: bool,
 }
 
 /// What may not be issued until when.
@@ -88,7 +92,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Table {
     pub(super) tasks: DashMap<TaskId, Task>,
-    leases: DashMap<LeaseId, Lease>,
+    pub(super) leases: DashMap<LeaseId, Lease>,
     pub(super) evidence: DashMap<[u8; 32], TaskId>,
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
@@ -99,6 +103,7 @@ pub struct Table {
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
     touches: Touches,
+    pub(super) counts: Live,
 }
 
 impl Label {
@@ -291,20 +296,23 @@ impl Table {
         };
         self.end_in_job(id, &job);
         self.touches.push_task(id);
+        self.release_task(id);
         self.holds.release(id);
         Some(end)
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        let mut lease = self.leases.get_mut(&id)?;
-        let end = match lease.end {
-            Some(first) if first.at <= end.at => first,
-            _ => *lease.end.insert(end),
+        let first = {
+            let mut lease = self.leases.get_mut(&id)?;
+            match lease.end {
+                Some(first) if first.at <= end.at => return Some(first),
+                _ => Some(*lease.end.insert(end)),
+            }
         };
-        drop(lease);
+        self.release(id);
         self.touches.push(Touched::Lease(id));
-        Some(end)
+        first
     }
 
     /// What happened since the last call to leases that may stand on a status list.
@@ -321,6 +329,9 @@ impl Table {
     /// Folds one committed change in. Called in the order of the commit, and at start with what
     /// the store kept.
     pub fn apply(&self, change: &Change) {
+        if matches!(change, Change::AddTomb(_)) {
+            self.counts.note_reach();
+        }
         match change {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
@@ -331,6 +342,7 @@ impl Table {
                 });
                 if let Some(job) = job {
                     self.end_in_job(*id, &job);
+                    self.release_task(*id);
                 }
                 self.touches.push_task(*id);
                 self.holds.release(*id);
@@ -343,6 +355,7 @@ impl Table {
                     lease.end = marked.or(Some(End::from(*end)));
                 }
                 self.touches.push(Touched::Lease(*id));
+                self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.add_block(row),
             Change::AddTomb(_) => self.touches.push(Touched::Everything),
@@ -363,6 +376,7 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
+            untrusted: row.untrusted,
             job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
@@ -380,6 +394,7 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        self.counts.note_open(&task);
         let held = row.held && task.end.is_none();
         self.tasks.insert(row.id, task);
         if held {
@@ -388,6 +403,7 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
+        let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
             task: row.task,
             seq: row.seq,
@@ -398,11 +414,18 @@ impl Table {
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
+            counted: holder.is_some(),
         };
+        holder.iter().for_each(|holder| self.counts.add(holder));
         self.leases.insert(row.id, lease);
-        if let Some(mut task) = self.tasks.get_mut(&row.task) {
+        let over = self.tasks.get_mut(&row.task).is_none_or(|mut task| {
             task.leases.push(row.id);
+            task.end.is_some()
+        });
+        if let (Some(holder), true) = (holder, over) {
+            self.release_for(row.id, &holder);
         }
+        row.end.iter().for_each(|end| self.release_at(row.id, end.at));
         lock(&self.lease_calendar).insert(row.expires, row.id);
     }
 
@@ -420,6 +443,7 @@ impl Table {
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
+        self.release_due(now);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
         for id in &leases {
             self.forget_lease(*id, now);
@@ -436,6 +460,7 @@ impl Table {
     }
 
     fn forget_lease(&self, id: LeaseId, now: Now) {
+        self.release(id);
         let Some((_, lease)) = self.leases.remove(&id) else { return };
         if self.touches.are_wanted() {
             // Whose task is gone, nobody can speak for: it is shown as ended.
@@ -449,6 +474,8 @@ impl Table {
 
     fn forget_task(&self, id: TaskId) {
         let Some((_, task)) = self.tasks.remove(&id) else { return };
+        let holder = self.counts.of_task(&task);
+        task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
         self.holds.release(id);

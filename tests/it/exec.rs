@@ -7,16 +7,16 @@ mod signals;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    dev::{self, Dev, good, text, wait_until},
+    dev::{self, Dev, good, text},
     foreign::skipped,
 };
 
@@ -44,11 +44,12 @@ impl Stage {
 
     /// The same, started by something else.
     pub fn exec_by(&self, by: &[&str], options: &[&str], command: &[&str]) -> Command {
-        let evidence = dev::evidence(self.work(), "evidence");
         let env = dev::env(self.work());
+        let own = ["--evidence-file".to_owned(), dev::evidence(self.work(), "evidence")];
+        let own = own.iter().filter(|_| !options.contains(&"--evidence-file"));
         let mut whole = Command::new(by[0]);
         whole.args(&by[1..]).arg(env!("CARGO_BIN_EXE_dayfly"));
-        whole.args(["exec", "--task", &env["DAYFLY_DEV_TASK"], "--evidence-file", &evidence]).args(options).arg("--");
+        whole.args(["exec", "--task", &env["DAYFLY_DEV_TASK"]]).args(own).args(options).arg("--");
         whole.args(command).env_clear().envs(env).env("PATH", "/usr/bin:/bin").current_dir(self.work());
         whole.stdin(Stdio::null());
         whole
@@ -74,6 +75,8 @@ pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    said: String,
 }
 
 impl Running {
@@ -81,7 +84,8 @@ impl Running {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { stdin: child.stdin.take(), child, stdout }
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { stdin: child.stdin.take(), child, stdout, stderr, said: String::new() }
     }
 
     pub fn id(&self) -> u32 {
@@ -96,6 +100,21 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Reads our talk up to this.
+    pub fn heard_on_stderr(&mut self, part: &str) -> String {
+        while !self.said.contains(part) {
+            let read = self.stderr.read_line(&mut self.said).unwrap();
+            assert!(read > 0, "`{part}` was never said: {}", self.said);
+        }
+        self.said.clone()
+    }
+
+    /// A line for the command.
+    pub fn tell(mut self, line: &str) -> Self {
+        self.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+        self
+    }
+
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
@@ -105,10 +124,10 @@ impl Running {
     /// Lets the command end. Its exit code, what it wrote, and what we said.
     pub fn end(mut self) -> (Option<i32>, String, String) {
         drop(self.stdin.take());
-        let (mut out, mut said) = (String::new(), String::new());
+        let mut out = String::new();
         self.stdout.read_to_string(&mut out).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        (self.child.wait().unwrap().code(), out, said)
+        self.stderr.read_to_string(&mut self.said).unwrap();
+        (self.child.wait().unwrap().code(), out, std::mem::take(&mut self.said))
     }
 }
 
@@ -173,10 +192,6 @@ fn what_cannot_be_executed_is_126_what_is_not_found_127_and_nothing_is_asked_the
 fn an_interpreter_that_is_not_there_is_127_and_its_task_is_ended() {
     let stage = Stage::new();
     fs::write(stage.work().join("script"), "#!/no/such/interpreter\n").unwrap();
-    std::os::unix::fs::PermissionsExt::set_mode(
-        &mut fs::metadata(stage.work().join("script")).unwrap().permissions(),
-        0o755,
-    );
     fs::set_permissions(stage.work().join("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let output = stage.run(&[], &["./script"]);
     assert_eq!(code(&output), Some(127), "{}", text(&output.stderr));
@@ -208,10 +223,9 @@ fn when_the_wrapper_fails_first_the_code_is_125_and_the_command_is_not_started()
 #[test]
 fn stdout_is_the_commands_alone_and_stdin_too() {
     let stage = Stage::new();
-    let mut lines = stage.start(&["--output", "json"], &["cat"]);
+    let lines = stage.start(&["--output", "json"], &["cat"]);
     let sent: String = (0..1000).map(|n| format!("line {n}\n")).collect();
-    std::io::Write::write_all(lines.stdin.as_mut().unwrap(), sent.as_bytes()).unwrap();
-    let (exit, out, said) = lines.end();
+    let (exit, out, said) = lines.tell(&sent).end();
     assert_eq!((exit, out.as_str()), (Some(0), sent.as_str()), "{said}");
     let words = ["dayfly: identity   file", "dayfly: lease      lse_", "dayfly: ended      tsk_"];
     assert!(words.iter().all(|word| said.contains(word)), "{said}");
@@ -310,5 +324,4 @@ fn a_target_that_wants_a_key_gets_one_that_is_made_for_the_job() {
     let shown = text(&output.stdout);
     assert!(shown.starts_with("600 /") && shown.ends_with("/dpop.pem\ndpop.pem\ntask\ntoken\n"), "{shown}");
     assert!(said.contains("1 lease ended"), "{said}");
-    wait_until("the end", || stage.broker.is_some());
 }

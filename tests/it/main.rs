@@ -47,6 +47,7 @@ mod lists;
 mod operate;
 mod process;
 mod profiles;
+mod quotas;
 mod races;
 mod reference;
 mod refusals;

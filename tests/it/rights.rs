@@ -391,6 +391,11 @@ impl Stage {
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
             Route::Keys | Route::Issuers | Route::StatusLists => plain(),
             Route::StatusList => get(&self.list, bearer),
+            Route::TaintKey => {
+                // The next one, so that tokens of the stage live on.
+                let keys = self.world.flow.jwks();
+                post_json(&row.path.replace("{kid}", keys["keys"][1]["kid"].as_str().unwrap()), bearer, &json!({}))
+            }
             Route::RefreshIssuer => {
                 // An operator is heard once a second.
                 self.world.pass_s(1);

@@ -14,9 +14,9 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb,
-    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
-    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
+    KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs,
+    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
@@ -119,7 +119,7 @@ pub enum Verb {
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
-    /// Look at the keys that sign
+    /// Look at the keys that sign, and take one out
     #[command(subcommand)]
     Key(KeyVerb),
     /// Write keys, metadata and status lists as files for any web server or cache

@@ -11,9 +11,10 @@ use dayfly_domain::{Reason, State, TaskId};
 
 use crate::{
     cli::{
-        api::{Api, ApiError, Beat},
+        api::{Api, ApiError},
         session::Screen,
     },
+    http::shapes::Beat,
     sys::entropy,
 };
 
@@ -114,7 +115,7 @@ impl<'a> Hold<'a> {
 
 impl Pace {
     fn told(beat: &Beat) -> Self {
-        Self { beat_s: beat.beat_s.clamp(1, 60), grace_s: beat.grace_s.max(1) }
+        Self { beat_s: beat.beat_s.clamp(1, 60).into(), grace_s: beat.grace_s.max(1).into() }
     }
 }
 

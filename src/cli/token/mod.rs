@@ -20,6 +20,7 @@ use super::{
     door::{Door, Way},
     failure::{Exit, Failure},
     identity::{self, Evidence, Machine, Source, Surroundings},
+    progress::Progress,
     proof,
     session::Session,
 };
@@ -36,7 +37,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     deliver::check(args.out_file())?;
     let door = Door::find(&args.ask.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
-    let api = door.api(&session.vars, None)?;
+    let api = door.api(&session.vars, None)?.telling(Progress::of(&session.vars));
     let mut kept = place.as_deref().map(|file| Kept::hold(file, &session.screen)).transpose()?;
     if let Some((file, kept)) = args.out_file().zip(kept.as_ref()).filter(|(file, kept)| kept.is(file)) {
         return Err(Failure::usage(format!("`{}` would hold both the token and the handle", file.display()))

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use super::{Stage, WAITS, code, dev, text, wait_until};
+use super::{Stage, WAITS, code, dev, text};
+use crate::dev::wait_until;
 
 fn variables(shown: &str) -> BTreeMap<&str, &str> {
     shown.lines().filter_map(|line| line.split_once('=')).collect()

@@ -22,6 +22,10 @@ pub const LIST_MEDIA_TYPE: &str = "application/statuslist+jwt";
 /// Longest list token that is read, in bytes.
 pub const LIST_TOKEN_MAX_BYTES: usize = 256 * 1024;
 
+/// No list is good for longer; and how far this machine's clock may be behind the broker's.
+const LIFE_MAX_S: u32 = 24 * 3600;
+const LEEWAY_S: u32 = 30;
+
 /// Longest name of a list, in characters.
 const NAME_MAX_CHARS: usize = 64;
 
@@ -96,7 +100,7 @@ pub struct ListToken {
 impl ListToken {
     /// Accepts a list token of this issuer: `typ` `statuslist+jwt`, ES256, `sub` below
     /// `{issuer}/status/`, `iat` not ahead by more than 30 s, `exp` not reached and at most 24 h
-    /// ahead, `ttl` at least 1 s, and a list of at most `entries_max` entries ([`super::LIST_ENTRIES_MAX`]).
+    /// and 30 s ahead, `ttl` at least 1 s, and a list of at most `entries_max` entries ([`super::LIST_ENTRIES_MAX`]).
     /// `iss` may be absent, but not another's.
     pub fn read(token: &str, keys: &KeySet, issuer: &str, entries_max: u32, now: UnixMs) -> Result<Self, ListRefusal> {
         Self::of(&parse(token)?, keys, issuer, entries_max, now)
@@ -203,6 +207,8 @@ fn rules(issuer: &str) -> Rules {
         algs: vec!["ES256".to_owned()],
         // SECURITY: a_task_token_is_no_list_and_a_list_no_task_token
         typ: vec![LIST_TOKEN_TYP.to_owned()],
+        max_ahead_s: LIFE_MAX_S + LEEWAY_S,
+        leeway_s: LEEWAY_S,
         ..Rules::new(issuer, "")
     }
 }
