@@ -21,11 +21,12 @@ use super::{
     load::NotSwapped,
     refuse::Refusals,
     taint::{self, Taints},
+    upkeep::SLICE,
     verifier::Outcomes,
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
-    lease::{Table, Time},
+    lease::{Now, Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError, ListKeyring, NotTainted},
     revoke::{Lists, SERVED_AFTER_S, Sizes},
@@ -86,7 +87,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
     let lists = Lists::with_sizes(list_sizes);
-    let (table, last_exp) = fold(&store, &lists, now.at)?;
+    let (table, last_exp) = fold(&store, &lists, now)?;
     keyring.note_exp(last_exp);
     taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
@@ -148,16 +149,18 @@ fn list_keyring(dir: Option<&Path>, now: UnixMs) -> Result<ListKeyring, KeyringE
 
 /// The lease table and the lists as the fold of what was committed, and the latest `exp` in it. A list
 /// shows what ended for as long as a server's leeway after its hour.
-fn fold(store: &Store, lists: &Lists, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
+fn fold(store: &Store, lists: &Lists, now: Now) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
     let mut last_exp = UnixMs::default();
-    store.load(now.plus_s(-SERVED_AFTER_S), |change| {
+    store.load(now.at.plus_s(-SERVED_AFTER_S), |change| {
         if let Change::AddLease(row) = &change {
             last_exp = last_exp.max(row.expires);
         }
         lists.apply(&change);
         table.apply(&change);
     })?;
+    // What expired was needed for its list alone.
+    while now.safe && table.forget_leases(now, SLICE) >= SLICE {}
     Ok((table, last_exp))
 }
 

@@ -444,19 +444,25 @@ impl Table {
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
         self.release_due(now);
-        let leases = lock(&self.lease_calendar).drain(now.at, max);
-        for id in &leases {
-            self.forget_lease(*id, now);
-        }
+        let leases = self.forget_leases(now, max);
         let tasks = lock(&self.task_calendar).drain(now.at, max);
         for id in &tasks {
             self.forget_task(*id);
         }
         self.blocks.retain(|_, block| block.until > now.at);
-        if leases.len() + tasks.len() > 0 {
+        if leases + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
         }
-        leases.len() + tasks.len()
+        leases + tasks.len()
+    }
+
+    /// The same of leases alone.
+    pub fn forget_leases(&self, now: Now, max: usize) -> usize {
+        let leases = lock(&self.lease_calendar).drain(now.at, max);
+        for id in &leases {
+            self.forget_lease(*id, now);
+        }
+        leases.len()
     }
 
     fn forget_lease(&self, id: LeaseId, now: Now) {
