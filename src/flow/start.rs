@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
-    lease::{Now, Table, Time},
+    lease::{Now, Revocable, Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError, ListKeyring, NotTainted},
     revoke::{Lists, SERVED_AFTER_S, Sizes},
@@ -87,7 +87,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
     let lists = Lists::with_sizes(list_sizes);
-    let (table, last_exp) = fold(&store, &lists, now)?;
+    let (table, last_exp) = fold(&store, &lists, policy.revocable(), now)?;
     keyring.note_exp(last_exp);
     taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
@@ -114,6 +114,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         queue,
         records: Mutex::default(),
         ends: Mutex::default(),
+        mass: super::mass::Mass::default(),
         refusals: Refusals::default(),
         taints: Taints::default(),
         allowance: Taken::of(allowance),
@@ -149,8 +150,9 @@ fn list_keyring(dir: Option<&Path>, now: UnixMs) -> Result<ListKeyring, KeyringE
 
 /// The lease table and the lists as the fold of what was committed, and the latest `exp` in it. A list
 /// shows what ended for as long as a server's leeway after its hour.
-fn fold(store: &Store, lists: &Lists, now: Now) -> Result<(Table, UnixMs), StoreError> {
+fn fold(store: &Store, lists: &Lists, revocable: Revocable, now: Now) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
+    table.know(revocable);
     let mut last_exp = UnixMs::default();
     store.load(now.at.plus_s(-SERVED_AFTER_S), |change| {
         if let Change::AddLease(row) = &change {

@@ -44,6 +44,7 @@ mod hostility;
 mod idp;
 mod interop;
 mod lists;
+mod mass;
 mod operate;
 mod process;
 mod profiles;

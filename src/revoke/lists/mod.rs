@@ -360,6 +360,12 @@ impl Lists {
         Some(press.try_lock().is_ok_and(|press| press.would_show(place.index, now)))
     }
 
+    /// Whether some list was looked at within the second: whoever asks for it may read it as it was then.
+    pub fn is_any_fresh(&self, now: UnixMs) -> bool {
+        let fresh = |list: &List| list.press.try_lock().map_or(true, |press| press.ready(now).is_some());
+        self.inner().lists.values().any(fresh)
+    }
+
     fn press(&self, list: ListId) -> Option<Arc<Mutex<Press>>> {
         self.inner().lists.get(&list).map(|list| list.press.clone())
     }
