@@ -532,26 +532,20 @@ async fn most_of_what_is_set_on_a_list_never_was_a_token() {
     }
 }
 
-/// T-108: one tombstone for all of an owner's, and a key that leaked: the list knows at once.
+/// T-108: one tombstone for all of an owner's.
 #[tokio::test]
 async fn t_108_an_end_by_selector_is_read_on_the_list() {
     let mut world = on_file();
     let edge = world.open(&Job::shop().run("1"), "flush").await;
     let further = world.feed(&handle(&edge), None).await.unwrap();
     let till = world.open(&Job::pay(), "sell").await;
-    let body = json!({ "filter": "owner == \"team-shop\"", "reason": "an incident", "block": false });
-    let answer = world.call(local(post_json("/v1/end", None, &body))).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    let told = &answer.json()["revocation"][0];
-    assert_eq!((&told["channel"], &told["known"]), (&json!("status_list"), &json!(true)), "{}", answer.text);
+    let ended = crate::mass::end(&world, crate::mass::by("owner == \"team-shop\"")).await.unwrap();
+    let known: Vec<_> = ended.channels.iter().map(|state| (state.channel, state.known)).collect();
+    assert_eq!((ended.leases, known), (2, vec![(Channel::StatusList, true)]));
     for issued in [&edge, &further] {
         agree(&world, &token(issued), false).await;
     }
     agree(&world, &token(&till), true).await;
     world.restart().await;
     agree(&world, &token(&edge), false).await;
-    let kid = Jws::parse(&token(&till)).unwrap().kid().unwrap().to_owned();
-    let answer = world.call(local(post_json(&format!("/v1/keys/{kid}/taint"), None, &json!({})))).await;
-    assert_eq!(answer.status, 200, "{}", answer.text);
-    agree(&world, &token(&till), false).await;
 }
