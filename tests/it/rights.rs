@@ -24,64 +24,7 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 /// Beside the world: an operator's token, an auditor whom a permit lets see everything, and a
 /// server that may introspect for the shop.
-const MORE: &str = r#"
-[task.operate]
-purpose   = "operate the broker"
-owner     = "team-shop"
-grants    = { broker = ["broker:operate"] }
-ttl       = "15m"
-review_by = 2099-01-01
-
-[[task.operate.allow]]
-id     = "ops-operates"
-issuer = "ci"
-claims = { sub = "ops" }
-
-[task.audit]
-purpose   = "look at everything"
-owner     = "team-pay"
-grants    = { broker = ["introspect", "leases:end", "leases:read", "ledger:read", "tasks:end", "tasks:read"] }
-ttl       = "15m"
-review_by = 2099-01-01
-
-[[task.audit.allow]]
-id     = "auditor-looks"
-issuer = "ci"
-claims = { sub = "auditor" }
-
-[issuer.shop-server]
-profile = "oidc"
-owner   = "team-shop"
-kind    = "verifier"
-url     = "shop-0"
-keys    = { jwks_file = "other.json" }
-
-[[target.shop.verifier]]
-issuer = "shop-server"
-
-[target.edge]
-uri         = "https://edge.example.org"
-environment = "staging"
-owner       = "team-shop"
-binding     = "bearer"
-verifies    = "list"
-actions     = ["edge:flush"]
-
-[[target.edge.verifier]]
-issuer = "shop-server"
-
-[task.flush]
-purpose   = "flush the edge"
-owner     = "team-shop"
-grants    = { edge = ["edge:flush"] }
-ttl       = "15m"
-review_by = 2099-01-01
-
-[[task.flush.allow]]
-id     = "shop-flushes"
-issuer = "ci"
-claims = { sub = "shop" }
-"#;
+const MORE: &str = include_str!("rights.toml");
 
 const CEDAR: &str = r#"
 @id("auditor-sees") @purpose("an auditor reaches every owner's rows")
