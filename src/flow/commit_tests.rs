@@ -112,7 +112,7 @@ fn what_is_carried_takes_no_room_from_what_comes() {
 fn decided(writer: &Writer, number: u8) -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
     let mut row = task_row(number, "deploy");
     row.owner = "team-shop".into();
-    let stamp = || ledger::Stamp::draw(AT).unwrap();
+    let stamp = || Stamp::draw(AT).unwrap();
     let entry = ledger::operator(stamp(), ledger::Outcome::Success, "test", "open", &Default::default());
     let (ack, answer) = oneshot::channel();
     let group = Group::Issue(Box::new(IssueGroup {

@@ -1,12 +1,13 @@
 //! What happened to leases since somebody last looked: for whoever tells others of ends. Kept only once a
 //! lease stands on a status list; whoever makes that so looks every second.
 
-use std::sync::{
+use dayfly_domain::{LeaseId, State, TaskId};
+
+use super::{table::Table, time::Now};
+use crate::sys::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
-
-use dayfly_domain::{LeaseId, TaskId};
 
 /// Whose end is to be looked up anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,5 +72,22 @@ impl Touches {
 
     fn since(&self) -> MutexGuard<'_, Vec<Touched>> {
         self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    /// What happened since the last call to leases that may stand on a status list.
+    pub fn touched(&self) -> Vec<Touched> {
+        self.touches.take()
+    }
+
+    /// The lease is about to be forgotten: how it stood when it expired.
+    pub(super) fn note_over(&self, id: LeaseId, now: Now) {
+        if let Some(lease) = self.touches.are_wanted().then(|| self.lease(id)).flatten() {
+            // Whose task is gone, nobody can speak for: it is shown as ended.
+            let gone = self.task_state(lease.task, now).is_none();
+            let ended = gone || self.lease_state(&lease, now).0 == State::Ended;
+            self.touches.push(Touched::Over(id, ended));
+        }
     }
 }

@@ -45,6 +45,7 @@ mod idp;
 mod interop;
 mod lists;
 mod mass;
+mod mass_record;
 mod operate;
 mod process;
 mod profiles;
