@@ -320,6 +320,8 @@ impl Writer {
         };
         if let Some(lease) = &mut lease {
             lease.seq = point;
+            let list = lease.status.and_then(|slot| self.shared.lists.unwritten(slot.list));
+            changes.extend(list.map(Change::AddList));
             changes.push(Change::AddLease(lease.clone()));
             for (earlier, at) in ended {
                 changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
@@ -436,6 +438,7 @@ impl Writer {
         }
         let failed = match written {
             Ok(()) => {
+                changes.iter().for_each(|change| self.shared.lists.apply(change));
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 self.count(changes);
                 None

@@ -88,6 +88,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         source: Arc::new(Folder { path: dir.to_owned(), env }),
         strict_rollback: false,
         review_grace: Span::seconds(1),
+        list_sizes: Default::default(),
         allowance: Allowance { workload: Rate::new(1, 1), storm_per_minute: 1, quotas: QUOTAS },
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));

@@ -395,9 +395,12 @@ impl Flow {
         let mut all = Vec::new();
         let mut worst_case = BTreeMap::new();
         let policy = self.policy.load();
+        // Whose places they have is not looked up: one list of this second is enough.
+        let shown = !self.lists.is_any_fresh(self.time.now().at);
         for lease in &found.longest {
             let target = policy.bundle().targets.get(&*lease.target);
-            let known = revoke::known(target.map_or(super::end::UNKNOWN_TARGET, Checking::from), at, lease.expires);
+            let checking = target.map_or(super::end::UNKNOWN_TARGET, Checking::from);
+            let known = revoke::known(checking, at, lease.expires, shown);
             worst_case.insert(lease.target.to_string(), known.worst_case_at);
             all.push(known);
         }

@@ -43,6 +43,7 @@ mod hold;
 mod hostility;
 mod idp;
 mod interop;
+mod lists;
 mod mass;
 mod mass_record;
 mod operate;

@@ -141,6 +141,7 @@ fn launch(
         source: bundle.clone(),
         strict_rollback: false,
         review_grace: crate::config::REVIEW_GRACE,
+        list_sizes: Default::default(),
         allowance: limits::allowance(Caps::default()),
     };
     let parts = Parts {
