@@ -56,6 +56,23 @@ async fn serve_one(mut stream: impl AsyncRead + AsyncWrite + Unpin, dir: PathBuf
     stream.shutdown().await.ok()
 }
 
+/// A web server of this folder over TLS: its URL, what vouches for it, and what keeps it running.
+pub async fn serve(address: &str, dir: &Path) -> (String, String, JoinSet<()>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let listener = TcpListener::bind(address).await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let mut doors = JoinSet::new();
+    doors.spawn(files(listener, TlsAcceptor::from(Arc::new(tls)), dir.to_owned()));
+    (url, made.cert.pem(), doors)
+}
+
 /// A broker's documents behind its socket, and the place where the copies of them are served.
 struct Place {
     work: tempfile::TempDir,
@@ -68,21 +85,11 @@ struct Place {
 impl Place {
     async fn start() -> Self {
         let work = tempfile::tempdir().unwrap();
-        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let issuer = format!("https://{}", listener.local_addr().unwrap());
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let tls = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (issuer, ca_pem, doors) = serve("127.0.0.1:0", &work.path().join("www")).await;
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
-        let mut place = Self { work, key, issuer, ca_pem: made.cert.pem(), doors: JoinSet::new() };
+        let mut place = Self { work, key, issuer, ca_pem, doors };
         fs::write(place.path("ca.pem"), &place.ca_pem).unwrap();
         fs::create_dir_all(place.path("state")).unwrap();
-        place.doors.spawn(files(listener, TlsAcceptor::from(Arc::new(tls)), place.path("www")));
         let socket = UnixListener::bind(place.path("state/dayfly.sock")).unwrap();
         place.doors.spawn(broker(socket, place.path("broker")));
         let issuer = &place.issuer;
