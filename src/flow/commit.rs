@@ -441,6 +441,7 @@ impl Writer {
                 changes.iter().for_each(|change| self.shared.lists.apply(change));
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 self.count(changes);
+                count_replaced(changes);
                 None
             }
             Err(error) => {
@@ -545,6 +546,14 @@ fn end_lease(
     let mut changes = numbered(vec![entry], seq);
     changes.push(Change::EndLease(id, EndRow { at, cause, seq: number }));
     Some(changes)
+}
+
+/// An end of what a renewal replaced is on the record as any other, and nobody waits for it.
+fn count_replaced(changes: &[Change]) {
+    let replaced = |change: &&Change| matches!(change, Change::EndLease(_, end) if end.cause == Cause::Superseded);
+    for _ in changes.iter().filter(replaced) {
+        metrics::counter!("dayfly_ended_total", "cause" => Cause::Superseded.as_str()).increment(1);
+    }
 }
 
 fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {

@@ -108,12 +108,17 @@ fn the_page_shows_the_very_files_that_are_run() {
 
 /// A broker of `dayfly dev` whose staging target goes by list.
 fn broker(work: &Path) -> Dev {
+    policies(work);
+    Dev::start(work, &["--policies", "mine"])
+}
+
+/// The shipped tables with that target, in `mine`.
+pub fn policies(work: &Path) {
     let shipped = fs::read_to_string(format!("{ROOT}/policies/shop.toml")).unwrap();
     let (head, staging) = shipped.split_once("[target.shop-staging]").unwrap();
     let staging = staging.replacen("\"introspect\"", "\"list\"", 1);
     fs::create_dir(work.join("mine")).unwrap();
     fs::write(work.join("mine/shop.toml"), format!("{head}[target.shop-staging]{staging}")).unwrap();
-    Dev::start(work, &["--policies", "mine"])
 }
 
 fn job(work: &Path, name: &str) -> String {

@@ -1,6 +1,7 @@
 //! `dayfly exec` from the outside: each point of its contract (docs/how-to/run-a-job.md), with the real
 //! program against a real broker. Signals, groups and sessions are as the kernel shows them.
 
+mod cut;
 mod files;
 mod hold;
 mod signals;

@@ -86,7 +86,7 @@ issuer = "ci"
 claims = { sub = "pay" }
 "#;
 
-fn bundle() -> String {
+pub fn bundle() -> String {
     format!("{BUNDLE}{LISTED}")
 }
 
@@ -110,14 +110,14 @@ fn keys(world: &World) -> KeySet {
     KeySet::parse(world.flow.jwks().to_string().as_bytes()).unwrap()
 }
 
-async fn fetch(world: &World, path: &str) -> ListToken {
+pub async fn fetch(world: &World, path: &str) -> ListToken {
     let answer = world.call(get(path, None)).await;
     assert_eq!((answer.status, answer.head("content-type")), (200, "application/statuslist+jwt"), "{}", answer.text);
     ListToken::read(&answer.text, &keys(world), ISSUER, LIST_ENTRIES_MAX, world.now()).unwrap()
 }
 
 /// As a server reads it that fetched its list just now, a second after the last one did.
-async fn ended(world: &World, token: &str) -> bool {
+pub async fn ended(world: &World, token: &str) -> bool {
     let (path, index) = place(token);
     let list = fetch(world, &path).await;
     assert_eq!(list.uri(), format!("{ISSUER}{path}"));
@@ -129,7 +129,7 @@ async fn ended(world: &World, token: &str) -> bool {
 }
 
 /// A second later, list and introspection say the same of a token that has not expired.
-async fn agree(world: &World, token: &str, live: bool) {
+pub async fn agree(world: &World, token: &str, live: bool) {
     world.pass_s(1);
     assert_eq!((world.active(token).await, !ended(world, token).await), (live, live));
 }

@@ -10,16 +10,24 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly::{
-    store::Reader,
-    sys::net::{Answer, Client},
+    store::{LeaseFilter, Page, Reader},
+    sys::{
+        clock::Clock,
+        net::{Answer, Client},
+    },
 };
+use dayfly_verifier::StatusRef;
 use http_body_util::Full;
 use hyper::Request;
 use ring::digest;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::dev::{self, Dev, wait_until};
+use super::{
+    by_list,
+    dev::{self, Dev, wait_until},
+    outside,
+};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -56,10 +64,15 @@ fn ask(work: &Path, fields: &[(&str, &str)]) -> (u16, Value) {
 }
 
 fn readyz(work: &Path) -> String {
+    ops(work, "/readyz")
+}
+
+/// What the listener of health and metrics says, head and body.
+pub fn ops(work: &Path, path: &str) -> String {
     let url = dev::env(work)["DAYFLY_METRICS"].clone();
     let address = url.trim_start_matches("http://").trim_end_matches("/metrics").to_owned();
     let mut stream = TcpStream::connect(&address).unwrap();
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -69,7 +82,8 @@ fn readyz(work: &Path) -> String {
 fn t_109_killed_between_commit_and_answer() {
     let work = dev::work();
     let work = work.path();
-    let broker = Dev::start(work, &[]);
+    by_list::policies(work);
+    let broker = Dev::start(work, &["--policies", "mine"]);
     let evidence = dev::evidence(work, "evidence");
     let evidence = fs::read_to_string(work.join(evidence)).unwrap().trim().to_owned();
     let task = dev::env(work)["DAYFLY_DEV_TASK"].clone();
@@ -99,11 +113,27 @@ fn t_109_killed_between_commit_and_answer() {
     });
     drop(broker);
     let unseen = reader.task_by_handle(&hash).unwrap().unwrap();
+    let kept = reader
+        .leases(&LeaseFilter::default(), Clock::Machine.wall(), Page { before: None, limit: 10 })
+        .unwrap()
+        .into_iter()
+        .find(|(lease, _)| lease.task == unseen.id);
+    let slot = kept.unwrap().0.status.unwrap();
     drop(reader);
 
-    let _broker = Dev::start(work, &[]);
-    let (status, replayed) = ask(work, &open);
-    assert_eq!((status, &replayed["reason"]), (400, &Value::from("E-REPLAYED")));
+    let _broker = Dev::start(work, &["--policies", "mine"]);
+    let uri = format!("{}/status/{}", dev::env(work)["DAYFLY_ADDR"], slot.list);
+    let unseen_entry = StatusRef { idx: slot.index, uri };
+    assert_eq!(outside::bit(work, &unseen_entry), 0);
+    // The evidence alone gets nothing, with the handle's hash, without it, or with a thief's own.
+    let (_, stolen) = self::handle();
+    let stolen = URL_SAFE_NO_PAD.encode(stolen);
+    for control in [Some(&control), None, Some(&stolen)] {
+        let mut again = open[..4].to_vec();
+        again.extend(control.map(|control| ("task_control_s256", control.as_str())));
+        let (status, replayed) = ask(work, &again);
+        assert_eq!((status, &replayed["reason"]), (400, &Value::from("E-REPLAYED")), "{control:?}");
+    }
     let feed = [
         ("grant_type", EXCHANGE),
         ("subject_token_type", CONTROL),
@@ -112,6 +142,11 @@ fn t_109_killed_between_commit_and_answer() {
     ];
     let (status, fed) = ask(work, &feed);
     assert_eq!((status, &fed["task_id"]), (200, &Value::from(unseen.id.to_string())));
+    let found = fed["access_token"].as_str().unwrap();
+    assert!(outside::is_active(work, found));
+    wait_until("the list", || outside::bit(work, &unseen_entry) == 1);
+    assert_eq!(outside::bit(work, &outside::entry(found)), 0);
+    assert_eq!(outside::causes(work), ["superseded"]);
     let leases =
         dev::good(work, &["lease", "ls", "--state-dir", "state", "--task", &unseen.id.to_string(), "--output", "json"]);
     let leases: Value = serde_json::from_str(&leases).unwrap();

@@ -29,6 +29,7 @@ use dayfly::{
 };
 use dayfly_domain::{BindingKind, Kind, LeaseId, Reason, Secret, TaskId, UnixMs, bundle::Problem};
 use dayfly_verifier::crypto::SigningKey;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use ring::digest;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,6 +64,8 @@ pub struct World {
     pub bundle: Arc<Text>,
     pub reader: Reader,
     writer: Option<JoinHandle<()>>,
+    /// What this world's writer counts; the process's own recorder is everybody's.
+    counts: Arc<PrometheusRecorder>,
     key: SigningKey,
     other: SigningKey,
     folder: Option<TempDir>,
@@ -246,10 +249,11 @@ impl World {
         let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
         let clock = Stepped::at(START);
         let sizes = Sizes::default();
-        let broker = broker(&clock, &bundle, folder.as_ref(), strict, sizes, caps);
+        let counts = Arc::new(PrometheusBuilder::new().build_recorder());
+        let broker = broker(&clock, &bundle, folder.as_ref(), strict, sizes, caps, &counts);
         let Broker { flow, upkeep, reader, writer } = broker.unwrap_or_else(|error| panic!("{error:?}"));
         let writer = Some(writer);
-        Self { flow, upkeep, clock, bundle, reader, writer, key, other, folder, strict, sizes, caps, count: 0 }
+        Self { flow, upkeep, clock, bundle, reader, writer, counts, key, other, folder, strict, sizes, caps, count: 0 }
     }
 
     /// With status lists of these sizes, from a restart on.
@@ -266,7 +270,7 @@ impl World {
 
     pub fn start_again(&mut self) -> Result<(), StartError> {
         let Broker { flow, upkeep, reader, writer } =
-            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.sizes, self.caps)?;
+            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.sizes, self.caps, &self.counts)?;
         (self.flow, self.upkeep, self.reader, self.writer) = (flow, upkeep, reader, Some(writer));
         Ok(())
     }
@@ -388,6 +392,11 @@ impl World {
         self.flow.end_task(&OPERATOR, task, Some("an operator said so".into()), block).await
     }
 
+    /// What the writer has counted, as `/metrics` shows it.
+    pub fn counted(&self) -> String {
+        self.counts.handle().render()
+    }
+
     /// The ledger against the rows.
     pub fn verify(&self) -> Report {
         verify(&self.reader, self.clock_now())
@@ -501,6 +510,7 @@ fn broker(
     strict: bool,
     sizes: Sizes,
     caps: Caps,
+    counts: &Arc<PrometheusRecorder>,
 ) -> Result<Broker, StartError> {
     let store = match folder {
         Some(folder) => Store::open(&folder.path().join("dayfly.db"))?,
@@ -519,6 +529,7 @@ fn broker(
         allowance: allowance(caps),
     };
     let (flow, writer, upkeep) = start(startup)?;
-    let writer = std::thread::spawn(move || writer.run());
+    let counts = counts.clone();
+    let writer = std::thread::spawn(move || metrics::with_local_recorder(&*counts, || writer.run()));
     Ok(Broker { flow, upkeep, reader, writer })
 }

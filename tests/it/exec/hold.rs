@@ -8,33 +8,47 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dayfly_verifier::StatusRef;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Running, Stage, WAITS, stat};
-use crate::dev::{self, Dev, good, wait_until};
+use crate::{
+    by_list,
+    dev::{self, Dev, good, wait_until},
+    outside, process,
+};
 
 /// The least that a template may have.
 const GRACE: Duration = Duration::from_secs(10);
 /// Beats come so often, and the broker looks once a second.
 const BEAT: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(4);
+/// A list is signed at most once a second; and as much for a busy machine.
+const LIST: Duration = Duration::from_secs(2);
 
+/// Its lease and its token in a line, and then the same.
+pub const SHOWS: &[&str] =
+    &["sh", "-c", "echo $DAYFLY_LEASE $(cat \"$DAYFLY_TOKEN_FILE\"); read -r line; echo alive; exit 6"];
 const STAYS: &[&str] = &["sh", "-c", "echo $DAYFLY_LEASE; read -r line; echo alive; exit 6"];
 
-/// A broker whose job has the least grace.
-fn stage() -> Stage {
+/// A broker whose job has the least grace, and whose server goes by the status list; started by something.
+pub fn stage_by(by: &[&str]) -> Stage {
     let work = dev::work();
-    let policies = work.path().join("mine");
-    fs::create_dir(&policies).unwrap();
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
-    fs::copy(shipped.join("production.cedar"), policies.join("production.cedar")).unwrap();
-    let text = fs::read_to_string(shipped.join("shop.toml")).unwrap();
+    by_list::policies(work.path());
+    let file = work.path().join("mine/shop.toml");
+    let text = fs::read_to_string(&file).unwrap();
     let head = "[task.deploy-staging]\n";
     assert!(text.contains(head));
-    fs::write(policies.join("shop.toml"), text.replace(head, &format!("{head}grace = \"10s\"\n"))).unwrap();
-    let broker = Some(Dev::start(work.path(), &["--policies", "mine"]));
-    Stage { broker, work }
+    fs::write(file, text.replace(head, &format!("{head}grace = \"10s\"\n"))).unwrap();
+    let args = ["--policies", "mine"];
+    let broker =
+        if by.is_empty() { Dev::start(work.path(), &args) } else { Dev::start_through(work.path(), by, &args) };
+    Stage { broker: Some(broker), work }
+}
+
+fn stage() -> Stage {
+    stage_by(&[])
 }
 
 /// A lease as the operator sees it.
@@ -42,25 +56,71 @@ fn lease(stage: &Stage, id: &str) -> Value {
     serde_json::from_str(&good(stage.work(), &["lease", "show", id, "--output", "json"])).unwrap()
 }
 
+/// As a scrape reads it.
+fn ended_total(stage: &Stage, cause: &str) -> u64 {
+    let text = process::ops(stage.work(), "/metrics");
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("dayfly_ended_total{{cause=\"{cause}\"}} ")));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
 fn cause(stage: &Stage, id: &str) -> String {
     lease(stage, id)["cause"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What a job said of itself.
+pub struct Known {
+    pub lease: String,
+    pub token: String,
+    pub entry: StatusRef,
+}
+
+pub fn known(running: &mut Running) -> Known {
+    let line = running.line();
+    let (lease, token) = line.split_once(' ').unwrap();
+    Known { lease: lease.to_owned(), token: token.to_owned(), entry: outside::entry(token) }
+}
+
+impl Known {
+    /// Introspection and the list agree.
+    fn agree(&self, work: &Path, live: bool) {
+        assert_eq!((outside::is_active(work, &self.token), outside::bit(work, &self.entry) == 0), (live, live));
+    }
+
+    /// Waits for the end; what it took at introspection, and on the list.
+    pub fn measure(&self, work: &Path, began: Instant) -> (Duration, Duration) {
+        wait_until("the end", || !outside::is_active(work, &self.token));
+        let introspection = began.elapsed();
+        wait_until("the list", || outside::bit(work, &self.entry) == 1);
+        (introspection, began.elapsed())
+    }
+}
+
+/// Both within the grace, and not long before it is over.
+pub fn assert_in_time(how: &str, (introspection, list): (Duration, Duration)) {
+    println!("{how}: introspection after {} ms, list after {} ms", introspection.as_millis(), list.as_millis());
+    assert!(introspection > GRACE - BEAT - SLACK && introspection < GRACE + SLACK, "{how}: {introspection:?}");
+    assert!(list < GRACE + SLACK + LIST, "{how}: {list:?}");
 }
 
 #[test]
 fn a_job_that_is_killed_or_stopped_loses_its_credential_within_the_grace_and_nothing_else() {
     let stage = stage();
-    let [mut killed, mut stopped, mut undisturbed] = [0; 3].map(|_| stage.start(&[], STAYS));
-    let [of_killed, of_stopped, of_undisturbed] =
-        [&mut killed, &mut stopped, &mut undisturbed].map(|running| running.line());
+    let [mut killed, mut stopped, mut undisturbed] = [0; 3].map(|_| stage.start(&[], SHOWS));
+    let [of_killed, of_stopped, of_undisturbed] = [&mut killed, &mut stopped, &mut undisturbed].map(known);
+    for job in [&of_killed, &of_stopped, &of_undisturbed] {
+        job.agree(stage.work(), true);
+    }
     let began = Instant::now();
     killed.signal(Signal::KILL);
     stopped.signal(Signal::STOP);
-    for id in [&of_killed, &of_stopped] {
-        wait_until("the end", || cause(&stage, id) == "hold_lost");
+    for (how, job) in [("kill -9", &of_killed), ("SIGSTOP", &of_stopped)] {
+        assert_in_time(how, job.measure(stage.work(), began));
+        assert_eq!(cause(&stage, &job.lease), "hold_lost");
     }
-    let took = began.elapsed();
-    assert!(took > GRACE - BEAT - SLACK && took < GRACE + SLACK, "{took:?}");
-    assert_eq!(lease(&stage, &of_undisturbed)["state"], "active");
+    assert_eq!(outside::causes(stage.work()), ["hold_lost", "hold_lost"]);
+    assert_eq!(ended_total(&stage, "hold_lost"), 2);
+    of_undisturbed.agree(stage.work(), true);
+    assert_eq!(lease(&stage, &of_undisturbed.lease)["state"], "active");
 
     stopped.signal(Signal::CONT);
     let said = stopped.heard_on_stderr("is over, so its credential is dead");
@@ -70,7 +130,9 @@ fn a_job_that_is_killed_or_stopped_loses_its_credential_within_the_grace_and_not
         assert_eq!((code, out.as_str()), (exit, "alive\n"), "the command itself was never touched: {said}");
         assert!(exit.is_none() || said.contains("dayfly: ended"), "{said}");
     }
-    assert_eq!(cause(&stage, &of_undisturbed), "completed");
+    assert_eq!(cause(&stage, &of_undisturbed.lease), "completed");
+    assert_eq!(outside::causes(stage.work()), ["completed", "hold_lost", "hold_lost"]);
+    assert_eq!((ended_total(&stage, "completed"), ended_total(&stage, "hold_lost")), (1, 2));
 }
 
 #[test]
