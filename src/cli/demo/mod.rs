@@ -2,6 +2,7 @@
 //! no variable and no settings. Out: the story, and nothing left behind.
 
 mod killed;
+mod listed;
 mod page;
 mod server;
 mod story;
@@ -69,7 +70,7 @@ async fn play(folder: &tempfile::TempDir, session: &Session) -> Result<(), Failu
         home: Home::at(folder.path())?,
         on_disk: true,
         listen: None,
-        text: Text::Shipped,
+        text: Text::ShippedAnd(include_str!("edge.toml")),
         played: "github".parse().expect("`github` is a name"),
         clock: session.clock.clone(),
     };

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_domain::{Reason, Secret, State, bundle::GRACE};
+use dayfly_domain::{Reason, Secret, State};
 use dayfly_verifier::{Credential, Online, OnlineSettings};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -13,9 +13,8 @@ use tokio::{
 };
 
 use super::{
-    killed::{Running, Start},
     page::{Page, millis},
-    server,
+    server::{self, Check},
 };
 use crate::{
     cli::{
@@ -47,11 +46,11 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Everyone in the story.
 pub struct Story {
-    broker: DevBroker,
-    home: Home,
+    pub(super) broker: DevBroker,
+    pub(super) home: Home,
     told: Told,
-    page: Page,
-    clock: Clock,
+    pub(super) page: Page,
+    pub(super) clock: Clock,
 }
 
 /// What the CI job holds.
@@ -82,7 +81,7 @@ impl Story {
         self.evidence_is_used_up(&job).await?;
         let ended = self.task_ends(&job).await?;
         self.everyone_refuses(&job, &server, ended).await?;
-        self.job_is_killed(&server).await?;
+        self.job_is_killed().await?;
         self.ledger_is_proven()?;
         self.close_the_book()
     }
@@ -147,9 +146,8 @@ impl Story {
         Ok(server)
     }
 
-    /// On a port of its own, under the same authority.
+    /// One that asks the broker about each token.
     async fn start_server(&mut self, job: &Job) -> Result<Transport, Failure> {
-        let failed = |error: &dyn std::fmt::Display| wrong("the resource server does not start").because(error);
         let detail = job.answer.authorization_details.as_ref().and_then(|details| details.first());
         let audience = detail.and_then(|detail| detail.locations.first()).cloned().unwrap_or_default();
         let action = detail.and_then(|detail| detail.actions.first()).cloned().unwrap_or_default();
@@ -160,14 +158,19 @@ impl Story {
             credential: Credential::BearerFile(self.home.operator_token_file()),
             max_stale: MAX_STALE,
         };
-        let online = Online::new(settings).await.map_err(|error| failed(&error))?;
-        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| failed(&error))?;
-        let address = listener.local_addr().map_err(|error| failed(&error))?;
-        let door = accept::Door::new(server::router(Arc::new(online), action));
+        let online = Online::new(settings).await.map_err(|error| no_server(&error))?;
+        self.serve(Check::Asks(Arc::new(online)), action).await
+    }
+
+    /// On a port of its own, under the same authority.
+    pub(super) async fn serve(&mut self, check: Check, action: String) -> Result<Transport, Failure> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|error| no_server(&error))?;
+        let address = listener.local_addr().map_err(|error| no_server(&error))?;
+        let door = accept::Door::new(server::router(check, action));
         let running = &mut self.broker.running;
         let served = accept::serve_tls(listener, self.broker.tls.clone(), door, running.stopper());
         running.also("resource server", served);
-        Transport::https(&format!("https://{address}"), Some(self.ca_pem())).map_err(|error| failed(&error))
+        Transport::https(&format!("https://{address}"), Some(self.ca_pem())).map_err(|error| no_server(&error))
     }
 
     async fn operator_looks(&mut self, job: &Job) -> Result<(), Failure> {
@@ -224,7 +227,7 @@ impl Story {
         self.page.more(&format!("it may reuse an answer for {stale}; stated worst case {bound}"))
     }
 
-    async fn introspect(&self, token: &Secret<String>) -> Result<Value, Failure> {
+    pub(super) async fn introspect(&self, token: &Secret<String>) -> Result<Value, Failure> {
         let body = Some((FORM, Secret::new(format!("token={}", encode(token.expose())))));
         let authorization = Some(Secret::new(format!("Bearer {}", self.operator_token()?.expose())));
         let request = Request { method: Method::POST, path: "/oauth2/introspect".to_owned(), authorization, body };
@@ -233,45 +236,7 @@ impl Story {
         serde_json::from_slice(&answer.body).map_err(|_| wrong("the answer to introspection is not JSON"))
     }
 
-    /// Nobody is left to end its task, so the broker does, a grace after the last beat.
-    async fn job_is_killed(&mut self, server: &Transport) -> Result<(), Failure> {
-        let started = Instant::now();
-        let mut job = self.exec().await?;
-        let took = started.elapsed();
-        self.page.step("CI job", "another one, as `dayfly exec -- ...`: it is held by beats", Some(took))?;
-        expect(call(server, &job.token).await?.status == 200, || "its token is not taken".to_owned())?;
-        job.kill()?;
-        let killed = Instant::now();
-        self.page.step("accident", "kill -9: nobody is left to end its task", None)?;
-        self.page.more(&format!("the broker waits for its beats; {GRACE} of grace"))?;
-        let grace = Duration::from_secs(GRACE.as_s().into());
-        let within =
-            || expect(killed.elapsed() < grace + BOUND, || "the grace is over, and its token lives".to_owned());
-        while self.introspect(&job.token).await? != json!({ "active": false }) {
-            within()?;
-            sleep(Duration::from_millis(50)).await;
-        }
-        let what = "introspection: {\"active\": false}; from the kill on";
-        self.page.step("broker", what, Some(killed.elapsed()))?;
-        // Beside it, when they are there: the status list, and a server that goes by it.
-        while call(server, &job.token).await?.status != 401 {
-            within()?;
-            sleep(Duration::from_millis(10)).await;
-        }
-        self.page.step("server", "refuses the token; from the kill on", Some(killed.elapsed()))
-    }
-
-    /// Started from our own binary, as its user would start it.
-    async fn exec(&self) -> Result<Running, Failure> {
-        let sample = self.told.sample.as_ref().ok_or_else(|| wrong("the bundle has no task to play"))?;
-        let file = self.home.dir().join("evidence");
-        self.home.put(&file, self.evidence()?.expose())?;
-        let (addr, task) = (self.broker.addresses.issuer_url(), sample.task.to_string());
-        let ca_file = self.home.ca_file();
-        Running::start(Start { addr: &addr, ca_file: &ca_file, task: &task, evidence_file: &file }).await
-    }
-
-    fn evidence(&self) -> Result<Secret<String>, Failure> {
+    pub(super) fn evidence(&self) -> Result<Secret<String>, Failure> {
         let sample = self.told.sample.as_ref().ok_or_else(|| wrong("the bundle has no task to play"))?;
         let keys = &self.broker.keys;
         let evidence =
@@ -301,12 +266,12 @@ impl Story {
         self.page.line("  dayfly dev --state ./dayfly-dev")
     }
 
-    fn to_broker(&self) -> Result<Transport, Failure> {
+    pub(super) fn to_broker(&self) -> Result<Transport, Failure> {
         let transport = Transport::https(&self.broker.addresses.issuer_url(), Some(self.ca_pem()));
         transport.map_err(|error| wrong("the broker cannot be spoken to").because(error))
     }
 
-    fn ca_pem(&self) -> Vec<u8> {
+    pub(super) fn ca_pem(&self) -> Vec<u8> {
         self.broker.keys.authority.cert_pem.clone().into_bytes()
     }
 
@@ -318,14 +283,18 @@ impl Story {
 }
 
 /// The job calls the resource server with its token.
-async fn call(server: &Transport, token: &Secret<String>) -> Result<Answer, Failure> {
+pub(super) async fn call(server: &Transport, token: &Secret<String>) -> Result<Answer, Failure> {
     let authorization = Some(Secret::new(format!("Bearer {}", token.expose())));
     let request = Request { method: Method::GET, path: "/".to_owned(), authorization, body: None };
     server.send(&request).await.map_err(|error| wrong("the resource server gave no answer").because(error))
 }
 
-fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
+pub(super) fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(wrong(&otherwise())) }
+}
+
+pub(super) fn no_server(error: &dyn std::fmt::Display) -> Failure {
+    wrong("the resource server does not start").because(error)
 }
 
 /// The story did not come out as told.

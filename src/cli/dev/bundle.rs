@@ -46,6 +46,8 @@ const SHIPPED: [(&str, &str); 7] = [
 pub enum Text {
     Folder(PathBuf),
     Shipped,
+    /// The shipped bundle and one file of tables more.
+    ShippedAnd(&'static str),
 }
 
 /// A bundle with its stand-in.
@@ -87,7 +89,7 @@ impl BundleSource for DevBundle {
     fn place(&self) -> Option<String> {
         match self.text {
             Text::Folder(_) => self.folder().place(),
-            Text::Shipped => None,
+            Text::Shipped | Text::ShippedAnd(_) => None,
         }
     }
 }
@@ -106,7 +108,7 @@ impl DevBundle {
     fn folder(&self) -> Folder {
         let path = match &self.text {
             Text::Folder(path) => path.clone(),
-            Text::Shipped => PathBuf::from("policies"),
+            Text::Shipped | Text::ShippedAnd(_) => PathBuf::from("policies"),
         };
         let env = BundleEnv { issuer_url: self.issuer_url.clone(), broker_binding: BindingKind::Bearer };
         Folder { path, env }
@@ -116,6 +118,9 @@ impl DevBundle {
         match self.text {
             Text::Folder(_) => folder.read(),
             Text::Shipped => Ok(SHIPPED.map(|(path, text)| file(path, text)).into()),
+            Text::ShippedAnd(more) => {
+                Ok(SHIPPED.into_iter().chain([("more.toml", more)]).map(|(path, text)| file(path, text)).collect())
+            }
         }
     }
 

@@ -31,7 +31,7 @@ pub fn env(home: &Home, addresses: &Addresses, told: &Told) -> String {
 pub fn said(addresses: &Addresses, told: &Told, text: &Text) -> Vec<String> {
     let from = match text {
         Text::Folder(path) => path.display().to_string(),
-        Text::Shipped => "shipped with the program".to_owned(),
+        Text::Shipped | Text::ShippedAnd(_) => "shipped with the program".to_owned(),
     };
     vec![
         "for development only, not for production: a stand-in vouches for whatever it is told".to_owned(),
