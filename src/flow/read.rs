@@ -2,7 +2,7 @@
 //! who may see them. Unknown and not-visible look the same (law L7).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::{Bound, EventId, LeaseId, Reason, State, TaskId};
+use dayfly_domain::{Bound, Cause, EventId, LeaseId, Reason, State, TaskId};
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     lease::{End, Now},
     policy::{RowFacts, RowKind},
-    store::{EndRow, EventRow, LeaseFilter, LeaseRow, Page, StoreError, TaskFilter, TaskRow},
+    store::{EventRow, LeaseFilter, LeaseRow, Page, StoreError, TaskFilter, TaskRow},
     sys::offload::offload,
 };
 
@@ -205,8 +205,11 @@ impl Flow {
     }
 
     fn task_view(&self, row: TaskRow, now: Now) -> Result<TaskView, Failed> {
-        let marked = self.table.task(row.id).and_then(|task| task.end);
-        let end = marked.or(row.end.map(End::from)).filter(|end| end.at <= now.at);
+        let marked = self.table.standing(row.id, now).and_then(|standing| standing.end);
+        let end = match marked {
+            Some(end) => Some(end),
+            None => self.kept_end(&row, now)?,
+        };
         let state = match end {
             Some(_) => State::Ended,
             None if now.expired(row.opened_at, row.deadline) => State::Expired,
@@ -231,10 +234,23 @@ impl Flow {
         })
     }
 
+    /// What the rows say of a task's end, its own or one above it: the earliest.
+    fn kept_end(&self, row: &TaskRow, now: Now) -> Result<Option<End>, Failed> {
+        let mut first = row.end.map(End::from).filter(|end| end.at <= now.at);
+        let mut next = row.parent;
+        while let Some(above) = next.map(|id| self.reader.task(id)).transpose()?.flatten() {
+            let end = above.end.filter(|end| end.at <= now.at && end.at < row.deadline);
+            let end = end.map(|end| End { cause: Cause::ParentEnded, ..End::from(end) });
+            first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
+            next = above.parent;
+        }
+        Ok(first)
+    }
+
     fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {
         let (state, end) = match self.table.lease(row.id) {
             Some(lease) => self.table.lease_state(&lease, now),
-            None => kept_state(&row, task, now),
+            None => kept_state(&row, self.kept_end(task, now)?, now),
         };
         let (ended_by, reason) = self.who_and_why(end)?;
         Ok(LeaseView {
@@ -362,10 +378,10 @@ pub(super) enum Failed {
 }
 
 /// The state of a lease that memory has forgotten.
-fn kept_state(row: &LeaseRow, task: &TaskRow, now: Now) -> (State, Option<End>) {
-    let earlier = |end: &EndRow| end.at < row.expires && end.at <= now.at;
-    match [row.end, task.end].into_iter().flatten().filter(earlier).min_by_key(|end| end.at) {
-        Some(end) => (State::Ended, Some(End::from(end))),
+fn kept_state(row: &LeaseRow, task_end: Option<End>, now: Now) -> (State, Option<End>) {
+    let earlier = |end: &End| end.at < row.expires && end.at <= now.at;
+    match [row.end.map(End::from), task_end].into_iter().flatten().filter(earlier).min_by_key(|end| end.at) {
+        Some(end) => (State::Ended, Some(end)),
         None if now.expired(row.issued_at, row.expires) => (State::Expired, None),
         None => (State::Active, None),
     }

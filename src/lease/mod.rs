@@ -16,4 +16,4 @@ pub use hold::{AWAY_MS, ENDED_EACH_MAX, Held, Holds, Look, STORM_LEAST, STORM_PE
 pub use jobs::{Holding, Job, Seen};
 pub use table::{Block, Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
-pub use tree::Standing;
+pub use tree::{CHILDREN_MAX, LEVELS_MAX, Standing};

@@ -15,6 +15,7 @@ use super::{
     hold::Holds,
     jobs::{Alike, Job},
     time::Now,
+    tree::Brood,
 };
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
 
@@ -92,6 +93,7 @@ pub struct Table {
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) blocks: DashMap<Label, Block>,
+    pub(super) broods: DashMap<TaskId, Brood>,
     /// Tasks that beat.
     pub holds: Holds,
     words: DashSet<Arc<str>>,
@@ -283,12 +285,11 @@ impl Table {
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
-        let (end, job) = {
+        let (end, parent, job) = {
             let mut task = self.tasks.get_mut(&id)?;
-            (*task.end.get_or_insert(end), Job::of(&task))
+            (*task.end.get_or_insert(end), task.parent, Job::of(&task))
         };
-        self.end_in_job(id, &job);
-        self.holds.release(id);
+        self.let_go(id, parent, &job);
         Some(end)
     }
 
@@ -314,14 +315,13 @@ impl Table {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
-                let job = self.tasks.get_mut(id).map(|mut task| {
+                let of = self.tasks.get_mut(id).map(|mut task| {
                     task.end = Some(End::from(*end));
-                    Job::of(&task)
+                    (task.parent, Job::of(&task))
                 });
-                if let Some(job) = job {
-                    self.end_in_job(*id, &job);
+                if let Some((parent, job)) = of {
+                    self.let_go(*id, parent, &job);
                 }
-                self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
                 if let Some(mut lease) = self.leases.get_mut(id) {
@@ -337,6 +337,13 @@ impl Table {
             Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
+    }
+
+    /// What an ended task no longer counts in.
+    fn let_go(&self, id: TaskId, parent: Option<TaskId>, job: &Job) {
+        self.end_in_job(id, job);
+        self.end_child(parent, id);
+        self.holds.release(id);
     }
 
     fn add_task(&self, row: &TaskRow) {
@@ -362,9 +369,10 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
-        let held = row.held && task.end.is_none();
+        let open = task.end.is_none();
         self.tasks.insert(row.id, task);
-        if held {
+        self.add_child(row.parent, row.id, open);
+        if row.held && open {
             self.holds.begin(row.id);
         }
     }
@@ -425,11 +433,17 @@ impl Table {
     }
 
     fn forget_task(&self, id: TaskId) {
+        if !self.is_childless(id) {
+            return;
+        }
         let Some((_, task)) = self.tasks.remove(&id) else { return };
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
         self.holds.release(id);
         self.take_from_job(id, &task);
+        if let Some(parent) = self.forget_child(task.parent, id) {
+            self.forget_task(parent);
+        }
     }
 
     fn word(&self, text: &str) -> Arc<str> {
