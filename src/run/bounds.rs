@@ -107,6 +107,19 @@ pub const BOUNDS: &[Bound] = &[
         "bytes",
         "a larger batch may fail once more",
     ),
+    bound(
+        "lost holds that are ended in one second",
+        flow::ENDED_EACH_MAX,
+        "tasks",
+        "the next second; a beat that comes until then still counts",
+    ),
+    bound(
+        "levels of a tree of tasks, its root counted",
+        flow::LEVELS_MAX,
+        "levels",
+        "`E-PER-JOB` (400); no verb opens children yet",
+    ),
+    bound("open children of a task", flow::CHILDREN_MAX, "tasks", "as above"),
     bound("groups in one commit", flow::BATCH_MAX, "groups", "the next commit"),
     bound(
         "refusals waiting for the writer",
@@ -174,6 +187,7 @@ pub const PROPORTIONAL: &[(&str, &str)] = &[
         "tasks, leases, evidence keys, handles, job labels and the calendar in memory",
         "one each for a committed row that still matters; forgotten, a slice a second, when it expired",
     ),
+    ("holds", "a number for each live task that beats, and its place in a calendar; gone with the task"),
     ("words in memory", "shared texts of those records; dropped with the last record that has them"),
     ("blocks", "one for each end that an operator asked, until the task's deadline (30 days at most)"),
     (

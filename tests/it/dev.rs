@@ -65,7 +65,12 @@ impl Dev {
         let _ = fs::remove_file(work.join("state/dev.env"));
         let (said, state) = (work.join("said"), work.join("state"));
         let stderr = fs::File::create(&said).unwrap();
-        command.args(["--state", state.to_str().unwrap()]).args(args).current_dir(work).stdout(Stdio::null()).stderr(stderr);
+        command
+            .args(["--state", state.to_str().unwrap()])
+            .args(args)
+            .current_dir(work)
+            .stdout(Stdio::null())
+            .stderr(stderr);
         Self { child: command.spawn().unwrap(), said }
     }
 

@@ -114,7 +114,7 @@ fn a_client_that_is_killed_or_stopped_loses_its_task_and_its_neighbour_does_not(
     assert_eq!(task["leases"]["active"], 0);
     // It goes on where it was stopped, and gets nothing any more.
     dev::signal(&stopped.0, Signal::CONT);
-    wait_until("that it is told", || fs::read_to_string(work.join("stopped.said")).unwrap().contains("ended"));
+    wait_until("that it is told", || fs::read_to_string(work.join("stopped.said")).unwrap().contains("is over"));
     assert!(is_lost(work, &stopped_task));
     assert!(dev::good(work, &["ledger", "verify", "--state", "state"]).contains("verified"));
 }

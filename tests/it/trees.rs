@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::world::{Job, OPERATOR, World, get, handle, lease, local, token};
 
 /// Everything of a task but what is its own.
-const COPY: &str = "template, purpose, ticket, job, permit, owner, environment, issuer, profile, workload, untrusted, grants";
+const COPY: &str =
+    "template, purpose, ticket, job, permit, owner, environment, issuer, profile, workload, untrusted, grants";
 
 /// 64 children of a task, and 64 of each of those; their ids are `seed` and their number.
 fn brood(root: &str, now_ms: i64) -> String {
