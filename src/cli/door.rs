@@ -9,6 +9,7 @@ use super::{
     api::{Api, Transport, WireError},
     args::DoorArgs,
     failure::{Exit, Failure},
+    progress::Progress,
     proof::{self, Prover},
     session::Vars,
     settings,
@@ -56,7 +57,7 @@ impl Door {
         if self.dpop_key.is_none() && bearer.as_ref().is_some_and(|token| proof::is_bound(token.expose())) {
             return Err(no_key());
         }
-        self.api(vars, bearer)
+        Ok(self.api(vars, bearer)?.telling(Progress::of(vars)))
     }
 
     /// Whoever this bearer is; `None` where the request itself says it.

@@ -1,4 +1,6 @@
-//! `dayfly key ls`: the keys that sign, and where each is in its life.
+//! `dayfly key ls|taint`: the keys that sign, and where each is in its life.
+
+pub mod taint;
 
 use super::{
     args::KeyListArgs,

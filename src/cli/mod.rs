@@ -24,7 +24,9 @@ mod lease;
 mod ledger;
 mod policy;
 mod print;
+mod progress;
 mod proof;
+mod publish;
 mod replay;
 mod revoke;
 #[cfg(test)]
@@ -96,7 +98,7 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(&args, session),
         Verb::Policy(PolicyVerb::Check(args)) => policy::check(&args, session),
         Verb::Policy(PolicyVerb::Show(args)) => policy::show(&args, session),
-        Verb::Ledger(LedgerVerb::Verify(args)) => ledger::verify(&args, session),
+        Verb::Ledger(LedgerVerb::Verify(args)) => finished(ledger::verify(&args, session)),
         client => talk(client, session),
     }
 }
@@ -118,8 +120,10 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
+            Verb::Key(KeyVerb::Taint(args)) => key::taint::run(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
+            Verb::Publish(args) => publish::run(&args, session).await,
             Verb::Doctor(args) => doctor::run(&args, session).await,
             Verb::Trust(TrustVerb::Add(args)) => trust::add(&args, session).await,
             Verb::Demo(_)

@@ -47,12 +47,12 @@ pub struct Settings {
     /// What is logged, as a filter of `tracing`: `info`, `dayfly=debug,info`. Default `info`.
     #[serde(default = "default_log")]
     pub log: String,
-    /// How much strangers may take of the API's listener.
+    /// How much anybody may take: of the API's listener, of the broker's time, of what is live.
     #[serde(default)]
     pub limits: Caps,
 }
 
-/// Open connections of one listener, each of which also takes a descriptor.
+/// How much may be taken. A connection also takes a descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Caps {
@@ -60,11 +60,38 @@ pub struct Caps {
     pub connections: u32,
     /// Of one IPv4 address or one IPv6 /64; past it a new one is dropped. Default 256.
     pub connections_per_address: u32,
+    /// Requests a second of one IPv4 address or one IPv6 /64. Default 100.
+    pub address_rate_per_s: u32,
+    /// Of them, at once. Default 1000.
+    pub address_burst: u32,
+    /// Exchanges a second of one proven workload. Default 20.
+    pub workload_rate_per_s: u32,
+    /// Of them, at once. Default 256.
+    pub workload_burst: u32,
+    /// Exchanges of one job for one template. Default 600.
+    pub storm_per_minute: u32,
+    /// Live leases of one owner. Default 100 000.
+    pub owner_leases: u32,
+    /// Of them, what only production may use, in percent. Default 25.
+    pub production_reserve_percent: u32,
+    /// Live leases of one workload. Default 1 000.
+    pub workload_leases: u32,
 }
 
 impl Default for Caps {
     fn default() -> Self {
-        Self { connections: CONNECTIONS, connections_per_address: CONNECTIONS_PER_ADDRESS }
+        Self {
+            connections: CONNECTIONS,
+            connections_per_address: CONNECTIONS_PER_ADDRESS,
+            address_rate_per_s: ADDRESS_RATE_PER_S,
+            address_burst: ADDRESS_BURST,
+            workload_rate_per_s: WORKLOAD_RATE_PER_S,
+            workload_burst: WORKLOAD_BURST,
+            storm_per_minute: STORM_PER_MINUTE,
+            owner_leases: OWNER_LEASES,
+            production_reserve_percent: PRODUCTION_RESERVE_PERCENT,
+            workload_leases: WORKLOAD_LEASES,
+        }
     }
 }
 
@@ -74,6 +101,24 @@ pub const REVIEW_GRACE: Span = Span::seconds(30 * 86_400);
 pub const CONNECTIONS: u32 = 4096;
 /// Connections of one address, unless the settings say otherwise.
 pub const CONNECTIONS_PER_ADDRESS: u32 = 256;
+/// Requests of one address, unless the settings say otherwise.
+pub const ADDRESS_RATE_PER_S: u32 = 100;
+pub const ADDRESS_BURST: u32 = 1_000;
+/// Exchanges of one workload, unless the settings say otherwise.
+pub const WORKLOAD_RATE_PER_S: u32 = 20;
+pub const WORKLOAD_BURST: u32 = 256;
+/// Exchanges of one job for one template, unless the settings say otherwise.
+pub const STORM_PER_MINUTE: u32 = 600;
+/// Live leases of one owner, unless the settings say otherwise.
+pub const OWNER_LEASES: u32 = 100_000;
+/// What of an owner's leases only production may use, unless the settings say otherwise.
+pub const PRODUCTION_RESERVE_PERCENT: u32 = 25;
+/// Live leases of one workload, unless the settings say otherwise.
+pub const WORKLOAD_LEASES: u32 = 1_000;
+/// More than this no setting of a rate or a number of leases allows.
+pub const TAKEN_CAP: u32 = 1_000_000_000;
+/// Production may be given all but a tenth.
+pub const PRODUCTION_RESERVE_CAP_PERCENT: u32 = 90;
 /// More connections than this no setting allows: one process is not made for them.
 pub const CONNECTIONS_CAP: u32 = 1 << 20;
 
@@ -100,6 +145,8 @@ pub enum SettingsError {
     SameAddress(SocketAddr),
     #[error("`limits.{name}` is {value}: at least 1 and at most {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
+    #[error("`limits.production_reserve_percent` is {0}: at most {PRODUCTION_RESERVE_CAP_PERCENT}")]
+    Reserve(u32),
 }
 
 /// Where the default settings say the state is; clients look for the socket there.
@@ -144,14 +191,23 @@ impl Settings {
 
 impl Caps {
     fn check(self) -> Result<(), SettingsError> {
-        let Self { connections, connections_per_address } = self;
         let caps = [
-            ("connections", connections, CONNECTIONS_CAP),
-            ("connections_per_address", connections_per_address, connections),
+            ("connections", self.connections, CONNECTIONS_CAP),
+            ("connections_per_address", self.connections_per_address, self.connections),
+            ("address_rate_per_s", self.address_rate_per_s, TAKEN_CAP),
+            ("address_burst", self.address_burst, TAKEN_CAP),
+            ("workload_rate_per_s", self.workload_rate_per_s, TAKEN_CAP),
+            ("workload_burst", self.workload_burst, TAKEN_CAP),
+            ("storm_per_minute", self.storm_per_minute, TAKEN_CAP),
+            ("owner_leases", self.owner_leases, TAKEN_CAP),
+            ("workload_leases", self.workload_leases, TAKEN_CAP),
         ];
-        match caps.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
-            Some((name, value, most)) => Err(SettingsError::Limit { name, value, most }),
-            None => Ok(()),
+        if let Some((name, value, most)) = caps.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            return Err(SettingsError::Limit { name, value, most });
+        }
+        match self.production_reserve_percent {
+            percent if percent > PRODUCTION_RESERVE_CAP_PERCENT => Err(SettingsError::Reserve(percent)),
+            _ => Ok(()),
         }
     }
 }
@@ -255,6 +311,9 @@ key_file = "/etc/dayfly/tls.key"
             ("connections = 0", "`limits.connections` is 0"),
             ("connections = 1048577", "`limits.connections` is 1048577: at least 1 and at most 1048576"),
             ("connections = 255", "`limits.connections_per_address` is 256: at least 1 and at most 255"),
+            ("address_burst = 0", "`limits.address_burst` is 0"),
+            ("workload_rate_per_s = 1000000001", "at most 1000000000"),
+            ("production_reserve_percent = 91", "is 91: at most 90"),
             ("connections_per_address = 0", "`limits.connections_per_address` is 0"),
             ("connections = -1", "line "),
             ("connections = 1.5", "line "),

@@ -63,6 +63,34 @@ pub const SETTINGS: &[Setting] = &[
         "256",
         "those of one IPv4 address or IPv6 /64, at most `limits.connections`; past it a new one is closed",
     ),
+    usual(
+        "limits.address_rate_per_s",
+        "integer",
+        "100",
+        "requests a second of one IPv4 address or IPv6 /64, whoever asks; past it `E-RATE` (429), before a body is read",
+    ),
+    usual("limits.address_burst", "integer", "1000", "how many of them may come at once"),
+    usual(
+        "limits.workload_rate_per_s",
+        "integer",
+        "20",
+        "exchanges a second of one proven workload, granted or refused; past it `E-RATE` (429)",
+    ),
+    usual("limits.workload_burst", "integer", "256", "how many of them may come at once"),
+    usual(
+        "limits.storm_per_minute",
+        "integer",
+        "600",
+        "exchanges of one job (or of a workload without one) for one template; past it `E-STORM` (429) until the minute is over",
+    ),
+    usual("limits.owner_leases", "integer", "100000", "live leases of one owner; past it `E-QUOTA` (429)"),
+    usual(
+        "limits.production_reserve_percent",
+        "integer",
+        "25",
+        "what of them only targets in the environment `production` may use: 0 to 90",
+    ),
+    usual("limits.workload_leases", "integer", "1000", "live leases of one workload; past it `E-QUOTA` (429)"),
 ];
 
 #[cfg(test)]

@@ -19,9 +19,9 @@ use super::{
     usage::Counted,
 };
 use crate::{
-    lease::{End, Fence, Label, Now, Overtaken, Table},
+    lease::{Asks, End, Fence, Label, Now, Overtaken, Table},
     ledger::{self, Entry, Stamp},
-    store::{BlockRow, Change, EndRow, Store, StoreError},
+    store::{BlockRow, Change, EndRow, LeaseRow, Store, StoreError},
     sys::entropy,
 };
 
@@ -177,7 +177,7 @@ impl Writer {
     fn write(&mut self, groups: VecDeque<Group>) {
         let now = self.shared.time.now();
         let shared = self.shared.clone();
-        let mut fence = Fence::new(&shared.table, now);
+        let mut fence = Fence::new(&shared.table, shared.allowance.quotas(), now);
         let mut seq = self.store.next_seq();
         let mut touched = HashSet::new();
         let mut batch = Batch::default();
@@ -223,6 +223,11 @@ impl Writer {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
+            Group::Remember(entry, key, ack) => {
+                let word = Change::Meta(key, entry.id.to_string());
+                let changes = numbered(vec![entry], seq).into_iter().chain([word]).collect();
+                Some((changes, Reply::Note(ack)))
+            }
             Group::Block(entry, label, until, ack) => {
                 let at = *seq;
                 let mut changes = numbered(vec![entry], seq);
@@ -249,14 +254,22 @@ impl Writer {
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
+        let ended = self.replaced(&task, lease.as_ref(), supersede_s, now);
+        let asks = match (&lease, ended.is_empty()) {
+            (None, _) => Asks::Nothing,
+            (Some(_), true) => Asks::Lease,
+            (Some(_), false) => Asks::Replacement,
+        };
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
+        } else if self.is_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
         } else {
             match &task {
-                Subject::Open { row, limits } => fence.open(row, *limits).map_err(NotCommitted::from),
-                Subject::Feed(id) => fence.feed(*id).map_err(NotCommitted::from),
+                Subject::Open { row, limits } => fence.open(row, *limits, asks).map_err(NotCommitted::from),
+                Subject::Feed(id) => fence.feed(*id, asks).map_err(NotCommitted::from),
             }
         };
         if let Err(refused) = allowed {
@@ -279,7 +292,6 @@ impl Writer {
         };
         if let Some(lease) = &mut lease {
             lease.seq = point;
-            let ended = self.superseded(id, &lease.target, supersede_s, now);
             changes.push(Change::AddLease(lease.clone()));
             for (earlier, at) in ended {
                 changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
@@ -288,11 +300,17 @@ impl Writer {
         Some((changes, Reply::Issue(ack, point)))
     }
 
+    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
+    // what_a_tainted_key_signed_meanwhile_never_leaves
+    fn is_tainted(&self, lease: Option<&LeaseRow>) -> bool {
+        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.shared.keyring.is_tainted(kid))
+    }
+
     /// The earlier leases of the task for the same target that outlive the supersede.
-    fn superseded(&self, task: TaskId, target: &str, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
-        let Some(after_s) = after_s else { return Vec::new() };
+    fn replaced(&self, task: &Subject, by: Option<&LeaseRow>, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
+        let (Subject::Feed(task), Some(by), Some(after_s)) = (task, by, after_s) else { return Vec::new() };
         let at = now.at.plus_s(i64::from(after_s));
-        self.shared.table.outliving(task, target, at, now).into_iter().map(|id| (id, at)).collect()
+        self.shared.table.outliving(*task, &by.target, at, now).into_iter().map(|id| (id, at)).collect()
     }
 
     fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {

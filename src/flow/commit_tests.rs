@@ -4,8 +4,8 @@ use dayfly_domain::{Bound, Span};
 
 use super::*;
 use crate::{
-    flow::{Folder, Startup, Upkeep, start},
-    lease::{Holding, Job, Limits, Seen},
+    flow::{Allowance, Folder, Rate, Startup, Upkeep, start},
+    lease::{Asks, Holding, Job, Limits, Quotas, Seen},
     policy::BundleEnv,
     store::TaskRow,
     sys::clock::{Clock, Stepped},
@@ -59,16 +59,17 @@ fn opening(row: TaskRow, held: &[&str]) -> Group {
     }))
 }
 
+const QUOTAS: Quotas = Quotas { owner: 1, production: 0, workload: 1 };
 const LIMITS: Limits = Limits { per_job: 9, keys_per_job: None };
 
 #[test]
 fn more_of_what_a_job_holds_waits_for_no_batch_and_anything_else_does() {
     let table = Table::default();
-    let mut fence = Fence::new(&table, Now::exactly(AT));
-    fence.open(&task_row(1, "deploy"), LIMITS).unwrap();
+    let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT));
+    fence.open(&task_row(1, "deploy"), LIMITS, Asks::Nothing).unwrap();
     assert!(!follows(&opening(task_row(2, "deploy"), &["deploy"]), &fence), "the job holds it already");
     assert!(follows(&opening(task_row(2, "deploy"), &[]), &fence), "it was decided as if nothing was held");
-    fence.open(&task_row(2, "count"), LIMITS).unwrap();
+    fence.open(&task_row(2, "count"), LIMITS, Asks::Nothing).unwrap();
     assert!(follows(&opening(task_row(3, "deploy"), &["deploy"]), &fence), "now the job holds more");
     let other = TaskRow { workload: "ci/pay".into(), ..task_row(4, "deploy") };
     assert!(!follows(&opening(other, &[]), &fence), "another job");
@@ -87,6 +88,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         source: Arc::new(Folder { path: dir.to_owned(), env }),
         strict_rollback: false,
         review_grace: Span::seconds(1),
+        allowance: Allowance { workload: Rate::new(1, 1), storm_per_minute: 1, quotas: QUOTAS },
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
     (upkeep, writer)

@@ -17,9 +17,13 @@ impl Shared {
     // SECURITY: `t_065_used_evidence_under_another_key_is_a_conflict`.
     pub(super) fn overtaken(&self, overtaken: Overtaken, mut refusal: Refusal, now: Now) -> Refused {
         refusal.reason = reason_of(overtaken);
-        if let Overtaken::Conflict(task) = overtaken {
-            metrics::counter!("dayfly_evidence_conflict_total").increment(1);
-            refusal.task = Some(task);
+        match overtaken {
+            Overtaken::Conflict(task) => {
+                metrics::counter!("dayfly_evidence_conflict_total").increment(1);
+                refusal.task = Some(task);
+            }
+            Overtaken::Quota(quota) => return self.over_quota(quota, refusal, now),
+            _ => {}
         }
         self.refuse(refusal, now.at)
     }
@@ -34,5 +38,6 @@ fn reason_of(overtaken: Overtaken) -> Reason {
         Overtaken::HandleUsed => Reason::HandleUsed,
         Overtaken::Blocked => Reason::Blocked,
         Overtaken::PerJob | Overtaken::TooDeep | Overtaken::TooManyChildren => Reason::PerJob,
+        Overtaken::Quota(_) => Reason::Quota,
     }
 }

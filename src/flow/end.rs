@@ -229,6 +229,7 @@ impl Flow {
             NotCommitted::Gone => Reason::NotFound.into(),
             NotCommitted::Store
             | NotCommitted::OtherBundle
+            | NotCommitted::OtherKey
             | NotCommitted::OtherJob
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::NotDurable.into(),

@@ -76,6 +76,8 @@ pub(super) enum Group {
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     /// A task whose first beat came.
     Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
+    /// An event whose id is remembered under this word.
+    Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,
@@ -175,6 +177,8 @@ pub(super) enum NotCommitted {
     Overtaken(#[from] Overtaken),
     #[error("decided under a bundle that is no longer the current one")]
     OtherBundle,
+    #[error("signed with a key that was tainted meanwhile")]
+    OtherKey,
     #[error("the job holds something else than when it was decided")]
     OtherJob,
     #[error("the store cannot be written")]

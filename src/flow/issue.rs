@@ -46,6 +46,8 @@ struct Prepared {
     committed: oneshot::Receiver<Result<u64, NotCommitted>>,
     answer: Issued,
     lease: Option<LeaseId>,
+    /// Of the key that signed.
+    kid: Option<String>,
 }
 
 /// The issuer of whoever was proven, granted or not.
@@ -92,6 +94,10 @@ impl Flow {
         now: Now,
     ) -> Result<Issued, Refused> {
         let proven = self.prove(token, &ask, issuer, now).await?;
+        // Evidence that has been used, and so may be anybody's, is charged to nobody.
+        if !proven.is_unconfirmed() && !self.table.is_used(&proven.evidence_key()) {
+            self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
+        }
         let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
@@ -134,6 +140,9 @@ impl Flow {
         proven.map_err(|error| match error {
             // A known workload: recorded. Garbage and strangers are only counted.
             IntakeError::Refused { reason, workload } => {
+                if let Err(limited) = self.charge(&policy, (&*workload).into(), &ask.template) {
+                    return limited;
+                }
                 let (ttl, asked) = policy.asked(ask);
                 let kind = Context::kind_of(&ask.what).to_owned();
                 let binding = BindingKind::Bearer.to_string();
@@ -183,6 +192,8 @@ impl Flow {
             None if row.end.is_none() && row.deadline > now.at => return Err(Reason::Busy.into()),
             _ => return Err(Reason::Ended.into()),
         }
+        // A handle that still works is its workload's; an old one is charged to nobody.
+        self.charge(&self.policy.load(), (&row).into(), &row.template)?;
         if ask.template.is_empty() {
             ask.template.clone_from(&row.template);
         }
@@ -207,7 +218,7 @@ impl Flow {
         row.map_err(|error| error.reason().into())
     }
 
-    /// Decides, plans and signs; once more when before the commit the bundle was swapped, or what the
+    /// Decides, plans and signs; once more when before the commit the bundle was swapped, the key tainted, or what the
     /// job holds changed and a policy looks at that.
     async fn decide_twice(
         &self,
@@ -221,7 +232,7 @@ impl Flow {
             let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
             match self.commit(prepared).await {
                 Ok(issued) => return Ok(issued),
-                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob) => {}
+                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey) => {}
                 Err(NotCommitted::Overtaken(overtaken)) => {
                     let moment = self.moment_of(&policy, asking, now)?;
                     return Err(self.overtaken(overtaken, refusal(&policy, asking, &moment, Reason::Overtaken), now));
@@ -306,7 +317,7 @@ impl Flow {
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
         let seen = moment.watched(policy, grant.template());
         let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
-        let lease = minted.as_ref().map(|(lease, _)| lease.id);
+        let (lease, kid) = minted.as_ref().map(|(lease, signed)| (lease.id, signed.kid.clone())).unzip();
         let answer = Issued {
             task: row.id,
             template: row.template.clone(),
@@ -316,7 +327,7 @@ impl Flow {
             point: Point { stream: self.stream.clone(), seq: 0 },
             credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
         };
-        Ok(Prepared { group, committed, answer, lease })
+        Ok(Prepared { group, committed, answer, lease, kid })
     }
 
     fn mint(
@@ -364,7 +375,7 @@ impl Flow {
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
     async fn commit(&self, prepared: Prepared) -> Result<Issued, NotCommitted> {
-        let Prepared { group, committed, mut answer, lease } = prepared;
+        let Prepared { group, committed, mut answer, lease, kid } = prepared;
         let group = Group::Issue(Box::new(group));
         let durable = async {
             self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
@@ -373,7 +384,8 @@ impl Flow {
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
         answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
         let now = self.time.now();
-        if lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
+        let tainted = kid.is_some_and(|kid| self.keyring.is_tainted(&kid));
+        if !tainted && lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
             return Ok(answer);
         }
         // Something else ended it before it left: the task, or only this lease (a supersede).

@@ -1,6 +1,7 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod allowance;
 mod archive;
 mod beat;
 mod bundle;
@@ -14,6 +15,7 @@ mod introspect;
 mod issue;
 mod issuers;
 mod load;
+mod meter;
 mod moment;
 mod possession;
 mod read;
@@ -23,6 +25,7 @@ mod replay;
 mod simulate;
 mod start;
 mod swap;
+mod taint;
 mod upkeep;
 mod usage;
 mod verifier;
@@ -39,6 +42,7 @@ use tokio::sync::mpsc;
 
 /// What the doors show of an issuer's keys.
 pub use crate::intake::{KeysHealth, KeysState};
+pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
 pub use crate::store::EventFilter;
@@ -50,6 +54,7 @@ use crate::{
     policy::Policy,
     store::Reader,
 };
+pub use allowance::{Allowance, Limit};
 pub use archive::ArchiveError;
 pub use beat::Beat;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
@@ -57,11 +62,13 @@ pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
 pub use load::{NotLoaded, NotSwapped};
+pub use meter::{Payer, Rate, Rates, Spent, block};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
+pub use taint::{TaintAnswer, TargetKnown};
 pub use upkeep::Upkeep;
 pub use usage::{EntitlementFilter, EntitlementView};
 pub use words::{
@@ -101,6 +108,9 @@ pub struct Shared {
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
     refusals: refuse::Refusals,
+    /// Keys that are tainted and not yet so on the record.
+    taints: taint::Taints,
+    allowance: allowance::Taken,
     /// Of verifiers that proved themselves.
     outcomes: verifier::Outcomes,
     /// Why the last commit failed, while it is so.
@@ -173,10 +183,12 @@ pub mod bounds {
     };
 
     pub use super::{
+        allowance::OWNERS_SHOWN_MAX,
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        meter::METERED_MAX,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
         upkeep::{ROOM_MAX_BYTES, SLICE},

@@ -76,7 +76,7 @@ impl Shared {
         let (reason, hint) = (refusal.reason, refusal.hint.clone());
         let comparison = refusal.comparison.take();
         let decision = self.record_refusal(refusal, now);
-        Refused { reason, hint, decision, comparison }
+        Refused { hint, decision, comparison, ..reason.into() }
     }
 
     fn record_refusal(&self, refusal: Refusal, now: UnixMs) -> Option<EventId> {

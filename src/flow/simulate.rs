@@ -292,6 +292,7 @@ impl Record {
 fn beside_policy(reason: Reason) -> &'static str {
     match reason {
         Reason::PerJob => "policy permits it; what refused it was the template's `per_job`: the job had so many tasks",
+        Reason::Quota => "policy permits it; what refused it was a quota of live leases, a setting of the broker",
         _ => "policy permits it; what refused it was no rule of the bundle",
     }
 }

@@ -12,19 +12,22 @@ use ring::hmac;
 use tokio::sync::mpsc;
 
 use super::{
-    Flow, Shared, Upkeep, archive,
+    Flow, Shared, Upkeep,
+    allowance::{Allowance, Taken},
+    archive,
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
     group,
     load::NotSwapped,
     refuse::Refusals,
+    taint::{self, Taints},
     verifier::Outcomes,
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError},
+    mint::{Keyring, KeyringError, NotTainted},
     store::{Change, Store, StoreError},
     sys::{
         clock::Clock,
@@ -42,6 +45,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("the keys are not usable: {0}")]
     Keyring(#[from] KeyringError),
+    #[error("a key that the ledger says is tainted is still in use: {0}")]
+    Tainted(#[from] NotTainted),
     #[error(transparent)]
     Swap(#[from] NotSwapped),
     #[error("{0}")]
@@ -62,11 +67,12 @@ pub struct Startup {
     pub strict_rollback: bool,
     /// How long past its review date a row goes on.
     pub review_grace: Span,
+    pub allowance: Allowance,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace } = startup;
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, allowance } = startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -76,6 +82,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let (table, last_exp) = fold(&store, now.at)?;
     keyring.note_exp(last_exp);
+    taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {
@@ -98,6 +105,8 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         records: Mutex::default(),
         ends: Mutex::default(),
         refusals: Refusals::default(),
+        taints: Taints::default(),
+        allowance: Taken::of(allowance),
         outcomes: Outcomes::default(),
         store_fault: ArcSwap::default(),
         bundle_fault: ArcSwap::default(),

@@ -34,11 +34,18 @@ pub struct Upkeep {
     checkpointer: Arc<Mutex<Checkpointer>>,
     /// Those whose keys the gauges show.
     issuers: Mutex<BTreeSet<Name>>,
+    /// Owners that the gauges of quotas show.
+    owners: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Upkeep {
     pub(super) fn new(flow: Flow, checkpointer: Checkpointer) -> Self {
-        Self { flow, checkpointer: Arc::new(Mutex::new(checkpointer)), issuers: Mutex::default() }
+        Self {
+            flow,
+            checkpointer: Arc::new(Mutex::new(checkpointer)),
+            issuers: Mutex::default(),
+            owners: Mutex::default(),
+        }
     }
 
     /// Every second: memory forgets what expired, in bounded slices; shared refusals whose minute
@@ -62,8 +69,16 @@ impl Upkeep {
     /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
         let _ = self.flow.queue.try_send(Group::Count);
-        let active = self.flow.table.active_leases(self.flow.time.now());
+        let now = self.flow.time.now();
+        self.flow.table.release_over(now);
+        self.flow.gauge_quotas(&mut self.owners.lock().unwrap_or_else(PoisonError::into_inner));
+        let active = self.flow.table.active_leases(now);
         metrics::gauge!("dayfly_leases_active", "kind" => "jwt").set(active as f64);
+    }
+
+    /// Every ten seconds, and at once after the start: what was tainted and could not be recorded then.
+    pub async fn record_taints(&self) {
+        self.flow.record_taints().await;
     }
 
     /// Every minute: keys, checkpoints, pruning.

@@ -23,11 +23,13 @@ pub struct Refused {
     pub decision: Option<EventId>,
     /// The caller's own claims beside the nearest row, where the template's owner allows that.
     pub comparison: Option<Box<Comparison>>,
+    /// When to come again, where that is not a second from now.
+    pub retry_after_s: Option<u32>,
 }
 
 impl From<Reason> for Refused {
     fn from(reason: Reason) -> Self {
-        Self { reason, hint: None, decision: None, comparison: None }
+        Self { reason, hint: None, decision: None, comparison: None, retry_after_s: None }
     }
 }
 

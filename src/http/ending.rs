@@ -1,4 +1,5 @@
-//! The bodies of acts under `/v1`, strictly: of an end `{reason?, block?}`, of a load nothing.
+//! The bodies of acts under `/v1`, strictly: of an end `{reason?, block?}`, of a taint
+//! `{reason?, dry_run?}`, of a load nothing.
 
 use axum::http::{HeaderMap, header::CONTENT_TYPE};
 use dayfly_domain::{Reason, may_hold_secret};
@@ -37,6 +38,19 @@ pub(super) fn lease(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>, 
     let reason = reason(&mut members)?;
     all_taken(&members)?;
     Ok(reason)
+}
+
+/// A taint of a key takes a reason, and whether it is only to be told what would happen.
+pub(super) fn taint(headers: &HeaderMap, body: &[u8]) -> Result<(Option<String>, bool), Refused> {
+    let mut members = members(headers, body)?;
+    let reason = reason(&mut members)?;
+    let dry_run = match members.remove("dry_run") {
+        None => false,
+        Some(Value::Bool(dry_run)) => dry_run,
+        Some(_) => return Err(wrong("dry_run")),
+    };
+    all_taken(&members)?;
+    Ok((reason, dry_run))
 }
 
 /// Nothing can be said: an empty body, or `{}`.

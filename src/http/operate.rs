@@ -1,4 +1,5 @@
-//! What operators do to the broker itself, under `/v1`: load its bundle again, look at its keys.
+//! What operators do to the broker itself, under `/v1`: load its bundle again, look at its keys and take one
+//! out.
 
 use axum::{extract::Request, http::request::Parts, response::Response};
 use dayfly_domain::bundle::{Lint, Problem};
@@ -9,11 +10,12 @@ use super::{
     door::Context,
     ending, filters,
     refusal::ok,
-    shapes::{BundleError, BundleLint, BundleLoad, Key, KeyState, List},
+    shapes::{BundleError, BundleLint, BundleLoad, Key, KeyState, KeyTaint, Known, List, TargetBound},
+    views,
 };
 use crate::{
-    flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, bounds::PROBLEMS_MAX},
-    mint::{KeyState as Held, KeyView},
+    flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, TaintAnswer, TargetKnown, bounds::PROBLEMS_MAX},
+    mint::{JWKS_MAX_AGE_S, KeyState as Held, KeyView},
 };
 
 /// Of one text about a bundle: its author's names are in it, and they may be long.
@@ -42,6 +44,37 @@ pub(super) async fn keys(flow: &Flow, parts: &Parts) -> Result<Response, Refused
     let caller = caller(flow, parts).await?;
     let items = flow.keys(&caller).await?.into_iter().map(key).collect();
     Ok(ok(&List { items, next_cursor: None }))
+}
+
+pub(super) async fn taint(flow: &Flow, request: Request) -> Result<Response, Refused> {
+    let (parts, bytes) = body::read(request).await?;
+    filters::none(parts.uri.query())?;
+    let (reason, dry_run) = ending::taint(&parts.headers, &bytes)?;
+    let caller = caller(flow, &parts).await?;
+    // The last segment but one, as it was sent; what is no `kid` is one that nobody knows.
+    let kid = parts.uri.path().split('/').nth(3).unwrap_or_default();
+    Ok(ok(&tainted(flow.taint_key(&caller, kid, reason, dry_run).await?)))
+}
+
+fn tainted(answer: TaintAnswer) -> KeyTaint {
+    let TaintAnswer { kid, was, dry_run, at, leases_ended, signs, signs_known_at, targets, channels } = answer;
+    let bound = |TargetKnown { target, known }| {
+        let Known { channel, known, worst_case_at } = views::known(known);
+        TargetBound { target: target.to_string(), channel, known, worst_case_at }
+    };
+    KeyTaint {
+        kid,
+        state: state(if dry_run { was } else { Held::Tainted }),
+        was: state(was),
+        dry_run,
+        tainted_at: at,
+        leases_ended,
+        signs,
+        signs_known_at,
+        jwks_max_age_s: JWKS_MAX_AGE_S.unsigned_abs(),
+        targets: targets.into_iter().map(bound).collect(),
+        revocation: channels.into_iter().map(views::known).collect(),
+    }
 }
 
 fn loaded(swapped: Swapped) -> BundleLoad {
@@ -80,15 +113,18 @@ fn cut(text: String) -> String {
 }
 
 fn key(key: KeyView) -> Key {
-    let KeyView { kid, state, since, until } = key;
-    let state = match state {
+    let KeyView { kid, state: held, since, until } = key;
+    // One ring, one purpose: task tokens.
+    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until }
+}
+
+fn state(state: Held) -> KeyState {
+    match state {
         Held::Next => KeyState::Next,
         Held::Active => KeyState::Active,
         Held::Retired => KeyState::Retired,
         Held::Tainted => KeyState::Tainted,
-    };
-    // One ring, one purpose: task tokens.
-    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state, since, until }
+    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ fn over(
             | Route::Event
             | Route::LoadBundle
             | Route::Keys
+            | Route::TaintKey
             | Route::Issuers
             | Route::RefreshIssuer
             | Route::Simulate => context.refuse(dayfly_domain::Reason::NotFound.into()),

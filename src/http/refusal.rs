@@ -44,7 +44,7 @@ impl Context {
     /// An OAuth error. What was asked with details is answered in their terms (RFC 9396
     /// section 5).
     pub fn refuse_ask(&self, refused: Refused, with_details: bool) -> Response {
-        let Refused { reason, hint, decision, comparison } = refused;
+        let Refused { reason, hint, decision, comparison, retry_after_s } = refused;
         let row = reason.row();
         let error = match row.oauth {
             "invalid_scope" if with_details => "invalid_authorization_details",
@@ -59,14 +59,14 @@ impl Context {
             effective: effective(reason),
             comparison: comparison.map(|comparison| explained::comparison(*comparison)),
         };
-        self.finish(reason, json(status_of(row), "application/json", &answer))
+        self.finish(reason, retry_after_s, json(status_of(row), "application/json", &answer))
     }
 
     fn refuse_problem(&self, refused: Refused) -> Response {
         // A comparison belongs to an exchange.
-        let Refused { reason, hint, decision, comparison: _ } = refused;
+        let Refused { reason, hint, decision, retry_after_s, comparison: _ } = refused;
         let answer = self.problem(reason, hint, decision);
-        self.finish(reason, json(status_of(reason.row()), "application/problem+json", &answer))
+        self.finish(reason, retry_after_s, json(status_of(reason.row()), "application/problem+json", &answer))
     }
 
     fn problem(&self, reason: Reason, hint: Option<String>, decision_id: Option<EventId>) -> Problem {
@@ -92,16 +92,16 @@ impl Context {
             errors_omitted: (omitted > 0).then_some(omitted),
             ..self.problem(Reason::Bundle, None, decision)
         };
-        self.finish(Reason::Bundle, json(status_of(Reason::Bundle.row()), "application/problem+json", &answer))
+        self.finish(Reason::Bundle, None, json(status_of(Reason::Bundle.row()), "application/problem+json", &answer))
     }
 
-    fn finish(&self, reason: Reason, mut response: Response) -> Response {
+    fn finish(&self, reason: Reason, retry_after_s: Option<u32>, mut response: Response) -> Response {
         let headers = response.headers_mut();
         if let Some(challenge) = challenge(reason, self.presented) {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if reason.row().status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if is_for_now(reason.row()) {
+            headers.insert(RETRY_AFTER, retry_after_s.unwrap_or(1).into());
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response.extensions_mut().insert(reason);
@@ -112,6 +112,11 @@ impl Context {
 /// An ended thing that is not yet on disk is ended all the same (law L6).
 fn effective(reason: Reason) -> Option<bool> {
     (reason == Reason::NotDurable).then_some(true)
+}
+
+/// The same may go well in a while.
+fn is_for_now(row: &ReasonRow) -> bool {
+    matches!(row.status, 429 | 503)
 }
 
 /// RFC 6750 section 3: no error code for a request that brought no credentials.
@@ -149,6 +154,7 @@ pub(super) fn reason_of(status: StatusCode, dialect: Dialect) -> Reason {
         (StatusCode::PAYLOAD_TOO_LARGE, _) => Reason::TooLarge,
         (StatusCode::UNSUPPORTED_MEDIA_TYPE, Dialect::Problem) => Reason::MediaType,
         (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => Reason::Headers,
+        (StatusCode::TOO_MANY_REQUESTS, _) => Reason::Rate,
         (StatusCode::SERVICE_UNAVAILABLE, _) => Reason::Busy,
         _ => Reason::Internal,
     }
@@ -212,7 +218,7 @@ mod tests {
             let problem = context(Dialect::Problem, false).refuse(row.reason.into());
             for response in [&oauth, &problem] {
                 assert_eq!(response.status(), row.status, "{}", row.code);
-                assert_eq!(head(response, "retry-after").is_some(), row.status == 503, "{}", row.code);
+                assert_eq!(head(response, "retry-after").is_some(), matches!(row.status, 429 | 503), "{}", row.code);
                 assert_eq!(
                     head(response, "www-authenticate").is_some(),
                     matches!(row.status, 401 | 403),

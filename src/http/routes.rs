@@ -24,6 +24,7 @@ pub enum Route {
     Entitlements,
     LoadBundle,
     Keys,
+    TaintKey,
     Issuers,
     RefreshIssuer,
     Simulate,
@@ -202,6 +203,13 @@ pub const ROUTES: &[RouteRow] = &[
         "/v1/keys",
         Who::Action("broker:operate"),
         "the keys that sign task tokens, and their state; a token needs the same permit",
+    ),
+    post(
+        Route::TaintKey,
+        "/v1/keys/{kid}/taint",
+        Who::Action("broker:operate"),
+        &["key_tainted", "tombstone"],
+        "takes a key out of the JWKS at once and for ever, and ends what it signed; says until when whoever has it is believed; a token needs the same permit",
     ),
     get(
         Route::Issuers,

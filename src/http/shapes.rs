@@ -181,6 +181,42 @@ pub struct Key {
     pub until: Option<UnixMs>,
 }
 
+/// What a taint did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyTaint {
+    pub kid: String,
+    pub state: KeyState,
+    /// What it was before.
+    pub was: KeyState,
+    /// Nothing was done: what would happen.
+    pub dry_run: bool,
+    pub tainted_at: UnixMs,
+    /// Credentials that it had signed and that lived.
+    pub leases_ended: u64,
+    /// The key that signs from then on. Absent in a dry run where it has yet to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs: Option<String>,
+    /// From then on every verifier that fetches the JWKS as it is told to knows `signs`. Ahead: until then
+    /// some may refuse what it signs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signs_known_at: Option<UnixMs>,
+    /// How long a verifier may go on with keys it has fetched.
+    pub jwks_max_age_s: u64,
+    /// When what the key signs, or forges, is refused, at worst: of each target.
+    pub targets: Vec<TargetBound>,
+    /// The same of each channel.
+    pub revocation: Vec<Known>,
+}
+
+/// How one target's servers learn that a key is out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetBound {
+    pub target: String,
+    pub channel: Channel,
+    pub known: bool,
+    pub worst_case_at: UnixMs,
+}
+
 /// How an issuer's keys are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -405,11 +441,14 @@ pub struct Event {
     /// Thumbprint of the key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
-    /// Of a rotation, or of a start: the key that signs from now on.
+    /// Of a rotation, a taint or a start: the key that signs from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_kid: Option<String>,
+    /// The key that was tainted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tainted_kid: Option<String>,
     /// Of a start: the program's version, and both clocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

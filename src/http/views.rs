@@ -225,7 +225,7 @@ pub(super) fn ended(answer: EndAnswer) -> Ended {
     Ended { id, state, cause, ended_at, leases_ended, revocation: channels.into_iter().map(known).collect() }
 }
 
-fn known(state: ChannelState) -> Known {
+pub(super) fn known(state: ChannelState) -> Known {
     let ChannelState { channel, known, worst_case_at } = state;
     Known { channel, known, worst_case_at }
 }

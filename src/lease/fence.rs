@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use dayfly_domain::{State, TaskId};
 
 use super::{
+    counts::{Added, Asks, Holder, Quota, Quotas},
     jobs::{Holding, Job, Seen},
     table::{Label, Table, bound_to},
     time::Now,
@@ -34,6 +35,8 @@ pub enum Overtaken {
     TooDeep,
     #[error("its parent has as many open children as it may have")]
     TooManyChildren,
+    #[error("the quota {0:?} is used up")]
+    Quota(Quota),
 }
 
 /// How much of a template one job may have.
@@ -49,7 +52,10 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Fence<'a> {
     table: &'a Table,
+    quotas: Quotas,
     now: Now,
+    /// Leases of earlier groups.
+    added: Added,
     evidence: HashSet<[u8; 32]>,
     handles: HashSet<[u8; 32]>,
     opened: HashMap<Label, u32>,
@@ -63,10 +69,13 @@ pub struct Fence<'a> {
 }
 
 impl<'a> Fence<'a> {
-    pub fn new(table: &'a Table, now: Now) -> Self {
+    pub fn new(table: &'a Table, quotas: Quotas, now: Now) -> Self {
+        table.release_due(now);
         Self {
             table,
+            quotas,
             now,
+            added: Added::default(),
             evidence: HashSet::new(),
             handles: HashSet::new(),
             opened: HashMap::new(),
@@ -101,7 +110,7 @@ impl<'a> Fence<'a> {
 
     /// May this task open? Remembers it for the rest of the batch when it may.
     // SECURITY: `t_081_evidence_is_used_once`, `an_ended_job_stays_blocked`.
-    pub fn open(&mut self, task: &TaskRow, limits: Limits) -> Result<(), Overtaken> {
+    pub fn open(&mut self, task: &TaskRow, limits: Limits, asks: Asks) -> Result<(), Overtaken> {
         self.unused(task)?;
         if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
             return Err(Overtaken::HandleUsed);
@@ -111,6 +120,8 @@ impl<'a> Fence<'a> {
         self.within(task, &label, limits)?;
         let beside = task.parent.and_then(|parent| self.children.get(&parent)).copied().unwrap_or_default();
         self.table.takes_child(task, beside, self.now)?;
+        let owner = task.owner.as_str().into();
+        self.room(self.table.counts.holder(owner, &task.environment, &task.workload, task.untrusted), asks)?;
         self.tasks.insert(task.id);
         if let Some(parent) = task.parent {
             *self.children.entry(parent).or_default() += 1;
@@ -155,13 +166,24 @@ impl<'a> Fence<'a> {
         if live >= limits.per_job { Err(Overtaken::PerJob) } else { Ok(()) }
     }
 
-    /// May this task get a further credential?
-    pub fn feed(&self, id: TaskId) -> Result<(), Overtaken> {
+    /// May this task get a further credential? Remembers that it does.
+    pub fn feed(&mut self, id: TaskId, asks: Asks) -> Result<(), Overtaken> {
         if self.table.task_state(id, self.now) != Some(State::Active) {
             return Err(Overtaken::Ended);
         }
         let task = self.table.task(id).ok_or(Overtaken::Ended)?;
-        self.not_blocked(&Label::of(&task))
+        self.not_blocked(&Label::of(&task))?;
+        self.room(self.table.counts.of_task(&task), asks)
+    }
+
+    /// The last check of all, because it counts: what is refused for anything else takes no room.
+    // SECURITY: `t_098_asks_at_once_do_not_pass_a_quota_together`.
+    fn room(&mut self, holder: Holder, asks: Asks) -> Result<(), Overtaken> {
+        self.table.room(self.quotas, &holder, &self.added, asks, self.now).map_err(Overtaken::Quota)?;
+        if asks != Asks::Nothing {
+            self.added.add(&holder);
+        }
+        Ok(())
     }
 
     /// A block that this batch writes: it counts for the groups behind it.

@@ -2,6 +2,7 @@
 //! that were asked and are not yet durable.
 
 mod calendar;
+mod counts;
 mod fence;
 mod hold;
 mod jobs;
@@ -11,6 +12,7 @@ mod table;
 mod time;
 mod tree;
 
+pub use counts::{Asks, OwnerUse, PRODUCTION, Quota, Quotas};
 pub use fence::{Fence, Limits, Overtaken};
 pub use hold::{AWAY_MS, ENDED_EACH_MAX, Held, Holds, Look, STORM_LEAST, STORM_PERCENT, STORM_S, Storm};
 pub use jobs::{Holding, Job, Seen};

@@ -344,7 +344,12 @@ impl Pair {
             let expected = plain.lease_state(lease.id, now);
             prop_assert_eq!((state, end.map(PlainEnd::from)), expected, "{:?} of {:?}", lease, plain.task(lease.task));
         }
-        prop_assert_eq!(table.active_leases(now), plain.active_leases(now));
+        let live = plain.active_leases(now);
+        prop_assert_eq!(table.active_leases(now), live);
+        let counted = || table.owner_uses().into_iter().map(|(_, used)| used.all() as usize).sum::<usize>();
+        prop_assert!(counted() >= live, "a quota misses nothing that lives");
+        table.release_over(now);
+        prop_assert_eq!(counted(), live, "nor counts for ever what is over");
         self.agree_on_evidence()?;
         self.agree_on_jobs(now)
     }

@@ -12,6 +12,7 @@ use dayfly_verifier::Thumbprint;
 
 use super::{
     calendar::Calendar,
+    counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
     time::Now,
@@ -37,6 +38,7 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    pub untrusted: bool,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
@@ -63,6 +65,8 @@ pub struct Lease {
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
+    /// It stands in the counts (`counts.rs`).
+    pub(super) counted: bool,
 }
 
 /// What may not be issued until when.
@@ -88,7 +92,7 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Table {
     pub(super) tasks: DashMap<TaskId, Task>,
-    leases: DashMap<LeaseId, Lease>,
+    pub(super) leases: DashMap<LeaseId, Lease>,
     pub(super) evidence: DashMap<[u8; 32], TaskId>,
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
@@ -99,6 +103,7 @@ pub struct Table {
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<LeaseId>>,
     task_calendar: Mutex<Calendar<TaskId>>,
+    pub(super) counts: Live,
 }
 
 impl Label {
@@ -295,11 +300,15 @@ impl Table {
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        let mut lease = self.leases.get_mut(&id)?;
-        match lease.end {
-            Some(first) if first.at <= end.at => Some(first),
-            _ => Some(*lease.end.insert(end)),
-        }
+        let first = {
+            let mut lease = self.leases.get_mut(&id)?;
+            match lease.end {
+                Some(first) if first.at <= end.at => return Some(first),
+                _ => Some(*lease.end.insert(end)),
+            }
+        };
+        self.release(id);
+        first
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
@@ -311,6 +320,9 @@ impl Table {
     /// Folds one committed change in. Called in the order of the commit, and at start with what
     /// the store kept.
     pub fn apply(&self, change: &Change) {
+        if matches!(change, Change::AddTomb(_)) {
+            self.counts.note_reach();
+        }
         match change {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
@@ -330,6 +342,7 @@ impl Table {
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
                 }
+                self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.add_block(row),
             Change::Hold(id) => self.holds.begin(*id),
@@ -343,6 +356,7 @@ impl Table {
     fn let_go(&self, id: TaskId, parent: Option<TaskId>, job: &Job) {
         self.end_in_job(id, job);
         self.end_child(parent, id);
+        self.release_task(id);
         self.holds.release(id);
     }
 
@@ -355,6 +369,7 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
+            untrusted: row.untrusted,
             job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
             deadline: row.deadline,
@@ -369,6 +384,7 @@ impl Table {
         self.handles.insert(row.handle_hash, row.id);
         self.add_to_job(row.id, &task, self.word(&row.grants));
         lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        self.counts.note_open(&task);
         let open = task.end.is_none();
         self.tasks.insert(row.id, task);
         self.add_child(row.parent, row.id, open);
@@ -378,6 +394,7 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
+        let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
             task: row.task,
             seq: row.seq,
@@ -388,11 +405,18 @@ impl Table {
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
+            counted: holder.is_some(),
         };
+        holder.iter().for_each(|holder| self.counts.add(holder));
         self.leases.insert(row.id, lease);
-        if let Some(mut task) = self.tasks.get_mut(&row.task) {
+        let over = self.tasks.get_mut(&row.task).is_none_or(|mut task| {
             task.leases.push(row.id);
+            task.end.is_some()
+        });
+        if let (Some(holder), true) = (holder, over) {
+            self.release_for(row.id, &holder);
         }
+        row.end.iter().for_each(|end| self.release_at(row.id, end.at));
         lock(&self.lease_calendar).insert(row.expires, row.id);
     }
 
@@ -410,6 +434,7 @@ impl Table {
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
+        self.release_due(now);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
         for id in &leases {
             self.forget_lease(*id);
@@ -426,6 +451,7 @@ impl Table {
     }
 
     fn forget_lease(&self, id: LeaseId) {
+        self.release(id);
         let Some((_, lease)) = self.leases.remove(&id) else { return };
         if let Some(mut task) = self.tasks.get_mut(&lease.task) {
             task.leases.retain(|other| *other != id);
@@ -437,6 +463,8 @@ impl Table {
             return;
         }
         let Some((_, task)) = self.tasks.remove(&id) else { return };
+        let holder = self.counts.of_task(&task);
+        task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
         self.evidence.remove(&task.evidence_key);
         self.handles.remove(&task.handle_hash);
         self.holds.release(id);

@@ -98,6 +98,11 @@ impl Time {
         self.started
     }
 
+    /// The boot clock: for what must not depend on anybody's setting of the wall.
+    pub fn boot_ms(&self) -> i64 {
+        self.clock.read().boot_ms
+    }
+
     /// How long this process has been running, by the boot clock.
     pub fn uptime_ms(&self) -> i64 {
         self.clock.read().boot_ms - self.started.boot_ms

@@ -2,11 +2,12 @@ use dayfly_domain::{Bound, Cause};
 
 use super::*;
 use crate::{
-    lease::{Fence, Limits},
+    lease::{Asks, Fence, Limits, Quotas},
     store::Change,
 };
 
 const AT: UnixMs = UnixMs::from_s(1_000);
+const PLENTY: Quotas = Quotas { owner: u32::MAX, production: 0, workload: u32::MAX };
 const LIMITS: Limits = Limits { per_job: 10_000, keys_per_job: None };
 
 fn row(number: u32, parent: Option<u32>) -> TaskRow {
@@ -53,7 +54,7 @@ fn open(table: &Table, row: TaskRow) {
 
 /// As the writer would, one at a time.
 fn try_open(table: &Table, row: TaskRow, seconds: i64) -> Result<(), Overtaken> {
-    Fence::new(table, Now::exactly(AT.plus_s(seconds))).open(&row, LIMITS)?;
+    Fence::new(table, PLENTY, Now::exactly(AT.plus_s(seconds))).open(&row, LIMITS, Asks::Nothing)?;
     open(table, row);
     Ok(())
 }
@@ -97,11 +98,11 @@ fn an_expired_child_gives_its_place_back() {
 fn children_of_one_batch_count_and_wait_for_their_parent() {
     let table = Table::default();
     open(&table, row(1, None));
-    let mut fence = Fence::new(&table, Now::exactly(AT));
+    let mut fence = Fence::new(&table, PLENTY, Now::exactly(AT));
     for number in 2..66 {
-        assert_eq!(fence.open(&row(number, Some(1)), LIMITS), Ok(()), "{number}");
+        assert_eq!(fence.open(&row(number, Some(1)), LIMITS, Asks::Nothing), Ok(()), "{number}");
     }
-    assert_eq!(fence.open(&row(70, Some(1)), LIMITS), Err(Overtaken::TooManyChildren));
+    assert_eq!(fence.open(&row(70, Some(1)), LIMITS, Asks::Nothing), Err(Overtaken::TooManyChildren));
     assert!(fence.follows(&row(71, Some(2)), false), "its parent may yet fail to be written");
     assert!(!fence.follows(&row(71, Some(1)), false));
 }

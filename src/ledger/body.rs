@@ -97,6 +97,9 @@ pub struct Body {
     pub kid: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous_kid: Option<String>,
+    /// The key that was tainted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tainted_kid: Option<String>,
     /// Both clocks at a start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<i64>,

@@ -103,6 +103,16 @@ pub struct KeyRotation<'a> {
     pub to: &'a str,
 }
 
+/// A key that left for ever.
+#[derive(Debug)]
+pub struct KeyTaint<'a> {
+    pub kid: &'a str,
+    /// The key that signs from now on.
+    pub signs: &'a str,
+    /// How many credentials ended with it.
+    pub leases: u64,
+}
+
 impl Stamp {
     pub fn draw(at: UnixMs) -> Result<Self, NoEntropy> {
         let id = EventId::from_parts(at.as_ms().max(0) as u64, entropy::bytes()?);
@@ -277,6 +287,16 @@ pub fn key_rotated(stamp: Stamp, facts: &KeyRotation<'_>) -> Entry {
         ..Body::new("key_rotated", Outcome::Success)
     };
     entry(stamp, body, &Value::Null)
+}
+
+pub fn key_tainted(stamp: Stamp, facts: &KeyTaint<'_>, actor: &str, reason: Option<&str>) -> Entry {
+    let body = Body {
+        tainted_kid: Some(facts.kid.to_owned()),
+        kid: Some(facts.signs.to_owned()),
+        count: Some(facts.leases),
+        ..Body::new("key_tainted", Outcome::Success)
+    };
+    entry(stamp, body, &json!({ "actor": actor, "reason": reason }))
 }
 
 /// An operator's act that is no end of its own, e.g. a load that was refused.

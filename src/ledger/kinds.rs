@@ -94,6 +94,12 @@ pub const EVENTS: &[EventKind] = &[
         details: &[],
     },
     EventKind {
+        name: "key_tainted",
+        when: "a key left for ever, and with it all that it had signed (`count` leases, which a `tombstone` before this event ended); `kid` signs from now on",
+        members: &["tainted_kid", "kid", "count"],
+        details: &["actor", "reason"],
+    },
+    EventKind {
         name: "operator",
         when: "an act of an operator that is no end and no swap: a load that was refused, a block of a task that had ended",
         members: &["task", "blocked_until"],

@@ -9,8 +9,8 @@ mod verify;
 
 pub use body::{Body, Context, DETAILS_ERASED};
 pub use event::{
-    Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, Outcome, Stamp, Start, blocked, bundle_swapped, denied,
-    issued, key_rotated, lease_ended, operator, start, task_ended, task_opened,
+    Asked, BundleSwap, Denial, Entry, Issue, KeyRotation, KeyTaint, Outcome, Stamp, Start, blocked, bundle_swapped,
+    denied, issued, key_rotated, key_tainted, lease_ended, operator, start, task_ended, task_opened,
 };
 pub use kinds::{EVENTS, EventKind};
 pub use tree::{Tree, leaf_hash};

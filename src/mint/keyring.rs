@@ -124,6 +124,9 @@ struct Stored {
     /// Of a tainted key; the others' follows from their secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     jwk: Option<serde_json::Value>,
+    /// Of a tainted key: what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<KeyState>,
 }
 
 impl Keyring {
@@ -280,6 +283,7 @@ impl Held {
             published_s: Some(self.published.as_s()),
             pkcs8: Some(Zeroizing::new(STANDARD.encode(self.pkcs8.expose()))),
             jwk: None,
+            was: None,
         }
     }
 }

@@ -67,6 +67,19 @@ pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs) -> Known {
     }
 }
 
+/// What is true once a key is out of the JWKS. Whoever has it writes what he likes, with any `exp`: whoever
+/// verifies by signature believes it as long as the keys that he fetched earlier. Only who asks the broker
+/// for every token knows at once.
+// SECURITY: `t_197_the_bound_of_a_leaked_key_is_not_the_exp_of_what_it_signed`.
+pub fn known_of_key(checking: Checking, tainted_at: UnixMs, jwks_max_age_s: i64) -> Known {
+    let own_s = i64::from(checking.cache_s) + i64::from(checking.leeway_s);
+    let (channel, bound_s) = match checking.verifies {
+        Verifies::Introspect => (Channel::Introspection, own_s),
+        Verifies::ExpOnly | Verifies::List | Verifies::Crl => (Channel::Jwks, jwks_max_age_s + own_s),
+    };
+    Known { channel, known: true, worst_case_at: tainted_at.plus_s(bound_s) }
+}
+
 /// One line for each channel: the latest worst case counts.
 pub fn merged(all: impl IntoIterator<Item = Known>) -> Vec<Known> {
     let mut merged: Vec<Known> = Vec::new();
@@ -95,6 +108,16 @@ mod tests {
         assert_eq!(reach(exp_only, 900)[0].bound_s, 930);
         let after = known(exp_only, AT, AT.plus_s(900));
         assert!(!after.known && after.worst_case_at == AT.plus_s(930));
+    }
+
+    #[test]
+    fn t_197_the_bound_of_a_leaked_key_is_not_the_exp_of_what_it_signed() {
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
+        assert_eq!(known_of_key(introspect, AT, 300).worst_case_at, AT.plus_s(40));
+        for verifies in [Verifies::ExpOnly, Verifies::List, Verifies::Crl] {
+            let known = known_of_key(Checking { verifies, ..introspect }, AT, 300);
+            assert_eq!((known.channel, known.worst_case_at), (Channel::Jwks, AT.plus_s(340)));
+        }
     }
 
     #[test]

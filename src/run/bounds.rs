@@ -1,7 +1,10 @@
 //! Every bound there is, with what happens when it is reached: the reference is written from this
 //! table, and it holds no number of its own.
 
-use dayfly_verifier::{KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop};
+use dayfly_verifier::{
+    KEY_SET_MAX_BYTES, KEYS_MAX, TOKEN_MAX_BYTES, dpop,
+    status::{LIST_ENTRIES_MAX, LIST_TOKEN_MAX_BYTES},
+};
 
 use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
 use crate::{config, flow::bounds as flow, http::bounds as http, policy, store::bounds as store, sys};
@@ -50,6 +53,48 @@ pub const BOUNDS: &[Bound] = &[
         DESCRIPTORS_BESIDE as usize,
         "files",
         "where the process may open too few, fewer connections are let in, and the log says so; for fewer than 16 it does not start",
+    ),
+    bound(
+        "requests of one IPv4 address or IPv6 /64 at once (settings `limits.address_burst`, `limits.address_rate_per_s`)",
+        config::ADDRESS_BURST as usize,
+        "requests",
+        "`E-RATE` (429), before a body is read; it goes on at 100 a second",
+    ),
+    bound(
+        "exchanges of one workload at once (settings `limits.workload_burst`, `limits.workload_rate_per_s`)",
+        config::WORKLOAD_BURST as usize,
+        "exchanges",
+        "`E-RATE` (429); it goes on at 20 a second",
+    ),
+    bound(
+        "exchanges of one job for one template in a minute (setting `limits.storm_per_minute`)",
+        config::STORM_PER_MINUTE as usize,
+        "exchanges",
+        "`E-STORM` (429) until the minute is over",
+    ),
+    bound(
+        "addresses, workloads and jobs whose rates are told apart, each",
+        flow::METERED_MAX,
+        "of each",
+        "who comes new shares a rate with others who come new; nobody's is reset",
+    ),
+    bound(
+        "live leases of one owner (setting `limits.owner_leases`)",
+        config::OWNER_LEASES as usize,
+        "leases",
+        "`E-QUOTA` (429); outside of production after three quarters of them (setting `limits.production_reserve_percent`); twice as many for the minute of a renewal",
+    ),
+    bound(
+        "live leases of one workload (setting `limits.workload_leases`)",
+        config::WORKLOAD_LEASES as usize,
+        "leases",
+        "`E-QUOTA` (429); twice as many for the minute of a renewal",
+    ),
+    bound(
+        "owners whose live leases have a label of their own in metrics",
+        flow::OWNERS_SHOWN_MAX,
+        "owners",
+        "the rest are one label",
     ),
     bound(
         "TLS sessions that can be resumed",
@@ -147,6 +192,13 @@ pub const BOUNDS: &[Bound] = &[
         "fetches",
         "begins a second later; what a request needs is fetched beside them",
     ),
+    bound(
+        "status list token that `publish` and verifiers read",
+        LIST_TOKEN_MAX_BYTES,
+        "bytes",
+        "it is not published; for a verifier it could not be fetched",
+    ),
+    bound("entries of such a list (a verifier may set its own)", LIST_ENTRIES_MAX as usize, "entries", "as above"),
     bound(
         "one file of the bundle, of settings, keys or certificates",
         sys::files::FILE_MAX_BYTES as usize,

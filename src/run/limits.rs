@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    config::{CONNECTIONS, CONNECTIONS_PER_ADDRESS, Caps},
+    config::{ADDRESS_BURST, ADDRESS_RATE_PER_S, CONNECTIONS, CONNECTIONS_PER_ADDRESS, Caps},
+    flow::{Allowance, Quotas, Rate},
     http::bounds::BODY_MAX_BYTES,
 };
 
@@ -19,6 +20,8 @@ pub struct Limits {
     pub connections: usize,
     /// Open connections of one IPv4 address or one IPv6 /64; past it a new one is dropped.
     pub per_address: usize,
+    /// Requests of one IPv4 address or one IPv6 /64; `None`: any number.
+    pub rate: Option<Rate>,
     /// A TLS handshake, from the first byte to the last.
     pub handshake: Duration,
     /// A header block: the first counts from the start of the connection, later ones from their
@@ -62,15 +65,33 @@ pub struct TooFewFiles {
 impl Limits {
     /// The settings' limits of the API's listener.
     pub fn of(caps: Caps) -> Self {
-        let Caps { connections, connections_per_address } = caps;
-        Self { connections: connections as usize, per_address: connections_per_address as usize, ..Self::default() }
+        let Caps { connections, connections_per_address, address_rate_per_s, address_burst, .. } = caps;
+        Self {
+            connections: connections as usize,
+            per_address: connections_per_address as usize,
+            rate: Some(Rate::new(address_rate_per_s, address_burst)),
+            ..Self::default()
+        }
     }
 
     /// The same for those inside, who need not wait behind strangers, and cannot take their place.
     pub fn inside(self) -> Self {
         let connections = CONNECTIONS_INSIDE.min(self.connections);
-        Self { connections, per_address: connections, ..self }
+        Self { connections, per_address: connections, rate: None, ..self }
     }
+}
+
+/// The settings' limits of those who are known.
+pub fn allowance(caps: Caps) -> Allowance {
+    let production = u64::from(caps.owner_leases) * u64::from(caps.production_reserve_percent) / 100;
+    let quotas = Quotas {
+        owner: caps.owner_leases,
+        // INVARIANT: at most 90 % of a number that fits.
+        production: u32::try_from(production).unwrap_or(caps.owner_leases),
+        workload: caps.workload_leases,
+    };
+    let workload = Rate::new(caps.workload_rate_per_s, caps.workload_burst);
+    Allowance { workload, storm_per_minute: caps.storm_per_minute, quotas }
 }
 
 /// How many open files the settings take in all.
@@ -91,7 +112,7 @@ pub fn fitting(caps: Caps, may: u64) -> Result<(Caps, Option<TooFewFiles>), TooF
     if left < CONNECTIONS_LEAST {
         return Err(fewer);
     }
-    let fitting = Caps { connections: left, connections_per_address: caps.connections_per_address.min(left) };
+    let fitting = Caps { connections: left, connections_per_address: caps.connections_per_address.min(left), ..caps };
     Ok((fitting, Some(fewer)))
 }
 
@@ -102,6 +123,7 @@ impl Default for Limits {
         Self {
             connections: CONNECTIONS as usize,
             per_address: CONNECTIONS_PER_ADDRESS as usize,
+            rate: Some(Rate::new(ADDRESS_RATE_PER_S, ADDRESS_BURST)),
             handshake: Duration::from_secs(5),
             header: Duration::from_secs(10),
             body: Duration::from_secs(10),
@@ -131,15 +153,24 @@ mod tests {
         assert_eq!(fitting(caps, least).unwrap().0.connections_per_address, CONNECTIONS_LEAST);
         assert_eq!(fitting(caps, least - 1).unwrap_err().left, CONNECTIONS_LEAST - 1);
         assert_eq!(fitting(caps, 3).unwrap_err().left, 0);
-        let few = Caps { connections: 2, connections_per_address: 1 };
+        let few = Caps { connections: 2, connections_per_address: 1, ..caps };
         assert_eq!(fitting(few, files_needed(few)), Ok((few, None)), "who asks for few gets them");
     }
 
     #[test]
     fn strangers_cannot_take_the_places_of_those_inside() {
-        let limits = Limits::of(Caps { connections: 9, connections_per_address: 3 });
+        let limits = Limits::of(Caps { connections: 9, connections_per_address: 3, ..Caps::default() });
         assert_eq!((limits.connections, limits.per_address), (9, 3));
         assert_eq!((limits.inside().connections, limits.inside().per_address), (9, 9));
         assert_eq!(Limits::default().inside().connections, CONNECTIONS_INSIDE);
+        assert!(Limits::default().rate.is_some() && Limits::default().inside().rate.is_none());
+    }
+
+    #[test]
+    fn production_is_kept_its_share() {
+        let of = |owner_leases, production_reserve_percent| {
+            allowance(Caps { owner_leases, production_reserve_percent, ..Caps::default() }).quotas.production
+        };
+        assert_eq!([of(100_000, 25), of(1_000_000_000, 90), of(3, 50), of(7, 0)], [25_000, 900_000_000, 1, 0]);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use dayfly_domain::Reason;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::flow::Limit;
+
 /// A metric as `/metrics` shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -81,9 +83,25 @@ pub const METRICS: &[Metric] = &[
         &["issuer"],
         "since an issuer's keys were confirmed; from 21600 on its tokens are refused",
     ),
+    counter("dayfly_keys_tainted_total", &[], "keys that were taken out for ever: an alarm, whatever the number"),
+    counter(
+        "dayfly_limited_total",
+        &["limit"],
+        "asks that were too much: address, workload, storm, owner_leases, owner_leases_outside_production, workload_leases",
+    ),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
+    gauge(
+        "dayfly_owner_leases",
+        &["owner", "environment"],
+        "live leases of an owner, in `production` and in all `others`; owners beyond the first 50 are `(others)`",
+    ),
     counter("dayfly_panics_total", &[], "requests that ended in a defect of the broker"),
     counter("dayfly_proofs_refused_total", &["reason"], "DPoP proofs that were not believed, by reason code"),
+    gauge(
+        "dayfly_quota_used_ratio",
+        &["limit"],
+        "of the fullest owner or workload, what it has of what it may have: owner_leases, owner_leases_outside_production, workload_leases; at 1 it gets no more",
+    ),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
     counter("dayfly_review_failures_total", &["issuer"], "reviews of an issuer's tokens that were not answered"),
     gauge(
@@ -93,6 +111,11 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
+    counter(
+        "dayfly_storms_total",
+        &[],
+        "jobs that asked for one template as a loop would, and were refused for a minute",
+    ),
     gauge("dayfly_tasks_held", &[], "live tasks whose client beats"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),
@@ -135,6 +158,9 @@ fn begin_at_zero() {
         for why in REFUSED {
             metrics::counter!("dayfly_connections_refused_total", "door" => door, "why" => why).increment(0);
         }
+    }
+    for limit in Limit::ALL {
+        metrics::counter!("dayfly_limited_total", "limit" => limit.as_str()).increment(0);
     }
     for (name, reasons) in REASONS {
         for reason in reasons {

@@ -84,6 +84,7 @@ pub enum Ended {
 /// Starts everything. When it returns, the listeners are being served.
 pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     let Parts { startup, api, tls, ops, socket, limits } = parts;
+    let clock = startup.clock.clone();
     let (flow, writer, upkeep) = flow::start(startup)?;
     let writer = spawn_writer(writer)?;
     let upkeep = Arc::new(upkeep);
@@ -93,7 +94,7 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     let words = http::Door::new(flow.issuer(), &request_prefix()?);
     let app = http::router(Front { flow: flow.clone(), door: words.clone() });
     let refusing = words.clone();
-    let door = Door { app, limits, refuse: Arc::new(move |status, parts| refusing.refuse(status, parts)) };
+    let door = Door { app, limits, refuse: Arc::new(move |status, parts| refusing.refuse(status, parts)), clock };
     spawn(&mut tasks, "api", accept::serve_tls(api, tls, door.clone(), stop.clone()));
     let inside = Door { limits: limits.inside(), ..door };
     if let Some(path) = &socket {
@@ -170,6 +171,7 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         notify::alive();
         if count.is_multiple_of(10) {
             upkeep.each_ten_seconds();
+            upkeep.record_taints().await;
         }
         if count.is_multiple_of(60) {
             metrics::keep_up();

@@ -135,6 +135,25 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
+/// Makes a folder with its parents, open as the process's umask says; an existing one is left as it is.
+pub fn open_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// What is in a folder, by name. A name that is no UTF-8 is none of ours.
+pub fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// Removes a file; one that is gone already is gone.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a folder of mode 0700 with its parents; an existing one is left as it is.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     if !path.exists() {

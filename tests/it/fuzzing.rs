@@ -238,3 +238,33 @@ fn t_024_no_authorization_details_break_their_reader_or_leave_their_bounds() {
     ]);
     run(targets::details, &seeds, 15_000, json_text);
 }
+
+#[test]
+fn t_024_no_status_list_breaks_its_reader_or_unpacks_more_than_is_read() {
+    use dayfly_verifier::status::{StatusBits, StatusList};
+    let mut seeds: Vec<Vec<u8>> = Vec::new();
+    for (width, bits) in [(1, StatusBits::One), (2, StatusBits::Two), (4, StatusBits::Four), (8, StatusBits::Eight)] {
+        for entries in [8, 64, 1024, 65_536] {
+            let mut list = StatusList::new(bits, entries);
+            assert!((0..entries).step_by(13).all(|index| list.set(index, 1)));
+            seeds.push([&[width, 32][..], list.encode().as_bytes()].concat());
+        }
+    }
+    seeds.extend([b"\x01\x01eNrbuRgAAhcBXQ".to_vec(), b"\x02\x01eNo76fITAAPfAgc".to_vec()]);
+    run(targets::status_list, &seeds, 8_000, bytes);
+}
+
+#[test]
+fn t_024_no_list_token_breaks_its_reader_or_speaks_for_another() {
+    let (by, at_s) = (targets::LISTED_BY, targets::LISTED_AT_S);
+    let whole = json!({
+        "iss": by, "sub": format!("{by}/status/a-b_9"), "iat": at_s, "exp": at_s + 300, "ttl": 15,
+        "status_list": {"bits": 1, "lst": "eNrbuRgAAhcBXQ"},
+    });
+    let short = json!({
+        "sub": format!("{by}/status/x"), "iat": at_s - 5, "exp": at_s + 86_400, "ttl": 1, "nbf": at_s,
+        "status_list": {"bits": 2, "lst": "eNo76fITAAPfAgc", "aggregation_uri": "u"}, "typ": "at+jwt", "aud": "x",
+    });
+    let seeds = [whole, short].map(|claims| claims.to_string().into_bytes());
+    run(targets::list_claims, &seeds, 3_000, json_text);
+}

@@ -351,6 +351,11 @@ impl Stage {
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
             Route::Keys | Route::Issuers => plain(),
+            Route::TaintKey => {
+                // The next one, so that tokens of the stage live on.
+                let keys = self.world.flow.jwks();
+                post_json(&row.path.replace("{kid}", keys["keys"][1]["kid"].as_str().unwrap()), bearer, &json!({}))
+            }
             Route::RefreshIssuer => {
                 // An operator is heard once a second.
                 self.world.pass_s(1);

@@ -94,13 +94,13 @@ impl Place {
 }
 
 /// A server under test, ended with it.
-struct Server {
+pub struct Server {
     child: Child,
     address: String,
 }
 
 impl Server {
-    fn start(command: &mut Command) -> Self {
+    pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -109,7 +109,7 @@ impl Server {
     }
 
     /// Status and challenge.
-    fn get(&self, authorization: &[&str]) -> (u16, String) {
+    pub fn get(&self, authorization: &[&str]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let sent: String = authorization.iter().map(|value| format!("Authorization: {value}\r\n")).collect();
@@ -122,7 +122,7 @@ impl Server {
         (status, challenge.unwrap_or_default())
     }
 
-    fn bearer(&self, token: &str) -> u16 {
+    pub fn bearer(&self, token: &str) -> u16 {
         self.get(&[&format!("Bearer {token}")]).0
     }
 }

@@ -11,6 +11,7 @@ use std::{
 use axum::{Router, body::Body, http::Request};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly::{
+    config::Caps,
     flow::{
         BundleSource, Caller, EndAnswer, Exchange, Flow, Introspected, Issued, Loaded, Presented, Refused, Shown,
         StartError, Startup, Subject, Upkeep, start,
@@ -18,6 +19,7 @@ use dayfly::{
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
     policy::{Ask, BundleEnv, What, parse},
+    run::limits::allowance,
     store::{Reader, Store},
     sys::{
         clock::{Clock, Stepped},
@@ -38,6 +40,19 @@ pub const SHOP_URI: &str = "https://shop.example.org";
 pub const STOCK_URI: &str = "https://stock.example.org";
 pub const START: UnixMs = UnixMs::from_s(1_800_000_000);
 pub const BUNDLE: &str = include_str!("world.toml");
+/// Limits that no story reaches by accident: time stands still, so nothing is ever earned back.
+pub const PLENTY: Caps = Caps {
+    connections: 4096,
+    connections_per_address: 256,
+    address_rate_per_s: 1_000_000,
+    address_burst: 1_000_000,
+    workload_rate_per_s: 1_000_000,
+    workload_burst: 1_000_000,
+    storm_per_minute: 1_000_000,
+    owner_leases: 1_000_000,
+    production_reserve_percent: 0,
+    workload_leases: 1_000_000,
+};
 pub const OPERATOR: Caller = Caller::Operator { uid: 1000 };
 
 pub struct World {
@@ -51,6 +66,7 @@ pub struct World {
     other: SigningKey,
     folder: Option<TempDir>,
     strict: bool,
+    caps: Caps,
     count: u64,
 }
 
@@ -170,6 +186,12 @@ impl World {
         Self::made(bundle, BTreeMap::new(), None, false)
     }
 
+    /// With limits that can be reached; on a file, where it is to survive [`World::restart`].
+    pub fn with_caps(bundle: &str, caps: Caps, on_file: bool) -> Self {
+        let folder = on_file.then(|| tempfile::tempdir().unwrap());
+        Self::limited(bundle, BTreeMap::new(), folder, false, caps)
+    }
+
     /// With issuers whose keys are these files.
     pub fn with_files(bundle: &str, files: &[(&str, &Value)]) -> Self {
         let files = files.iter().map(|(name, keys)| ((*name).to_owned(), keys.to_string().into_bytes()));
@@ -205,15 +227,25 @@ impl World {
     }
 
     fn made(bundle: &str, files: BTreeMap<String, Vec<u8>>, folder: Option<TempDir>, strict: bool) -> Self {
+        Self::limited(bundle, files, folder, strict, PLENTY)
+    }
+
+    fn limited(
+        bundle: &str,
+        files: BTreeMap<String, Vec<u8>>,
+        folder: Option<TempDir>,
+        strict: bool,
+        caps: Caps,
+    ) -> Self {
         dayfly_verifier::crypto::init().unwrap();
         let (key, other) = (new_key(), new_key());
         let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
         let text = Mutex::new(bundle.to_owned());
         let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
         let clock = Stepped::at(START);
-        let broker = broker(&clock, &bundle, folder.as_ref(), strict).unwrap_or_else(|error| panic!("{error:?}"));
+        let broker = broker(&clock, &bundle, folder.as_ref(), strict, caps).unwrap_or_else(|error| panic!("{error:?}"));
         let Broker { flow, upkeep, reader, writer } = broker;
-        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, other, folder, strict, count: 0 }
+        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, other, folder, strict, caps, count: 0 }
     }
 
     /// Stops the broker as a shutdown does and starts it on the same file.
@@ -224,7 +256,7 @@ impl World {
 
     pub fn start_again(&mut self) -> Result<(), StartError> {
         let Broker { flow, upkeep, reader, writer } =
-            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict)?;
+            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.caps)?;
         (self.flow, self.upkeep, self.reader, self.writer) = (flow, upkeep, reader, Some(writer));
         Ok(())
     }
@@ -453,6 +485,7 @@ fn broker(
     bundle: &Arc<Text>,
     folder: Option<&TempDir>,
     strict: bool,
+    caps: Caps,
 ) -> Result<Broker, StartError> {
     let store = match folder {
         Some(folder) => Store::open(&folder.path().join("dayfly.db"))?,
@@ -467,6 +500,7 @@ fn broker(
         source: bundle.clone(),
         strict_rollback: strict,
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
+        allowance: allowance(caps),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let writer = std::thread::spawn(move || writer.run());

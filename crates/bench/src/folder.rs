@@ -113,7 +113,11 @@ fn settings(top: &Path) -> String {
     format!(
         "issuer = \"{ISSUER}\"\nlisten = \"127.0.0.1:0\"\nmetrics_listen = \"127.0.0.1:0\"\n\
          state_dir = \"{top}/state\"\npolicies_dir = \"{top}/policies\"\n\
-         [tls]\ncert_file = \"{top}/tls.pem\"\nkey_file = \"{top}/tls.key\"\n"
+         [tls]\ncert_file = \"{top}/tls.pem\"\nkey_file = \"{top}/tls.key\"\n\
+         # A load generator is one address and few workloads: what it measures is not the limits.\n\
+         [limits]\naddress_rate_per_s = 1000000\naddress_burst = 1000000\nworkload_rate_per_s = 1000000\n\
+         workload_burst = 1000000\nstorm_per_minute = 1000000000\nowner_leases = 100000000\n\
+         workload_leases = 100000000\n"
     )
 }
 

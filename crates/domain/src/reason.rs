@@ -86,6 +86,12 @@ reasons! {
     Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";
+    /// More asks than the address or the workload may make; nothing is used up.
+    Rate = "E-RATE", 429, "temporarily_unavailable", 75, "this address, or this workload, asks more often than it may; nothing was used up: try the same again when Retry-After says";
+    /// More asks of one job for one template in a minute than any job needs.
+    Storm = "E-STORM", 429, "temporarily_unavailable", 75, "this job asks for this template as a loop would, so it is refused until the minute is over; look at what it does, and try again when Retry-After says";
+    /// As many live leases as the owner, or the workload, may have.
+    Quota = "E-QUOTA", 429, "temporarily_unavailable", 75, "there are as many live credentials as there may be; end what is done with, or try the same again when Retry-After says";
     Overtaken = "E-OVERTAKEN", 503, "temporarily_unavailable", 75, "something changed while this was decided; try again with the same evidence or handle";
     IssuerDown = "E-ISSUER-DOWN", 503, "temporarily_unavailable", 75, "the token's issuer is away: its keys could not be fetched, or its review of the token; try again";
     Store = "E-STORE", 503, "temporarily_unavailable", 75, "the record cannot be written, so nothing is issued; try again";

@@ -106,7 +106,7 @@ words!(
 
 words!(
     /// A way in which a verifier learns of an end.
-    Channel { Introspection = "introspection", Expiry = "expiry", StatusList = "status_list", Crl = "crl" }
+    Channel { Introspection = "introspection", Expiry = "expiry", StatusList = "status_list", Crl = "crl", Jwks = "jwks" }
 );
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use crate::{
     Clock, KeySet, ProofOf, ProofRefusal, Refusal, Refused, StatusRef, SystemClock, TaskClaims, Verified,
     dpop::{ProofRules, Proofs, check_proof},
     inspect_task_token, read_task_token,
-    status::{ListRefusal, ListToken, is_list_of},
+    status::{ListRefusal, ListToken, list_name},
 };
 #[cfg(feature = "online")]
 use crate::{Jws, online::KeptKeys};
@@ -116,7 +116,7 @@ impl Offline {
     // SECURITY: a_list_of_another_place_is_refused
     pub(crate) fn entry<'a>(&self, claims: &'a TaskClaims) -> Result<&'a StatusRef, Refused> {
         let entry = claims.status.as_ref().map(|status| &status.status_list);
-        Ok(entry.filter(|entry| is_list_of(&self.issuer, &entry.uri)).ok_or(Refusal::Claim("status"))?)
+        Ok(entry.filter(|entry| list_name(&self.issuer, &entry.uri).is_some()).ok_or(Refusal::Claim("status"))?)
     }
 
     fn current(&self) -> Result<Arc<KeySet>, Refused> {

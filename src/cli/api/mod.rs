@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, State, TaskId, UnixMs};
+use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -16,9 +16,12 @@ use tokio::sync::OnceCell;
 
 use super::{
     failure::Failure,
+    progress::{Count, Progress},
     proof::{Prover, may_be_bound},
 };
-use crate::http::shapes::{Ended, Entitlement, Event, Explanation, Issuer, Key, Lease, List, Task, TokenAnswer};
+use crate::http::shapes::{
+    Beat, Ended, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease, List, Task, TokenAnswer,
+};
 
 pub use error::ApiError;
 use error::Shown;
@@ -27,6 +30,10 @@ pub use transport::{Answer, Request, Transport, WireError};
 
 const TOKEN_PATH: &str = "/oauth2/token";
 const METADATA_PATH: &str = "/.well-known/openid-configuration";
+
+/// What is said of a request, and of several.
+const ASKING: &str = "waiting for the broker";
+const READING: &str = "reading from the broker";
 
 /// Pages are asked in this size at most.
 const PAGE_MAX: usize = 500;
@@ -39,6 +46,8 @@ pub struct Api {
     prover: Option<Prover>,
     /// Under which the broker knows its own URLs: what is given, or what it says on its socket.
     issuer: OnceCell<String>,
+    /// Where it is shown that an answer takes long; nowhere unless it is told.
+    progress: Progress,
 }
 
 /// What we need of the metadata document.
@@ -47,15 +56,15 @@ pub struct Metadata {
     pub issuer: String,
 }
 
-/// What a beat is answered with.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Beat {
-    pub state: State,
-    pub deadline: UnixMs,
-    /// Until the next one is due.
-    pub beat_s: u64,
-    /// After the last one the task lives so long.
-    pub grace_s: u64,
+/// `GET /status`; what else it says of a list is not needed here.
+#[derive(Debug, Deserialize)]
+struct StatusLists {
+    lists: Vec<StatusListUri>,
+}
+
+#[derive(Debug, Deserialize)]
+struct StatusListUri {
+    uri: String,
 }
 
 /// Items up to a limit, and whether there are more.
@@ -67,7 +76,17 @@ pub struct Listed<T> {
 
 impl Api {
     pub fn new(transport: Transport, bearer: Option<Secret<String>>) -> Self {
-        Self { transport, bearer, prover: None, issuer: OnceCell::new() }
+        Self { transport, bearer, prover: None, issuer: OnceCell::new(), progress: Progress::default() }
+    }
+
+    /// Says so when an answer takes longer than a second.
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// For what takes many requests.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// With proofs by this key for what is bound. `issuer`: the broker's URL, unless it may say itself.
@@ -156,6 +175,13 @@ impl Api {
         self.get("/v1/keys").await.map(|list: List<Key>| list.items)
     }
 
+    /// `dry_run`: only tell what would happen.
+    pub async fn taint_key(&self, kid: &str, reason: &str, dry_run: bool) -> Result<KeyTaint, ApiError> {
+        let mut body = reason_of(Some(reason));
+        body.insert("dry_run".to_owned(), json!(dry_run));
+        self.post(&format!("/v1/keys/{kid}/taint"), body).await
+    }
+
     /// The issuers of the bundle in force, all of them.
     pub async fn issuers(&self) -> Result<Vec<Issuer>, ApiError> {
         self.get("/v1/issuers").await.map(|list: List<Issuer>| list.items)
@@ -164,6 +190,19 @@ impl Api {
     /// The issuer, once its keys are fetched.
     pub async fn refresh_issuer(&self, name: &Name) -> Result<Issuer, ApiError> {
         self.post(&format!("/v1/issuers/{name}/refresh"), Map::new()).await
+    }
+
+    /// A public document, byte for byte. Nobody is told who asks for it.
+    pub async fn document(&self, path: &str) -> Result<Vec<u8>, ApiError> {
+        let request = Request { method: Method::GET, path: path.to_owned(), authorization: None, body: None };
+        let answer = self.transport.send(&request).await?;
+        if answer.status == 200 { Ok(answer.body) } else { Err(ApiError::from_answer(&answer)) }
+    }
+
+    /// The URLs of the status lists that we may see.
+    pub async fn status_lists(&self) -> Result<Vec<String>, ApiError> {
+        let named: StatusLists = self.get("/status").await?;
+        Ok(named.lists.into_iter().map(|list| list.uri).collect())
     }
 
     /// A dry run: changes nothing. The body may hold evidence.
@@ -183,6 +222,17 @@ impl Api {
         filter: &[(&str, String)],
         limit: usize,
     ) -> Result<Listed<T>, ApiError> {
+        let count = Count::default();
+        self.progress.counted(READING, &count, self.pages(path, filter, limit, &count)).await
+    }
+
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        filter: &[(&str, String)],
+        limit: usize,
+        count: &Count,
+    ) -> Result<Listed<T>, ApiError> {
         let mut items: Vec<T> = Vec::new();
         let mut cursor: Option<String> = None;
         loop {
@@ -193,6 +243,7 @@ impl Api {
             let found: List<T> = self.get(&format!("{path}?{}", form::form(&pairs))).await?;
             let empty = found.items.is_empty();
             items.extend(found.items);
+            count.set(items.len() as u64, 0);
             cursor = found.next_cursor;
             if cursor.is_none() || empty || items.len() >= limit {
                 let more = cursor.is_some() || items.len() > limit;
@@ -214,7 +265,7 @@ impl Api {
     }
 
     async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
-        let answer = self.sent(request).await?;
+        let answer = self.progress.watch(ASKING, self.sent(request)).await?;
         if !(200..300).contains(&answer.status) {
             return Err(ApiError::from_answer(&answer).having(self.shown()));
         }

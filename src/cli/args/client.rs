@@ -117,13 +117,62 @@ pub enum LeaseVerb {
 
 #[derive(Debug, Subcommand)]
 pub enum KeyVerb {
-    /// List the keys that sign task tokens: which signs now, which is next, which are retired
+    /// List the keys that sign task tokens: which signs now, which is next, which are retired or tainted
     Ls(KeyListArgs),
+    /// Take a key out for ever, because somebody else may have it, and end what it signed
+    #[command(long_about = TAINT_ABOUT)]
+    Taint(KeyTaintArgs),
+}
+
+const TAINT_ABOUT: &str = "\
+Take a key out for ever, because somebody else may have it, and end what it signed.
+
+It leaves the JWKS at once and signs nothing more; the next key takes its place, and every credential that
+it had signed ends. This cannot be undone. Whoever has the key can forge credentials for any target until
+its servers have fetched the JWKS anew: what is printed says until when, at worst.
+
+Asks before it does it; without a terminal it wants --confirm. `--dry-run` only shows what would happen.
+";
+
+/// `dayfly key taint`.
+#[derive(Debug, Clone, Args)]
+pub struct KeyTaintArgs {
+    /// As `dayfly key ls` shows it
+    #[arg(allow_hyphen_values = true, value_parser = kid)]
+    pub kid: String,
+    /// Why, for the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Do it without asking
+    #[arg(long)]
+    pub confirm: bool,
+    /// Show what would happen, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub door: DoorArgs,
 }
 
 /// `dayfly key ls`.
 #[derive(Debug, Clone, Args)]
 pub struct KeyListArgs {
+    #[command(flatten)]
+    pub door: DoorArgs,
+}
+
+/// `dayfly publish`.
+#[derive(Debug, Clone, Args)]
+pub struct PublishArgs {
+    /// The folder that stands for the broker's URL; it is made if it is not there. Lists in it that the
+    /// broker has no more are removed, so it is one caller's alone
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Go on until ended, writing what has changed
+    #[arg(long)]
+    pub watch: bool,
+    /// How often to look, from `1s` to `1h`
+    #[arg(long, value_name = "DURATION", requires = "watch", default_value = "5s", value_parser = watch_span)]
+    pub every: Span,
     #[command(flatten)]
     pub door: DoorArgs,
 }
@@ -412,6 +461,20 @@ impl TokenArgs {
     /// The file of `--out`; `-` is stdout, as is no file.
     pub fn out_file(&self) -> Option<&Path> {
         self.out.as_deref().filter(|file| *file != Path::new("-"))
+    }
+}
+
+fn watch_span(text: &str) -> Result<Span, String> {
+    let span = positive_span(text)?;
+    if span.as_s() > 3600 { Err("at most one hour".to_owned()) } else { Ok(span) }
+}
+
+/// The alphabet of a thumbprint; what is none is no part of a path either.
+fn kid(text: &str) -> Result<String, String> {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match text.len() {
+        1..=128 if text.bytes().all(letter) => Ok(text.to_owned()),
+        _ => Err("expected a key's id, as `dayfly key ls` shows it".to_owned()),
     }
 }
 

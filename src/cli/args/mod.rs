@@ -14,9 +14,9 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use client::{
-    AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyVerb,
-    LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, RevokeArgs, Revoked, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
-    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
+    KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs,
+    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
 pub use explain::{ExplainArgs, Explained};
@@ -119,9 +119,12 @@ pub enum Verb {
     /// Read and verify the ledger
     #[command(subcommand)]
     Ledger(LedgerVerb),
-    /// Look at the keys that sign
+    /// Look at the keys that sign, and take one out
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Write keys, metadata and status lists as files for any web server or cache
+    #[command(long_about = PUBLISH_ABOUT)]
+    Publish(PublishArgs),
     /// Look at settings, clock, disk, keys, issuers, bundle and broker, and say what mends each
     Doctor(DoctorArgs),
     /// Look at the issuers whose tokens are evidence, and fetch their keys anew
@@ -165,6 +168,15 @@ be dead while the command still runs, that is told on stderr; the command is nev
 Exit codes: the command's; 128 and the number of the signal that ended it; 125 if it was not started
 (nobody was believed, the broker refused or is away); 126 if it cannot be executed, 127 if it is not
 found, and nothing was asked then.";
+
+const PUBLISH_ABOUT: &str = "\
+Write what the broker says to everybody as files: its metadata, its public keys and its status lists, at the
+same paths below DIR as below its URL. Any web server or cache can serve them, and tokens can be checked
+while the broker is away: until the lists expire, no longer.
+
+The lists are those of the caller: all on the broker's machine, over the network those of the targets
+that its token may introspect. Each file is replaced whole. --watch says how much later than from the
+broker an end is heard of.";
 
 const EXPLAIN_ABOUT: &str = "\
 Say why a decision came out as it did, and what would change it. Changes nothing.
@@ -223,6 +235,8 @@ mod tests {
             "dayfly ledger show --since 1h --until 2026-11-22T05:00:00Z",
             "dayfly ledger verify --state d",
             "dayfly key ls --state d --output jsonl",
+            "dayfly publish /srv/dayfly --state d",
+            "dayfly publish /srv/dayfly --watch --every 2s --addr https://b.example",
             "dayfly doctor --config f --state d --policies p --offline --output json",
             "dayfly explain",
             "dayfly explain evt_0000000000g000000000000000 --state d",
@@ -266,6 +280,10 @@ mod tests {
             "dayfly exec --task t make",
             "dayfly exec --task t --",
             "dayfly exec --task t --out F -- make",
+            "dayfly publish",
+            "dayfly publish d --every 2s",
+            "dayfly publish d --watch --every 0s",
+            "dayfly publish d --watch --every 2h",
         ] {
             let error = parse(line).err().unwrap_or_else(|| panic!("`{line}` was taken"));
             assert_eq!(error.exit_code(), 2, "{line}");

@@ -25,10 +25,14 @@ use crate::{
         failure::{Exit, Failure},
         serve,
     },
-    config::SOCKET_NAME,
+    config::{Caps, SOCKET_NAME},
     flow::{BundleSource, Exchange, Flow, Startup, Subject},
     policy::{Ask, What},
-    run::{self, Parts, Running, accept::Door, limits::Limits},
+    run::{
+        self, Parts, Running,
+        accept::Door,
+        limits::{self, Limits},
+    },
     store::Store,
     sys::{clock::Clock, files::StateLock},
 };
@@ -137,6 +141,7 @@ fn launch(
         source: bundle.clone(),
         strict_rollback: false,
         review_grace: crate::config::REVIEW_GRACE,
+        allowance: limits::allowance(Caps::default()),
     };
     let parts = Parts {
         startup,
@@ -144,7 +149,8 @@ fn launch(
         tls: tls.clone(),
         ops: Some(listeners.metrics),
         socket: Some(dir.join(SOCKET_NAME)).filter(|path| path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES),
-        limits: Limits::default(),
+        // Loopback only: every client there is one address, and none of them a stranger.
+        limits: Limits { rate: None, ..Limits::default() },
     };
     let mut running = run::launch(parts).map_err(|error| failed("the broker does not start", error))?;
     let door = Door::new(stand_in::router(&url, &keys.stand_in, &keys.operator));

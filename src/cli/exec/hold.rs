@@ -11,9 +11,10 @@ use dayfly_domain::{Reason, State, TaskId};
 
 use crate::{
     cli::{
-        api::{Api, ApiError, Beat},
+        api::{Api, ApiError},
         session::Screen,
     },
+    http::shapes::Beat,
     sys::entropy,
 };
 
@@ -39,6 +40,8 @@ pub enum Beaten {
     Held,
     /// No answer, or one that may be another soon.
     Unheard,
+    /// This broker takes no beats: the task lives to its deadline, held or not. Told already.
+    Unknown,
     /// Told already.
     Over,
 }
@@ -66,6 +69,13 @@ impl<'a> Hold<'a> {
                 self.tell_over(&format!("the broker says that it is {}", beat.state));
                 Beaten::Over
             }
+            Err(error) if error.reason() == Some(Reason::NotFound) => {
+                self.screen.warn(&format!(
+                    "the broker takes no beats: if this process is killed, the task {} lives to its deadline",
+                    self.task
+                ));
+                Beaten::Unknown
+            }
             Err(error) if is_final(&error) => {
                 self.tell_over(&error.failure("the broker holds it no more").parts().what);
                 Beaten::Over
@@ -74,10 +84,14 @@ impl<'a> Hold<'a> {
         }
     }
 
-    /// Beats until the task is over. `last`: what the beat before came to.
+    /// Beats until the task is over; for ever where that cannot be known. `last`: what the beat before
+    /// came to.
     pub async fn keep(&self, last: Beaten) {
         let (mut last, mut unheard) = (last, Unheard::default());
         while last != Beaten::Over {
+            if last == Beaten::Unknown {
+                return std::future::pending().await;
+            }
             let pace = self.pace.get();
             if last == Beaten::Unheard && unheard.is_news(pace) {
                 self.screen.warn(&format!(
@@ -101,7 +115,7 @@ impl<'a> Hold<'a> {
 
 impl Pace {
     fn told(beat: &Beat) -> Self {
-        Self { beat_s: beat.beat_s.clamp(1, 60), grace_s: beat.grace_s.max(1) }
+        Self { beat_s: beat.beat_s.clamp(1, 60).into(), grace_s: beat.grace_s.max(1).into() }
     }
 }
 
@@ -192,7 +206,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_brokers_own_no_is_an_end() {
-        for (status, code) in [(409, "E-NOT-ACTIVE"), (400, "E-ENDED"), (401, "E-CLIENT"), (404, "E-NOT-FOUND")] {
+        for (status, code) in [(409, "E-NOT-ACTIVE"), (400, "E-ENDED"), (401, "E-CLIENT")] {
             let script = Script::default().refuse(status, code);
             kept(&script, Beaten::Held).await;
             assert_eq!(script.seen().len(), 1, "{code}");
@@ -202,6 +216,14 @@ mod tests {
         let script = Script::default().then(Ok(proxy)).refuse(400, "E-DPOP").refuse(409, "E-NOT-ACTIVE");
         kept(&script, Beaten::Held).await;
         assert_eq!(script.seen().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_takes_no_beats_is_not_asked_again_and_nothing_is_over() {
+        let script = Script::default().refuse(404, "E-NOT-FOUND");
+        let kept = tokio::time::timeout(Duration::from_millis(20), kept(&script, Beaten::Held));
+        assert!(kept.await.is_err(), "a renewal beside it goes on");
+        assert_eq!(script.seen().len(), 1);
     }
 
     #[tokio::test]

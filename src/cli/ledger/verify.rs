@@ -9,6 +9,7 @@ use crate::{
         args::{LedgerVerifyArgs, Output},
         failure::{Exit, Failure},
         print::document,
+        progress::Progress,
         session::Session,
         settings,
         table::pairs,
@@ -16,15 +17,19 @@ use crate::{
     ledger::{self, Report},
     run::DATABASE,
     store::{Reader, StoreError},
+    sys::{clock::Clock, offload::offload},
 };
 
 /// Reads the store beside a running broker; needs no broker.
-pub fn verify(args: &LedgerVerifyArgs, session: &Session) -> Result<(), Failure> {
+pub async fn verify(args: &LedgerVerifyArgs, session: &Session) -> Result<(), Failure> {
     let state = match &args.state {
         Some(state) => state.clone(),
         None => settings::require(None, &session.vars)?.1.state_dir,
     };
-    let (stream, report) = read(&state.join(DATABASE), session)?;
+    let (database, clock) = (state.join(DATABASE), session.clock.clone());
+    let reading = offload(move || read(&database, &clock));
+    let read = Progress::of(&session.vars).watch("verifying the ledger", reading).await;
+    let (stream, report) = read.map_err(|_| Failure::failed("the ledger was not read to its end"))??;
     session.screen.data(&show(&stream, &report, session.output))?;
     if report.problems.is_empty() {
         return Ok(());
@@ -37,19 +42,19 @@ pub fn verify(args: &LedgerVerifyArgs, session: &Session) -> Result<(), Failure>
         .help("copy the state folder before anything else, and do not start a broker on it"))
 }
 
-fn read(path: &Path, session: &Session) -> Result<(String, Report), Failure> {
+fn read(path: &Path, clock: &Clock) -> Result<(String, Report), Failure> {
     if !path.exists() {
         let what = format!("there is no store `{}`", path.display());
         return Err(Failure::new(Exit::NotFound, what).help("name the broker's state folder with `--state DIR`"));
     }
-    verify_file(path, session)
+    verify_file(path, clock)
         .map_err(|error| Failure::failed(format!("the store `{}` cannot be read", path.display())).because(error))
 }
 
 /// One consistent view of events, tasks and leases.
-fn verify_file(path: &Path, session: &Session) -> Result<(String, Report), StoreError> {
+fn verify_file(path: &Path, clock: &Clock) -> Result<(String, Report), StoreError> {
     Reader::open(path)?
-        .snapshot(|snapshot| Ok((snapshot.stream().to_owned(), ledger::verify(snapshot, session.clock.wall())?)))?
+        .snapshot(|snapshot| Ok((snapshot.stream().to_owned(), ledger::verify(snapshot, clock.wall())?)))?
 }
 
 fn show(stream: &str, report: &Report, output: Output) -> String {

@@ -18,6 +18,7 @@ use super::{
     door::Door,
     failure::{Exit, Failure},
     policy,
+    progress::Count,
     session::Session,
 };
 use crate::{
@@ -26,9 +27,6 @@ use crate::{
     policy::{BundleEnv, Policy},
 };
 
-/// Pages between two words about how far it is.
-const TOLD_EACH: usize = 20;
-
 pub async fn run(args: &PolicyReplayArgs, session: &Session) -> Result<(), Failure> {
     let api = Door::find(&args.door, &session.vars)?.operator(&session.vars)?;
     let mut folder = policy::folder(args.policies.as_ref(), session)?;
@@ -36,7 +34,9 @@ pub async fn run(args: &PolicyReplayArgs, session: &Session) -> Result<(), Failu
     let metadata = api.metadata().await.map_err(|error| error.failure("the broker does not say who it is"))?;
     folder.env = BundleEnv { issuer_url: metadata.issuer, broker_binding: BindingKind::Dpop };
     let Loaded { policy, .. } = folder.load().map_err(|problems| policy::refused(&folder, &problems))?;
-    let tally = replayed(&api, &policy, &filter(args, session), session).await?;
+    let (count, filter) = (Count::default(), filter(args, session));
+    let replayed = replayed(&api, &policy, &filter, &count, session);
+    let tally = api.progress().counted("replaying decisions", &count, replayed).await?;
     session.screen.say(&tally.summary());
     session.screen.data(&tally.print(&policy.bundle().fingerprint.to_string(), session.output))?;
     match tally.newly() {
@@ -54,19 +54,22 @@ fn filter(args: &PolicyReplayArgs, session: &Session) -> Vec<(&'static str, Stri
     [("since", args.since.ago(now).to_string())].into_iter().chain(until).collect()
 }
 
-async fn replayed(api: &Api, policy: &Policy, filter: &[(&str, String)], session: &Session) -> Result<Tally, Failure> {
+async fn replayed(
+    api: &Api,
+    policy: &Policy,
+    filter: &[(&str, String)],
+    count: &Count,
+    session: &Session,
+) -> Result<Tally, Failure> {
     // What the broker's own grace is, it tells nobody.
     policy.lapse(session.clock.wall(), REVIEW_GRACE);
     let (mut reading, mut tally) = (Reading::default(), Tally::default());
-    let (mut cursor, mut pages) = (None, 0);
+    let mut cursor = None;
     loop {
         let page = api.event_page(filter, cursor.as_deref()).await;
         let (events, next) = page.map_err(|error| error.failure("the ledger cannot be read"))?;
         events.into_iter().for_each(|event| judge(reading.take(event), policy, &mut tally));
-        pages += 1;
-        if pages % TOLD_EACH == 0 {
-            session.screen.say(&format!("{} decisions so far", tally.decisions()));
-        }
+        count.set(tally.decisions() as u64, 0);
         let Some(next) = next else { break };
         cursor = Some(next);
     }

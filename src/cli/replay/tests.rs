@@ -72,7 +72,7 @@ fn page(events: &[Value], next: Option<&str>) -> String {
 async fn told(script: &Script, text: &str) -> Tally {
     let since = [("since", "2026-11-15T05:00:00Z".to_owned())];
     let session = session_at("2026-11-22T06:00:00Z");
-    replayed(&script.api(Some("eyJ")), &policy(text), &since, &session).await.unwrap()
+    replayed(&script.api(Some("eyJ")), &policy(text), &since, &Count::default(), &session).await.unwrap()
 }
 
 fn script() -> Script {

@@ -20,10 +20,11 @@ use super::{
     door::{Door, Way},
     failure::{Exit, Failure},
     identity::{self, Evidence, Machine, Source, Surroundings},
+    progress::Progress,
     proof,
     session::Session,
 };
-use crate::http::shapes::TokenAnswer;
+use crate::{http::shapes::TokenAnswer, sys::offload::offload};
 
 pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     // As it is now: it may be gone when there is a token.
@@ -36,7 +37,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     deliver::check(args.out_file())?;
     let door = Door::find(&args.ask.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
-    let api = door.api(&session.vars, None)?;
+    let api = door.api(&session.vars, None)?.telling(Progress::of(&session.vars));
     let mut kept = place.as_deref().map(|file| Kept::hold(file, &session.screen)).transpose()?;
     if let Some((file, kept)) = args.out_file().zip(kept.as_ref()).filter(|(file, kept)| kept.is(file)) {
         return Err(Failure::usage(format!("`{}` would hold both the token and the handle", file.display()))
@@ -195,7 +196,9 @@ pub(in crate::cli) async fn fetched(
     session: &Session,
 ) -> Result<Evidence, Failure> {
     if !source.wants_audience() {
-        return source.read();
+        // Stdin may be silent for as long as it likes, and signals are heard meanwhile.
+        let read = offload(move || source.read()).await;
+        return read.map_err(|error| Failure::failed("the evidence was not read").because(error))?;
     }
     let metadata =
         api.metadata().await.map_err(|error| error.failure("the broker's name for itself cannot be read"))?;

@@ -6,10 +6,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use dayfly_domain::{BlockId, Cause, LeaseId, TaskId, UnixMs};
 
 use crate::{
-    lease::{End, Fence, Label, Limits, Now, Overtaken, Table, Time},
+    lease::{Asks, End, Fence, Label, Limits, Now, Overtaken, Quotas, Table, Time},
     store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
     sys::clock::{Clock, Stepped},
 };
+
+/// Quotas are counted here, and judged in `counts_tests.rs`.
+const PLENTY: Quotas = Quotas { owner: u32::MAX, production: 0, workload: u32::MAX };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum What {
@@ -49,7 +52,8 @@ impl Rig {
 
     /// Opens a task with its first lease.
     pub fn open(&mut self, row: TaskRow, lease: Option<LeaseRow>, limits: Limits) -> Result<(), Overtaken> {
-        Fence::new(&self.table, self.now()).open(&row, limits)?;
+        let asks = if lease.is_some() { Asks::Lease } else { Asks::Nothing };
+        Fence::new(&self.table, PLENTY, self.now()).open(&row, limits, asks)?;
         if self.disk.clashes(&row) {
             return Err(Overtaken::HandleUsed);
         }
@@ -68,7 +72,7 @@ impl Rig {
         meanwhile: Option<(What, End)>,
     ) -> Result<(), Overtaken> {
         let now = self.now();
-        Fence::new(&self.table, now).feed(lease.task)?;
+        Fence::new(&self.table, PLENTY, now).feed(lease.task, Asks::Lease)?;
         let at = supersede_s.map(|seconds| now.at.plus_s(i64::from(seconds)));
         let ended = at.map(|at| self.table.outliving(lease.task, &lease.target, at, now)).unwrap_or_default();
         let mut changes = vec![Change::AddLease(lease)];

@@ -31,8 +31,8 @@ pub enum NotTainted {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tainting {
     pub at: UnixMs,
-    /// What it was before; unknown of one that was tainted earlier.
-    pub was: Option<KeyState>,
+    /// What it was before.
+    pub was: KeyState,
 }
 
 /// A tainted key: its name and its public part.
@@ -40,6 +40,7 @@ pub struct Tainting {
 pub(super) struct Gone {
     pub kid: String,
     pub jwk: Value,
+    pub was: KeyState,
     pub since: UnixMs,
     pub saved: bool,
 }
@@ -55,7 +56,7 @@ impl Keyring {
             if !gone.saved {
                 self.replace(Keys::clone(&old)).map_err(NotTainted::Unsaved)?;
             }
-            return Ok(Tainting { at: gone.since, was: None });
+            return Ok(gone.tainting());
         }
         let (was, keys) = old.without(kid, now).map_err(NotTainted::Stuck)?.ok_or(NotTainted::Unknown)?;
         if let Err(error) = self.save(&keys) {
@@ -65,7 +66,7 @@ impl Keyring {
             return Err(NotTainted::Unsaved(error));
         }
         self.keys.store(Arc::new(keys.saved()));
-        Ok(Tainting { at: now, was: Some(was) })
+        Ok(Tainting { at: now, was })
     }
 
     pub fn is_tainted(&self, kid: &str) -> bool {
@@ -77,9 +78,16 @@ impl Keyring {
         self.view().into_iter().find(|key| key.kid == kid).map(|key| key.state)
     }
 
-    /// Since when the key that signs now is in the JWKS.
-    pub fn active_published(&self) -> UnixMs {
-        self.keys.load().active.published
+    /// Since when a key is in the JWKS that is or was to sign.
+    pub fn published(&self, kid: &str) -> Option<UnixMs> {
+        let keys = self.keys.load();
+        let mut held = [&keys.active, &keys.next].into_iter().chain(&keys.retired);
+        held.find(|held| held.key.kid() == kid).map(|held| held.published)
+    }
+
+    /// When and as what a key was tainted, if it was.
+    pub fn tainting(&self, kid: &str) -> Option<Tainting> {
+        self.keys.load().tainted.iter().find(|gone| gone.kid == kid).map(Gone::tainting)
     }
 
     /// The public parts of tainted keys: to recognise what is signed with them, never to believe it.
@@ -99,7 +107,7 @@ impl Keys {
             Some(held) if held.key.kid() == next.key.kid() => (KeyState::Next, held),
             Some(held) => (KeyState::Retired, held),
         };
-        let gone = Gone { kid: kid.to_owned(), jwk: held.key.jwk(), since: now, saved: false };
+        let gone = Gone { kid: kid.to_owned(), jwk: held.key.jwk(), was, since: now, saved: false };
         let kept = retired.iter().filter(|held| held.key.kid() != kid).cloned().collect();
         let tainted = tainted.iter().cloned().chain([gone]).collect();
         let (next, active) = match was {
@@ -112,6 +120,10 @@ impl Keys {
 }
 
 impl Gone {
+    fn tainting(&self) -> Tainting {
+        Tainting { at: self.since, was: self.was }
+    }
+
     pub fn view(&self) -> KeyView {
         KeyView { kid: self.kid.clone(), state: KeyState::Tainted, since: self.since, until: None }
     }
@@ -124,13 +136,14 @@ impl Gone {
             published_s: None,
             pkcs8: None,
             jwk: Some(self.jwk.clone()),
+            was: Some(self.was),
         }
     }
 
     pub fn from_stored(stored: &Stored) -> Option<Self> {
         let jwk = stored.jwk.clone()?;
         let kid = jwk.get("kid")?.as_str()?.to_owned();
-        Some(Self { kid, jwk, since: UnixMs::from_s(stored.since_s), saved: true })
+        Some(Self { kid, jwk, was: stored.was?, since: UnixMs::from_s(stored.since_s), saved: true })
     }
 
     /// The latest of them.
@@ -164,7 +177,7 @@ mod tests {
         let ring = ring();
         let (active, next) = (kid(&ring, KeyState::Active), kid(&ring, KeyState::Next));
         let at = START.plus_s(60);
-        assert_eq!(ring.taint(&active, at).unwrap(), Tainting { at, was: Some(KeyState::Active) });
+        assert_eq!(ring.taint(&active, at).unwrap(), Tainting { at, was: KeyState::Active });
         assert_eq!((ring.active_kid(), ring.active(0).unwrap().kid().to_owned()), (next.clone(), next.clone()));
         assert!(!is_published(&ring, &active) && is_published(&ring, &next));
         assert!(ring.is_tainted(&active) && ring.suspect().contains(Some(&active), "ES256"));
@@ -183,11 +196,11 @@ mod tests {
         ring.rotate(START.plus_s(super::super::ACTIVE_S)).unwrap().unwrap();
         let (retired, active, next) =
             (kid(&ring, KeyState::Retired), kid(&ring, KeyState::Active), kid(&ring, KeyState::Next));
-        assert_eq!(ring.taint(&retired, START).unwrap().was, Some(KeyState::Retired));
-        assert_eq!(ring.taint(&next, START).unwrap().was, Some(KeyState::Next));
+        assert_eq!(ring.taint(&retired, START).unwrap().was, KeyState::Retired);
+        assert_eq!(ring.taint(&next, START).unwrap().was, KeyState::Next);
         assert_eq!(ring.active_kid(), active, "it goes on");
         assert!(!is_published(&ring, &retired) && !is_published(&ring, &next));
-        assert_eq!(ring.taint(&retired, START.plus_s(9)).unwrap(), Tainting { at: START, was: None });
+        assert_eq!(ring.taint(&retired, START.plus_s(9)).unwrap(), Tainting { at: START, was: KeyState::Retired });
         assert!(matches!(ring.taint("no-such", START), Err(NotTainted::Unknown)));
         assert!(matches!(ring.taint("", START), Err(NotTainted::Unknown)));
     }
@@ -201,7 +214,7 @@ mod tests {
         });
         assert!(before.iter().all(|kid| ring.is_tainted(kid) && !is_published(&ring, kid)));
         assert!(!before.contains(&ring.active_kid()) && ring.active(0).is_ok());
-        assert!(ring.active_published() == START.plus_s(5), "nobody knew it before");
+        assert_eq!(ring.published(&ring.active_kid()), Some(START.plus_s(5)), "nobody knew it before");
     }
 
     #[test]

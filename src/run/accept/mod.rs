@@ -33,7 +33,12 @@ use self::{
     gate::Gate,
     places::{Place, Places},
 };
-use crate::{http::Peer, run::limits::Limits};
+use crate::{
+    flow::{Limit, Payer, Rates},
+    http::Peer,
+    run::limits::Limits,
+    sys::clock::Clock,
+};
 
 /// What a listener opens on.
 #[derive(Clone)]
@@ -42,12 +47,14 @@ pub struct Door {
     pub limits: Limits,
     /// Words for what the router never sees.
     pub refuse: Refuse,
+    /// What rates are told by.
+    pub clock: Clock,
 }
 
 impl Door {
     /// With the default limits and refusals without a body.
     pub fn new(app: Router) -> Self {
-        Self { app, limits: Limits::default(), refuse: Arc::new(plain) }
+        Self { app, limits: Limits::default(), refuse: Arc::new(plain), clock: Clock::Machine }
     }
 }
 
@@ -71,6 +78,7 @@ async fn serve<E: Entrance>(entrance: E, door: Door, stop: CancellationToken) {
     let hall = Hall {
         seats: Arc::new(Semaphore::new(door.limits.connections)),
         places: Places::default(),
+        rates: door.limits.rate.map(Rates::new),
         open: metrics::gauge!("dayfly_connections", "door" => E::NAME),
         door,
         stop,
@@ -93,6 +101,7 @@ struct Hall {
     door: Door,
     seats: Arc<Semaphore>,
     places: Places,
+    rates: Option<Rates>,
     open: metrics::Gauge,
     stop: CancellationToken,
     /// The drain took too long: what is left is dropped.
@@ -148,7 +157,10 @@ impl Hall {
     async fn converse<E: Entrance>(&self, stream: E::Open, peer: Peer) {
         let door = &self.door;
         let service = service_fn(|request: hyper::Request<Incoming>| async move {
-            Ok::<_, Infallible>(request::answer(door, peer, request).await)
+            Ok::<_, Infallible>(match self.charge(peer) {
+                true => request::answer(door, peer, request).await,
+                false => request::too_many(door, request),
+            })
         });
         let gate = Gate::new(stream, door);
         let mut connection = pin!(http(&door.limits).serve_connection(TokioIo::new(gate), service));
@@ -161,6 +173,18 @@ impl Hall {
             _ = connection => {}
             () = self.abandon.cancelled() => refused::<E>("drain"),
         }
+    }
+
+    /// Whether the address may make one more request. It is what the kernel says: no header moves it.
+    // SECURITY: `t_159_a_limited_address_is_refused_before_its_body_is_read`,
+    // `no_header_makes_one_address_look_like_many`.
+    fn charge(&self, peer: Peer) -> bool {
+        let (Some(rates), Peer::Tcp(address)) = (&self.rates, peer) else { return true };
+        let within = rates.charge(Payer::address(address.ip()), self.door.clock.read().boot_ms).is_ok();
+        if !within {
+            Limit::Address.count();
+        }
+        within
     }
 }
 

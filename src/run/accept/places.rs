@@ -2,11 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::http::Peer;
+use crate::{flow::block, http::Peer};
 
 /// Counts connections by IPv4 address or IPv6 /64 (one customer's usual block).
 #[derive(Debug, Clone, Default)]
@@ -48,13 +48,6 @@ impl Drop for Place {
                 held.remove(&self.address);
             }
         }
-    }
-}
-
-fn block(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
-        v4 => v4,
     }
 }
 

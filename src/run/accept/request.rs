@@ -52,6 +52,15 @@ pub(super) async fn answer(door: &Door, peer: Peer, request: hyper::Request<Inco
     if asked.headers.contains_key(TRANSFER_ENCODING) { closing(response) } else { response }
 }
 
+/// The refusal of an address that asks too much. No byte of a body is read for it.
+pub(super) fn too_many(door: &Door, request: hyper::Request<Incoming>) -> Response {
+    let (parts, body) = request.into_parts();
+    let response = (door.refuse)(StatusCode::TOO_MANY_REQUESTS, &parts);
+    // What was not read cannot be told from the next request. Without a body the connection stays: another
+    // one would cost more.
+    if body.is_end_stream() { response } else { closing(response) }
+}
+
 async fn accept_body(door: &Door, parts: &Parts, body: Incoming) -> Result<Bytes, StatusCode> {
     if !names_one_host(parts) {
         return Err(StatusCode::BAD_REQUEST);

@@ -20,6 +20,8 @@ use tokio::{
 use super::*;
 use crate::sys::net::testing::Authority;
 
+mod rates;
+
 /// A listener with its accept loop.
 struct Served {
     address: SocketAddr,

@@ -15,10 +15,14 @@ use dayfly::{
 };
 use dayfly_domain::may_hold_secret;
 use dayfly_verifier::{
-    Jws, KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, Refusal, Rules, TOKEN_MAX_BYTES, UnixMs, algorithms, verify,
+    Jws, KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, Refusal, Rules, TOKEN_MAX_BYTES, UnixMs, algorithms,
+    crypto::SigningKey,
+    read_task_token,
+    status::{LIST_TOKEN_TYP, ListToken, StatusBits, StatusList},
+    verify,
 };
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 /// Tokens and keys that others published; with [`Published::signed`] those that verify.
 const CORPUS: [&str; 4] = [
@@ -209,6 +213,67 @@ pub fn details(data: &[u8]) -> bool {
             && !ticket.trim().is_empty()
             && !may_hold_secret(&ticket)
     }));
+    true
+}
+
+/// A status list, behind a byte that says how wide its entries are and one that says how many are read
+/// at most: never more than that, with a right checksum, and the same when it is written again.
+pub fn status_list(data: &[u8]) -> bool {
+    let [width, most, text @ ..] = data else { return false };
+    let (Some(bits), Ok(text)) = (StatusBits::new(*width), std::str::from_utf8(text)) else { return false };
+    let most = u32::from(*most) * 64;
+    let Ok(list) = StatusList::decode(bits, text, most) else { return false };
+    assert!(list.len() <= most as usize && list.len() * usize::from(*width) == list.as_bytes().len() * 8);
+    let packed = URL_SAFE_NO_PAD.decode(text).unwrap();
+    assert!(packed.ends_with(&adler32(list.as_bytes()).to_be_bytes()), "the checksum of what was read");
+    let end = u32::try_from(list.len()).unwrap();
+    let entries: Vec<u8> = (0..end).map(|index| list.get(index).unwrap()).collect();
+    assert!(list.get(end).is_none() && entries.iter().all(|entry| u32::from(*entry) < 1 << width));
+    assert_eq!(StatusList::decode(bits, &list.encode(), end), Ok(list.clone()));
+    let mut again = StatusList::new(bits, end);
+    assert!((0..end).zip(entries).all(|(index, entry)| again.set(index, entry)));
+    again == list
+}
+
+/// RFC 1950 section 8.2, as it is written there.
+fn adler32(bytes: &[u8]) -> u32 {
+    let (mut low, mut high) = (1_u32, 0_u32);
+    for byte in bytes {
+        low = (low + u32::from(*byte)) % 65521;
+        high = (high + low) % 65521;
+    }
+    high << 16 | low
+}
+
+/// When the lists of [`list_claims`] are read, in Unix seconds, and who signs them.
+pub const LISTED_AT_S: i64 = 1_800_000_000;
+pub const LISTED_BY: &str = "https://fuzz.example";
+
+static LIST_KEY: LazyLock<SigningKey> =
+    LazyLock::new(|| SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap());
+
+/// Claims of a status list token, really signed: of this issuer's own place, within their times, and
+/// never a task token.
+pub fn list_claims(data: &[u8]) -> bool {
+    let Ok(raw) = serde_json::from_slice::<&RawValue>(data) else { return false };
+    let keys = KeySet::parse(serde_json::json!({"keys": [LIST_KEY.jwk()]}).to_string().as_bytes()).unwrap();
+    let token = LIST_KEY.sign(LIST_TOKEN_TYP, &raw).unwrap();
+    let now = UnixMs::from_s(LISTED_AT_S);
+    assert!(read_task_token(&token, &keys, LISTED_BY, "https://db.example", now).is_err());
+    let as_access_token = LIST_KEY.sign("at+jwt", &raw).unwrap();
+    assert!(ListToken::read(&as_access_token, &keys, LISTED_BY, 4096, now).is_err());
+    let Ok(list) = ListToken::read(&token, &keys, LISTED_BY, 4096, now) else { return false };
+    assert!(has_each_member_once(data));
+    let claims: Value = serde_json::from_slice(data).unwrap();
+    let name = list.uri().strip_prefix("https://fuzz.example/status/").unwrap();
+    assert!(!name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "-_".contains(letter)));
+    assert_eq!(claims["sub"].as_str(), Some(list.uri()));
+    assert!(claims.get("iss").is_none_or(|iss| iss == LISTED_BY));
+    assert_eq!((claims["iat"].as_i64(), claims["exp"].as_i64()), (Some(list.issued_at_s()), Some(list.expires_at_s())));
+    assert!(list.issued_at_s() <= LISTED_AT_S + 30 && list.ttl_s() >= 1);
+    assert!((LISTED_AT_S + 1..=LISTED_AT_S + 86_430).contains(&list.expires_at_s()));
+    assert_eq!(claims["status_list"]["bits"].as_u64(), Some(list.list().bits() as u64));
+    assert!(list.list().len() <= 4096);
     true
 }
 

@@ -67,6 +67,7 @@ const VERIFIER: &[&str] = &[
     "base64",
     "dayfly-domain",
     "jsonwebtoken",
+    "miniz_oxide",
     "ring",
     "serde",
     "serde_json",

@@ -9,9 +9,9 @@ mod list;
 mod token;
 
 pub use list::{LIST_ENTRIES_MAX, StatusBits, StatusList, StatusListError};
-pub(crate) use token::is_list_of;
 #[cfg(feature = "online")]
 pub(crate) use token::parse;
 pub use token::{
-    EncodedList, LIST_MEDIA_TYPE, LIST_TOKEN_MAX_BYTES, LIST_TOKEN_TYP, ListClaims, ListRefusal, ListToken,
+    EncodedList, LIST_MEDIA_TYPE, LIST_TOKEN_MAX_BYTES, LIST_TOKEN_TYP, ListClaims, ListRefusal, ListToken, list_name,
+    unverified_uri,
 };

@@ -22,8 +22,12 @@ pub const LIST_MEDIA_TYPE: &str = "application/statuslist+jwt";
 /// Longest list token that is read, in bytes.
 pub const LIST_TOKEN_MAX_BYTES: usize = 256 * 1024;
 
-/// Longest id of a list, in characters.
-const ID_MAX_CHARS: usize = 64;
+/// No list is good for longer; and how far this machine's clock may be behind the broker's.
+const LIFE_MAX_S: u32 = 24 * 3600;
+const LEEWAY_S: u32 = 30;
+
+/// Longest name of a list, in characters.
+const NAME_MAX_CHARS: usize = 64;
 
 /// Claims of a status list token, as a broker signs them. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +100,7 @@ pub struct ListToken {
 impl ListToken {
     /// Accepts a list token of this issuer: `typ` `statuslist+jwt`, ES256, `sub` below
     /// `{issuer}/status/`, `iat` not ahead by more than 30 s, `exp` not reached and at most 24 h
-    /// ahead, `ttl` at least 1 s, and a list of at most `entries_max` entries ([`super::LIST_ENTRIES_MAX`]).
+    /// and 30 s ahead, `ttl` at least 1 s, and a list of at most `entries_max` entries ([`super::LIST_ENTRIES_MAX`]).
     /// `iss` may be absent, but not another's.
     pub fn read(token: &str, keys: &KeySet, issuer: &str, entries_max: u32, now: UnixMs) -> Result<Self, ListRefusal> {
         Self::of(&parse(token)?, keys, issuer, entries_max, now)
@@ -112,7 +116,7 @@ impl ListToken {
     ) -> Result<Self, ListRefusal> {
         let verified = gate::verify_for_all(jws, keys, &rules(issuer), now)?;
         let sub = verified.claims().get("sub").and_then(Value::as_str).ok_or(Refusal::Claim("sub"))?;
-        if !is_list_of(issuer, sub) {
+        if list_name(issuer, sub).is_none() {
             return Err(ListRefusal::Subject);
         }
         let encoded = encoded(verified.claims())?;
@@ -177,18 +181,25 @@ impl fmt::Debug for ListToken {
     }
 }
 
+/// Which list a text says it is, if it is a list token by its form. Anybody can have written it; for
+/// finding a file again.
+pub fn unverified_uri(list_token: &str) -> Option<String> {
+    let jws = parse(list_token.trim_ascii_end()).ok().filter(|jws| jws.typ() == Some(LIST_TOKEN_TYP))?;
+    Some(jws.unverified_claims().get("sub")?.as_str()?.to_owned())
+}
+
 /// The form only; longer than a task token may be.
 pub(crate) fn parse(token: &str) -> Result<Jws, ListRefusal> {
     Ok(Jws::parse_within(token, LIST_TOKEN_MAX_BYTES)?)
 }
 
-/// Whether a URL is that of a list of this issuer: `{issuer}/status/` and one plain name. Nothing that
-/// a server, a proxy or a file system could read as another place.
+/// The name of a list in its URL, if that is one of this issuer: `{issuer}/status/` and one plain word.
+/// Nothing that a server, a proxy or a file system could read as another place.
 // SECURITY: a_list_of_another_place_is_refused
-pub(crate) fn is_list_of(issuer: &str, uri: &str) -> bool {
-    let id = uri.strip_prefix(issuer).and_then(|rest| rest.strip_prefix("/status/"));
+pub fn list_name<'a>(issuer: &str, uri: &'a str) -> Option<&'a str> {
+    let name = uri.strip_prefix(issuer)?.strip_prefix("/status/")?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    id.is_some_and(|id| (1..=ID_MAX_CHARS).contains(&id.len()) && id.bytes().all(plain))
+    ((1..=NAME_MAX_CHARS).contains(&name.len()) && name.bytes().all(plain)).then_some(name)
 }
 
 fn rules(issuer: &str) -> Rules {
@@ -196,6 +207,8 @@ fn rules(issuer: &str) -> Rules {
         algs: vec!["ES256".to_owned()],
         // SECURITY: a_task_token_is_no_list_and_a_list_no_task_token
         typ: vec![LIST_TOKEN_TYP.to_owned()],
+        max_ahead_s: LIFE_MAX_S + LEEWAY_S,
+        leeway_s: LEEWAY_S,
         ..Rules::new(issuer, "")
     }
 }

@@ -1,0 +1,266 @@
+//! A signing key leaked: it leaves at once and for ever, what it signed ends, and the answer says until
+//! when whoever has it is still believed (law L12).
+//!
+//! The order is what survives a crash: first the key file, so that the key never signs again; then one
+//! tombstone for all that it had signed; then the event, which is remembered under the key's name. What is
+//! missing of the last two is made up for by the upkeep, at the latest after the next start. A key file
+//! that knows nothing of an event (a copy from before) is corrected at the start, or there is none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+};
+
+use dayfly_domain::{EventId, Name, Reason, UnixMs};
+use tokio::sync::oneshot;
+
+use super::{
+    Flow, Shared,
+    group::Group,
+    words::{Caller, Refused},
+};
+use crate::{
+    ledger::{self, Body, KeyTaint, Stamp},
+    mint::{JWKS_MAX_AGE_S, KeyState, Keyring, NotTainted},
+    revoke::{self, Checking, Known},
+    store::Reader,
+    sys::offload::{carried, offload},
+};
+
+/// Before the name of a tainted key: where the store remembers its event.
+const TAINTED: &str = "tainted:";
+
+/// What a taint did, or would do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaintAnswer {
+    pub kid: String,
+    pub was: KeyState,
+    pub dry_run: bool,
+    pub at: UnixMs,
+    pub leases_ended: u64,
+    /// The key that signs from then on; `None`: it has yet to be made.
+    pub signs: Option<String>,
+    /// When the last verifier knows that key that goes by the JWKS.
+    pub signs_known_at: Option<UnixMs>,
+    pub targets: Vec<TargetKnown>,
+    /// The same by channel.
+    pub channels: Vec<Known>,
+}
+
+/// Until when a target's servers may believe the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetKnown {
+    pub target: Name,
+    pub known: Known,
+}
+
+/// Taints that are in force and not yet on the record.
+#[derive(Debug, Default)]
+pub(super) struct Taints {
+    /// Whoever records one takes turns: there is one event for each key.
+    turn: tokio::sync::Mutex<()>,
+    waiting: Mutex<BTreeMap<String, Asked>>,
+    /// On the record.
+    done: Mutex<BTreeSet<String>>,
+}
+
+/// Who asked, and why.
+#[derive(Debug, Clone)]
+struct Asked {
+    actor: String,
+    reason: Option<String>,
+}
+
+/// What the ledger says of a taint.
+struct Recorded {
+    at: UnixMs,
+    leases: u64,
+    signs: String,
+}
+
+impl Flow {
+    /// Takes a key out of use. Twice is answered as once. `E-NOT-DURABLE`: it is in force, and tried again.
+    // SECURITY: `only_who_may_operate_the_broker_taints_a_key`.
+    pub async fn taint_key(
+        &self,
+        caller: &Caller,
+        kid: &str,
+        reason: Option<String>,
+        dry_run: bool,
+    ) -> Result<TaintAnswer, Refused> {
+        let actor = self.operator(caller).await?;
+        let was = self.keyring.state(kid).ok_or(Reason::NotFound)?;
+        if dry_run && was != KeyState::Tainted {
+            return Ok(self.would_taint(kid, was));
+        }
+        let (flow, kid) = (self.clone(), kid.to_owned());
+        // A caller who leaves in the middle leaves nothing half done.
+        let tainted = async move { flow.taint_and_record(kid, Asked { actor, reason }).await };
+        carried(tainted).await.map_err(|_| Reason::Internal)?
+    }
+
+    async fn taint_and_record(&self, kid: String, asked: Asked) -> Result<TaintAnswer, Refused> {
+        self.taints.wait_for(&kid, asked);
+        let unsaved = self.take_out(&kid).await?;
+        let Recorded { at, leases, signs } = self.record_taint(&kid).await?;
+        let tainting = self.keyring.tainting(&kid).filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
+        Ok(self.taint_answer(&kid, tainting.was, Some(signs), leases, at))
+    }
+
+    /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
+    async fn take_out(&self, kid: &str) -> Result<bool, Refused> {
+        let (flow, own, now) = (self.clone(), kid.to_owned(), self.time.now().at);
+        let tainted = offload(move || flow.keyring.taint(&own, now)).await.map_err(|_| Reason::Internal)?;
+        match tainted {
+            Ok(_) => Ok(false),
+            Err(NotTainted::Unsaved(error)) => {
+                tracing::error!(%error, kid, "a tainted key could not be written; it is out of use all the same");
+                Ok(true)
+            }
+            Err(NotTainted::Stuck(error)) => {
+                tracing::error!(%error, kid, "a key was not tainted");
+                self.taints.forget(kid);
+                Err(Reason::Key.into())
+            }
+            Err(NotTainted::Unknown) => {
+                self.taints.forget(kid);
+                Err(Reason::NotFound.into())
+            }
+        }
+    }
+
+    fn would_taint(&self, kid: &str, was: KeyState) -> TaintAnswer {
+        let view = self.keyring.view();
+        let by_state = |state| view.iter().find(|key| key.state == state).map(|key| key.kid.clone());
+        let signs = by_state(if was == KeyState::Active { KeyState::Next } else { KeyState::Active });
+        let now = self.time.now();
+        TaintAnswer { dry_run: true, ..self.taint_answer(kid, was, signs, self.signed_by(kid, now), now.at) }
+    }
+
+    fn taint_answer(&self, kid: &str, was: KeyState, signs: Option<String>, leases: u64, at: UnixMs) -> TaintAnswer {
+        let targets = self.key_reaches(at);
+        let published = signs.as_deref().and_then(|signs| self.keyring.published(signs));
+        TaintAnswer {
+            kid: kid.to_owned(),
+            was,
+            dry_run: false,
+            at,
+            leases_ended: leases,
+            signs,
+            signs_known_at: published.map(|published| published.plus_s(JWKS_MAX_AGE_S)),
+            channels: revoke::merged(targets.iter().map(|target| target.known)),
+            targets,
+        }
+    }
+
+    /// Every target of the bundle: whoever has the key forges for those too that it never signed for.
+    fn key_reaches(&self, at: UnixMs) -> Vec<TargetKnown> {
+        let policy = self.policy.load();
+        let served = policy.bundle().targets.values().filter(|target| !target.disabled && !target.builtin);
+        let known = |target| revoke::known_of_key(Checking::from(target), at, JWKS_MAX_AGE_S);
+        served.map(|target| TargetKnown { target: target.name.clone(), known: known(target) }).collect()
+    }
+
+    /// Makes up for what could not be recorded when it was asked.
+    pub(super) async fn record_taints(&self) {
+        let tainted = self.keyring.view().into_iter().filter(|key| key.state == KeyState::Tainted);
+        for key in tainted.filter(|key| !self.taints.is_done(&key.kid)) {
+            if self.record_taint(&key.kid).await.is_err() {
+                tracing::warn!(kid = key.kid, "a tainted key is not yet on the record");
+            }
+        }
+    }
+
+    /// The tombstone and the event, once for each key.
+    async fn record_taint(&self, kid: &str) -> Result<Recorded, Refused> {
+        let _turn = self.taints.turn.lock().await;
+        if let Some(recorded) = self.recorded_taint(kid).await? {
+            self.taints.finish(kid);
+            return Ok(recorded);
+        }
+        let Asked { actor, reason } = self.taints.asked(kid);
+        let leases = self.end_signed_by(kid, &actor, reason.as_deref()).await?;
+        let signs = self.keyring.active_kid();
+        let stamp = Stamp::draw(self.time.now().at).map_err(|_| Reason::NotDurable)?;
+        let entry = ledger::key_tainted(stamp, &KeyTaint { kid, signs: &signs, leases }, &actor, reason.as_deref());
+        let (ack, done) = oneshot::channel();
+        let group = Group::Remember(entry, format!("{TAINTED}{kid}"), ack);
+        self.submit(group, done).await.map_err(|_| Reason::NotDurable)?;
+        metrics::counter!("dayfly_keys_tainted_total").increment(1);
+        tracing::error!(
+            kid,
+            signs,
+            leases,
+            actor,
+            "a key is tainted: what it signed is dead, and whoever has it forges until the keys that verifiers keep are fetched anew"
+        );
+        self.taints.finish(kid);
+        self.recorded_taint(kid).await?.ok_or_else(|| Reason::Internal.into())
+    }
+
+    async fn recorded_taint(&self, kid: &str) -> Result<Option<Recorded>, Refused> {
+        let (reader, word) = (self.reader.clone(), format!("{TAINTED}{kid}"));
+        let read = move || {
+            let id: Option<EventId> = reader.meta(&word)?.and_then(|id| id.parse().ok());
+            id.map_or(Ok(None), |id| reader.event(id))
+        };
+        let event = offload(read).await.map_err(|_| Reason::Internal)?;
+        let event = event.map_err(|error| Refused::from(error.reason()))?;
+        let body = event.and_then(|row| serde_json::from_slice::<Body>(&row.body).ok());
+        Ok(body.map(|body| Recorded {
+            at: UnixMs::new(body.at),
+            leases: body.count.unwrap_or_default(),
+            signs: body.kid.unwrap_or_default(),
+        }))
+    }
+}
+
+impl Shared {
+    /// How many live leases the key signed.
+    fn signed_by(&self, _kid: &str, _now: crate::lease::Now) -> u64 {
+        0
+    }
+
+    async fn end_signed_by(&self, _kid: &str, _actor: &str, _reason: Option<&str>) -> Result<u64, Refused> {
+        Ok(0)
+    }
+}
+
+impl Taints {
+    /// Who asks first is on the record.
+    fn wait_for(&self, kid: &str, asked: Asked) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).entry(kid.to_owned()).or_insert(asked);
+    }
+
+    /// After a crash nobody knows any more who had asked.
+    fn asked(&self, kid: &str) -> Asked {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.get(kid).cloned().unwrap_or_else(|| Asked { actor: "start".to_owned(), reason: None })
+    }
+
+    fn forget(&self, kid: &str) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(kid);
+    }
+
+    fn finish(&self, kid: &str) {
+        self.forget(kid);
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(kid.to_owned());
+    }
+
+    fn is_done(&self, kid: &str) -> bool {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).contains(kid)
+    }
+}
+
+/// A key file may be older than the ledger: what the ledger calls tainted is so from the start, or there
+/// is no start.
+// SECURITY: `a_key_file_from_before_the_taint_brings_nothing_back`.
+pub(super) fn honour(reader: &Reader, keyring: &Keyring, now: UnixMs) -> Result<(), super::StartError> {
+    for key in keyring.view().into_iter().filter(|key| key.state != KeyState::Tainted) {
+        if reader.meta(&format!("{TAINTED}{}", key.kid))?.is_some() {
+            tracing::warn!(kid = key.kid, "the ledger says that this key is tainted, and the key file does not");
+            keyring.taint(&key.kid, now)?;
+        }
+    }
+    Ok(())
+}
