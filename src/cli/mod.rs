@@ -49,7 +49,7 @@ use args::{
 pub use failure::EXITS;
 use failure::{ExecExit, Exit, Failure};
 use session::{Screen, Session, Vars};
-pub use variables::{DEV_VARIABLES, VARIABLES, Variable};
+pub use variables::{DEV_VARIABLES, EXEC_VARIABLES, VARIABLES, Variable};
 
 /// Everything that can be typed, for the reference.
 pub fn command() -> clap::Command {

@@ -19,51 +19,80 @@ const EVERY: &str = "every verb";
 
 /// What the command line reads. An option beats a variable; an empty variable is none.
 pub const VARIABLES: &[Variable] = &[
-    read("DAYFLY_ADDR", "`token`, operator verbs", "the broker's URL; without it, the socket of the state folder"),
-    read("DAYFLY_CA", "`token`, operator verbs", "PEM file of the only authorities that may vouch for the broker"),
+    read(
+        "DAYFLY_ADDR",
+        "`token`, `exec`, operator verbs",
+        "the broker's URL; without it, the socket of the state folder",
+    ),
+    read(
+        "DAYFLY_CA",
+        "`token`, `exec`, operator verbs",
+        "PEM file of the only authorities that may vouch for the broker",
+    ),
     read("DAYFLY_CONFIG", "`serve`, operator verbs, `policy`, `trust`, `doctor`", "the settings, as `--config`"),
     read(
         "DAYFLY_DPOP_KEY",
-        "`token`, operator verbs, `task end`",
+        "`token`, `exec`, operator verbs, `task end`",
         "the key that the credential is bound to, as `--dpop-key`",
     ),
-    read("DAYFLY_ID_TOKEN", "`token`, `explain`", "the platform's identity token itself"),
+    read("DAYFLY_ID_TOKEN", "`token`, `exec`, `explain`", "the platform's identity token itself"),
     read(
         "DAYFLY_ID_TOKEN_FILE",
-        "`token`",
+        "`token`, `exec`",
         "file that holds it, read each time; a pod's is `/var/run/secrets/dayfly/token` without it",
     ),
     read("DAYFLY_LOG", "`serve`, `dev`", "filter of the log; beats the setting `log`"),
     read("DAYFLY_OUTPUT", EVERY, "`table`, `json`, `jsonl` or `name`, as `--output`"),
-    read("DAYFLY_TASK", "`token`, `explain`", "the template to run, as `--task`"),
+    read("DAYFLY_LEASE", "`exec`", "says that this runs inside of another `exec`"),
+    read("DAYFLY_TASK", "`token`, `exec`, `explain`", "the template to run, as `--task`"),
     read("DAYFLY_TASK_FILE", "`token`, `task end`", "the file that keeps the task's handle, as `--task-file`"),
     read("DAYFLY_TOKEN_FILE", OPERATORS, "file with a token for the broker itself; needed with `DAYFLY_ADDR`"),
     read(
         "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-        "`token`",
+        "`token`, `exec`",
         "set by GitHub Actions where a job may ask for an identity token",
     ),
-    read("ACTIONS_ID_TOKEN_REQUEST_URL", "`token`", "the same"),
-    read("GITHUB_ACTIONS", "`token`", "says that this is GitHub Actions, so that a missing identity token is an error"),
+    read("ACTIONS_ID_TOKEN_REQUEST_URL", "`token`, `exec`", "the same"),
+    read(
+        "GITHUB_ACTIONS",
+        "`token`, `exec`",
+        "says that this is GitHub Actions, so that a missing identity token is an error",
+    ),
     read(
         "GITLAB_CI",
-        "`token`",
+        "`token`, `exec`",
         "the same for GitLab: the token is in `DAYFLY_ID_TOKEN`, or in the audience in capitals with `_` for what is no letter or digit, and `_ID_TOKEN`",
     ),
-    read("CIRCLECI", "`token`", "the same for CircleCI, which is asked by its own program"),
-    read("BUILDKITE", "`token`", "the same for Buildkite, whose agent is asked"),
-    read("BITBUCKET_BUILD_NUMBER", "`token`", "the same for Bitbucket"),
-    read("BITBUCKET_STEP_OIDC_TOKEN", "`token`", "set by Bitbucket for a step with `oidc:`, which names its audience"),
-    read("TFC_RUN_ID", "`token`", "the same for HCP Terraform"),
-    read("TFC_WORKLOAD_IDENTITY_TOKEN", "`token`", "set by HCP Terraform where `TFC_WORKLOAD_IDENTITY_AUDIENCE` is"),
-    read("TF_BUILD", "`token`", "`True` says that this is Azure DevOps, whose tokens are not fetched yet"),
-    read("SPIFFE_ENDPOINT_SOCKET", "`token`", "says that there is a SPIFFE Workload API, which is not spoken to yet"),
-    read("KUBERNETES_SERVICE_HOST", "`token`", "says that this is a pod, so that a missing token is an error"),
-    read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "`token`", "says that this is AWS, which is not asked yet"),
-    read("AWS_CONTAINER_CREDENTIALS_FULL_URI", "`token`", "the same"),
-    read("AWS_LAMBDA_FUNCTION_NAME", "`token`", "the same"),
-    read("AZURE_CLIENT_ID", "`token`", "which identity of an Azure machine is meant, where it has several"),
-    read("PATH", "`token`", "where the programs of CircleCI and Buildkite are looked for; absolute folders only"),
+    read("CIRCLECI", "`token`, `exec`", "the same for CircleCI, which is asked by its own program"),
+    read("BUILDKITE", "`token`, `exec`", "the same for Buildkite, whose agent is asked"),
+    read("BITBUCKET_BUILD_NUMBER", "`token`, `exec`", "the same for Bitbucket"),
+    read(
+        "BITBUCKET_STEP_OIDC_TOKEN",
+        "`token`, `exec`",
+        "set by Bitbucket for a step with `oidc:`, which names its audience",
+    ),
+    read("TFC_RUN_ID", "`token`, `exec`", "the same for HCP Terraform"),
+    read(
+        "TFC_WORKLOAD_IDENTITY_TOKEN",
+        "`token`, `exec`",
+        "set by HCP Terraform where `TFC_WORKLOAD_IDENTITY_AUDIENCE` is",
+    ),
+    read("TF_BUILD", "`token`, `exec`", "`True` says that this is Azure DevOps, whose tokens are not fetched yet"),
+    read(
+        "SPIFFE_ENDPOINT_SOCKET",
+        "`token`, `exec`",
+        "says that there is a SPIFFE Workload API, which is not spoken to yet",
+    ),
+    read("KUBERNETES_SERVICE_HOST", "`token`, `exec`", "says that this is a pod, so that a missing token is an error"),
+    read("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "`token`, `exec`", "says that this is AWS, which is not asked yet"),
+    read("AWS_CONTAINER_CREDENTIALS_FULL_URI", "`token`, `exec`", "the same"),
+    read("AWS_LAMBDA_FUNCTION_NAME", "`token`, `exec`", "the same"),
+    read("AZURE_CLIENT_ID", "`token`, `exec`", "which identity of an Azure machine is meant, where it has several"),
+    read(
+        "PATH",
+        "`token`, `exec`",
+        "where the programs of CircleCI and Buildkite are looked for, in absolute folders only; and the command of `exec`, as a shell finds it",
+    ),
     read(
         "HTTPS_PROXY",
         "`serve`, `dev`",
@@ -74,6 +103,7 @@ pub const VARIABLES: &[Variable] = &[
     read("no_proxy", "`serve`, `dev`", "the same, where `NO_PROXY` is not set"),
     read("HOME", EVERY, "where `.config/dayfly/config.toml` is looked for"),
     read("XDG_CONFIG_HOME", EVERY, "where `dayfly/config.toml` is looked for"),
+    read("XDG_RUNTIME_DIR", "`exec`", "where the job's files are put, if it is in memory; otherwise `/dev/shm`"),
     read("NO_COLOR", EVERY, "no colour"),
     read("TERM", EVERY, "`dumb`: no colour"),
     read(
@@ -81,6 +111,21 @@ pub const VARIABLES: &[Variable] = &[
         "`token`, operator verbs",
         "PEM file of the authorities to trust, where `DAYFLY_CA` is not set",
     ),
+];
+
+const fn told(name: &'static str, help: &'static str) -> Variable {
+    read(name, "the command of `exec`", help)
+}
+
+/// What `dayfly exec` tells its command.
+pub const EXEC_VARIABLES: &[Variable] = &[
+    told(
+        "DAYFLY_TOKEN_FILE",
+        "the file with the token, to be read for each use: it is replaced when the token is renewed",
+    ),
+    told("DAYFLY_TASK_FILE", "the file with the task's handle"),
+    told("DAYFLY_LEASE", "the id of the first lease"),
+    told("DAYFLY_DPOP_KEY", "the key that the token is bound to, where it is"),
 ];
 
 /// What `dayfly dev --state DIR` writes into `DIR/dev.env` beside what the command line reads.

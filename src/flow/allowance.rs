@@ -224,3 +224,28 @@ fn limited(reason: Reason, limit: Limit, retry_after_s: u32) -> Refused {
     limit.count();
     Refused { retry_after_s: Some(retry_after_s), ..reason.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(production: u32, outside: u32) -> OwnerUse {
+        OwnerUse { production, outside }
+    }
+
+    #[test]
+    fn t_161_owners_beyond_the_first_few_share_a_label() {
+        let uses: Vec<_> = (0..400u32).map(|n| (Arc::from(format!("o-{n}")), used(n, 1))).collect();
+        let mut shown = BTreeSet::new();
+        let first = labelled(&uses, &mut shown);
+        assert_eq!(first.len(), OWNERS_SHOWN_MAX + 1);
+        assert!(first.iter().any(|(owner, _)| &**owner == "o-399"), "the fullest have their own");
+        let all: u32 = first.iter().map(|(_, used)| used.all()).sum();
+        assert_eq!(all, uses.iter().map(|(_, used)| used.all()).sum::<u32>(), "and nothing is left out");
+        let later: Vec<_> = (400..800u32).map(|n| (Arc::from(format!("o-{n}")), used(n, 0))).collect();
+        let second = labelled(&later, &mut shown);
+        let names = |of: &[(Arc<str>, OwnerUse)]| of.iter().map(|(owner, _)| owner.clone()).collect::<BTreeSet<_>>();
+        assert_eq!(names(&second), names(&first), "no series is made but the first, and none stops");
+        assert!(second.iter().all(|(owner, used)| &**owner == OTHERS || used.all() == 0));
+    }
+}

@@ -4,7 +4,7 @@
 //! In: groups of one request each, all or nothing. Out: acknowledgements. `run` gives it a thread.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     ops::Range,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Shared,
-    group::{EndGroup, Group, IssueGroup, NotCommitted, QUEUE_MAX, Subject, What},
+    group::{EndGroup, Group, IssueGroup, NotCommitted, QUEUE_MAX, Subject, What, each_end_once},
+    mass::TombGroup,
     usage::Counted,
 };
 use crate::{
@@ -40,7 +41,7 @@ pub struct Writer {
     /// Groups that wait for the next batch, because this one already touches their task.
     carried: VecDeque<Group>,
     /// Ends that count in memory but could not be written.
-    retry: Vec<EndGroup>,
+    retry: Vec<Group>,
     /// Uses of entitlements that are not yet in the store's sums.
     pub(super) counted: Counted,
 }
@@ -61,11 +62,12 @@ struct Batch {
     ready: Vec<Ready>,
 }
 
-type Prepared = (Vec<Change>, Reply);
+pub(super) type Prepared = (Vec<Change>, Reply);
 
-enum Reply {
+pub(super) enum Reply {
     Issue(oneshot::Sender<Result<u64, NotCommitted>>, u64),
     End(EndGroup, End),
+    Tomb(TombGroup, u64),
     Note(oneshot::Sender<Result<(), NotCommitted>>),
     Nothing,
 }
@@ -90,7 +92,8 @@ impl Writer {
         let mut tries = LAST_TRIES;
         loop {
             let ends = self.shared.take_ends(usize::MAX).into_iter().map(Group::End);
-            let last: Vec<Group> = self.carried.drain(..).chain(ends).collect();
+            let tombs = self.shared.mass.take_asked().into_iter().map(Group::Tomb);
+            let last: Vec<Group> = self.carried.drain(..).chain(tombs).chain(ends).collect();
             let waiting = last.len() + self.retry.len();
             self.batch(last);
             let left = self.carried.len() + self.retry.len();
@@ -121,6 +124,8 @@ impl Writer {
         let mut groups: Vec<Group> = self.carried.drain(..).collect();
         let room = (groups.len() + BATCH_MAX).min(QUEUE_MAX);
         groups.extend(first);
+        groups.extend(self.gather_asked());
+        groups.extend(self.shared.mass.take_slice().map(Group::Behind));
         groups.extend(self.shared.take_ends(BATCH_MAX).into_iter().map(Group::End));
         while groups.len() < room {
             match self.queue.try_recv() {
@@ -135,10 +140,14 @@ impl Writer {
         Some(groups)
     }
 
+    fn gather_asked(&self) -> Vec<Group> {
+        self.shared.mass.take_asked().into_iter().map(Group::Tomb).collect()
+    }
+
     /// The outer `None`: stop. The inner: nothing came, but there are ends to try again.
     fn wait(&mut self) -> Option<Option<Group>> {
         if self.retry.is_empty() {
-            if self.shared.has_ends() {
+            if self.shared.has_ends() || self.shared.mass.waits() {
                 return Some(None);
             }
             return self.queue.blocking_recv().filter(|group| !matches!(group, Group::Stop)).map(Some);
@@ -154,7 +163,7 @@ impl Writer {
 
     /// One commit. A swap of the bundle closes the batch and is done alone.
     fn batch(&mut self, groups: Vec<Group>) {
-        let again = self.retry.drain(..).map(Group::End);
+        let again = self.retry.drain(..);
         let mut groups = each_end_once(again.chain(groups));
         loop {
             let swap = groups
@@ -174,7 +183,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, groups: VecDeque<Group>) {
+    pub(super) fn write(&mut self, groups: VecDeque<Group>) {
         let now = self.shared.time.now();
         let shared = self.shared.clone();
         let mut fence = Fence::new(&shared.table, shared.allowance.quotas(), now);
@@ -192,6 +201,15 @@ impl Writer {
                 continue;
             }
             let mut next = seq;
+            let group = match group {
+                Group::Behind(slice) => {
+                    if let Some((changes, reply)) = self.prepare_slice(slice, &mut touched) {
+                        batch.push(seq, changes, reply);
+                    }
+                    continue;
+                }
+                other => other,
+            };
             if let Some((changes, reply)) = self.prepare(group, &mut fence, &mut next, now) {
                 batch.push(seq, changes, reply);
                 seq = next;
@@ -222,6 +240,8 @@ impl Writer {
         match group {
             Group::Issue(group) => self.prepare_issue(*group, fence, seq, now),
             Group::End(group) => self.prepare_end(group, fence, seq, now),
+            Group::Tomb(group) => self.prepare_tomb(group, seq, now),
+            Group::Lift(id, actor, ack) => self.prepare_lift(id, &actor, ack, fence, seq, now),
             Group::Note(entry, ack) => Some((numbered(vec![entry], seq), Reply::Note(ack))),
             Group::Remember(entry, key, ack) => {
                 let word = Change::Meta(key, entry.id.to_string());
@@ -236,7 +256,13 @@ impl Writer {
                 Some((changes, Reply::Note(ack)))
             }
             Group::Hold(id, ack) => self.prepare_hold(id, ack, now),
-            Group::Wake | Group::Stop | Group::Swap(_) | Group::Prune | Group::Probe | Group::Count => None,
+            Group::Wake
+            | Group::Stop
+            | Group::Swap(_)
+            | Group::Prune
+            | Group::Probe
+            | Group::Count
+            | Group::Behind(_) => None,
         }
     }
 
@@ -268,8 +294,10 @@ impl Writer {
             Err(NotCommitted::OtherJob)
         } else {
             match &task {
-                Subject::Open { row, limits } => fence.open(row, *limits, asks).map_err(NotCommitted::from),
-                Subject::Feed(id) => fence.feed(*id, asks).map_err(NotCommitted::from),
+                Subject::Open { row, limits } => {
+                    fence.open(row, lease.as_ref(), *limits, asks).map_err(NotCommitted::from)
+                }
+                Subject::Feed(id) => fence.feed(*id, lease.as_ref(), asks).map_err(NotCommitted::from),
             }
         };
         if let Err(refused) = allowed {
@@ -316,7 +344,7 @@ impl Writer {
     fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
         let table = &self.shared.table;
         let mark = match group.what {
-            What::Task(id) => table.task(id).and_then(|task| task.end),
+            What::Task(id) => table.end_of_task(id),
             What::Lease(id) => table.lease(id).and_then(|lease| lease.end),
         };
         // Ended and durable: the first end is the answer. Gone: nothing left to end.
@@ -382,7 +410,7 @@ impl Writer {
             // One group cannot be written: the others must not pay for it.
             Err(StoreError::Conflict | StoreError::Missing) => batch.ready.len() > 1,
             // What issues more than fits must not keep an end from being written.
-            Err(StoreError::Full) => batch.ready.iter().any(|ready| !matches!(ready.reply, Reply::End(..))),
+            Err(StoreError::Full) => batch.ready.iter().any(|ready| !ready.reply.is_end()),
             _ => false,
         };
         let Batch { mut changes, ready } = batch;
@@ -397,7 +425,7 @@ impl Writer {
     /// The same group at the sequence number that is next now. On a full disk only ends are tried.
     fn commit_alone(&mut self, mut ready: Ready, all: &mut [Change], full: bool, now: Now) {
         let changes = &mut all[ready.range.clone()];
-        if full && !matches!(ready.reply, Reply::End(..)) {
+        if full && !ready.reply.is_end() {
             return self.settle(vec![ready], &[], &Err(StoreError::Full));
         }
         let back = ready.first.saturating_sub(self.store.next_seq());
@@ -441,28 +469,15 @@ impl Writer {
             }
             (Reply::End(mut group, _), Some(_)) => {
                 reply_end(&mut group, Err(NotCommitted::Store));
-                self.retry.push(group);
+                self.retry.push(Group::End(group));
+            }
+            (Reply::Tomb(mut group, seq), None) => group.reply(Ok(seq)),
+            (Reply::Tomb(mut group, _), Some(_)) => {
+                group.reply(Err(NotCommitted::Store));
+                self.retry.push(Group::Tomb(group));
             }
             (Reply::Nothing, _) => {}
         }
-    }
-
-    /// Writes ends that already count in memory, a bounded batch at a time; what fails is tried
-    /// again with every later batch.
-    pub(super) fn end_all(&mut self, mut ends: Vec<EndGroup>) {
-        while !ends.is_empty() {
-            let rest = ends.split_off(ends.len().min(BATCH_MAX));
-            self.write(ends.into_iter().map(Group::End).collect());
-            let carried: Vec<EndGroup> = self.take_carried_ends();
-            ends = carried.into_iter().chain(rest).collect();
-        }
-    }
-
-    fn take_carried_ends(&mut self) -> Vec<EndGroup> {
-        let (ends, others) = self.carried.drain(..).partition(|group| matches!(group, Group::End(_)));
-        self.carried = others;
-        let ends: VecDeque<Group> = ends;
-        ends.into_iter().filter_map(|group| if let Group::End(end) = group { Some(end) } else { None }).collect()
     }
 }
 
@@ -475,9 +490,14 @@ impl Batch {
 }
 
 impl Reply {
+    fn is_end(&self) -> bool {
+        matches!(self, Self::End(..) | Self::Tomb(..))
+    }
+
     fn move_back(&mut self, by: u64) {
         match self {
             Self::Issue(_, point) => *point -= by,
+            Self::Tomb(_, seq) => *seq -= by,
             Self::End(_, end) => end.seq = end.seq.map(|seq| seq - by),
             Self::Note(_) | Self::Nothing => {}
         }
@@ -533,24 +553,6 @@ fn end_lease(
 fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {
     let id = BlockId::from_parts(now.at.as_ms().max(0) as u64, entropy::bytes().ok()?);
     Some(BlockRow { id, selector: label.selector(), until: Some(until), seq })
-}
-
-/// Groups in order; of ends of the same thing only the first, which answers for all.
-fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
-    let mut places = HashMap::new();
-    let mut kept: VecDeque<Group> = VecDeque::new();
-    for group in groups {
-        let Group::End(end) = group else {
-            kept.push_back(group);
-            continue;
-        };
-        let at = *places.entry(end.key()).or_insert(kept.len());
-        match kept.get_mut(at) {
-            Some(Group::End(first)) => first.join(end),
-            _ => kept.push_back(Group::End(end)),
-        }
-    }
-    kept
 }
 
 fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {

@@ -4,8 +4,8 @@ use dayfly_domain::{Bound, Span};
 
 use super::*;
 use crate::{
-    flow::{Allowance, Folder, Rate, Startup, Upkeep, start},
-    lease::{Asks, Holding, Job, Limits, Quotas, Seen},
+    flow::{Allowance, Folder, Rate, Startup, Upkeep, mass::Slice, start},
+    lease::{Asks, BehindRow, Holding, Job, Limits, Quotas, Seen},
     policy::BundleEnv,
     store::TaskRow,
     sys::clock::{Clock, Stepped},
@@ -66,10 +66,10 @@ const LIMITS: Limits = Limits { per_job: 9, keys_per_job: None };
 fn more_of_what_a_job_holds_waits_for_no_batch_and_anything_else_does() {
     let table = Table::default();
     let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT));
-    fence.open(&task_row(1, "deploy"), LIMITS, Asks::Nothing).unwrap();
+    fence.open(&task_row(1, "deploy"), None, LIMITS, Asks::Nothing).unwrap();
     assert!(!follows(&opening(task_row(2, "deploy"), &["deploy"]), &fence), "the job holds it already");
     assert!(follows(&opening(task_row(2, "deploy"), &[]), &fence), "it was decided as if nothing was held");
-    fence.open(&task_row(2, "count"), LIMITS, Asks::Nothing).unwrap();
+    fence.open(&task_row(2, "count"), None, LIMITS, Asks::Nothing).unwrap();
     assert!(follows(&opening(task_row(3, "deploy"), &["deploy"]), &fence), "now the job holds more");
     let other = TaskRow { workload: "ci/pay".into(), ..task_row(4, "deploy") };
     assert!(!follows(&opening(other, &[]), &fence), "another job");
@@ -105,4 +105,99 @@ fn what_is_carried_takes_no_room_from_what_comes() {
     assert!(matches!(gathered.last(), Some(Group::Issue(_))), "who comes last is looked at with the rest");
     (0..2 * BATCH_MAX).for_each(|_| writer.shared.queue.try_send(Group::Wake).unwrap());
     assert_eq!(writer.gather().unwrap().len(), BATCH_MAX, "and no more than a batch of them");
+}
+
+/// An opening that was decided under the bundle in force, and who waits for it.
+fn decided(writer: &Writer, number: u8) -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
+    let mut row = task_row(number, "deploy");
+    row.owner = "team-shop".into();
+    let stamp = || Stamp::draw(AT).unwrap();
+    let entry = ledger::operator(stamp(), ledger::Outcome::Success, "test", "open", &Default::default());
+    let (ack, answer) = oneshot::channel();
+    let group = Group::Issue(Box::new(IssueGroup {
+        decided_under: writer.shared.policy.load().bundle().fingerprint,
+        seen: None,
+        task: Subject::Open { row: Box::new(row), limits: LIMITS },
+        lease: None,
+        events: vec![entry],
+        supersede_s: None,
+        ack,
+    }));
+    (group, answer)
+}
+
+fn asked(writer: &Writer, selector: &str, block: bool) {
+    let tomb = writer.shared.table.ask_tomb(selector.parse().unwrap(), AT, Cause::Revoked, block);
+    let block = block.then(|| BlockId::from_parts(1, [9; 10]));
+    let (actor, reason, acks) = ("test".to_owned(), None, Vec::new());
+    writer.shared.mass.ask(TombGroup { number: tomb.number, actor, reason, leases: 0, tasks: 0, block, acks });
+}
+
+/// The writer is the barrier: it has not yet looked at what was decided when the end is asked.
+#[test]
+fn t_092_nothing_that_was_decided_before_an_end_by_selector_leaves_after_it() {
+    for block in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_upkeep, mut writer) = writer(dir.path());
+        let state = |writer: &Writer, number| {
+            writer.shared.table.task_state(TaskId::from_parts(1, [number; 10]), Now::exactly(AT))
+        };
+        let (before, mut early) = decided(&writer, 1);
+        writer.shared.queue.try_send(before).unwrap();
+        asked(&writer, r#"owner == "team-shop""#, block);
+        let (behind, mut late) = decided(&writer, 2);
+        writer.shared.queue.try_send(behind).unwrap();
+        let batch = writer.gather().unwrap();
+        assert_eq!(batch.len(), 3);
+        writer.batch(batch);
+        if block {
+            let refused = Err(NotCommitted::Overtaken(Overtaken::Blocked));
+            assert_eq!((early.try_recv().unwrap(), late.try_recv().unwrap()), (refused, refused));
+            assert_eq!((state(&writer, 1), state(&writer, 2)), (None, None), "the evidence is not used up");
+            let (after, mut answer) = decided(&writer, 3);
+            writer.batch(vec![after]);
+            assert_eq!(answer.try_recv().unwrap(), refused, "and it stays so");
+        } else {
+            assert!(early.try_recv().unwrap().is_ok() && late.try_recv().unwrap().is_ok());
+            let states = (state(&writer, 1), state(&writer, 2));
+            assert_eq!(states, (Some(State::Ended), Some(State::Active)), "by their place in the ledger");
+        }
+        writer.shared.table.tombs().iter().for_each(|tomb| assert!(tomb.end.seq.is_some()));
+    }
+}
+
+#[test]
+fn what_an_end_blocks_is_refused_before_it_is_on_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    writer.shared.table.ask_tomb(r#"owner == "team-shop""#.parse().unwrap(), AT, Cause::Revoked, true);
+    let (group, mut answer) = decided(&writer, 1);
+    writer.batch(vec![group]);
+    assert_eq!(answer.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
+}
+
+/// A slice of rows and an end of its own of the same task, in one batch: one of the two waits.
+#[test]
+fn a_task_is_not_ended_twice_in_one_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    let (group, _answer) = decided(&writer, 1);
+    writer.batch(vec![group]);
+    let id = TaskId::from_parts(1, [1; 10]);
+    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    asked(&writer, r#"owner == "team-shop""#, false);
+    let groups = writer.gather_asked();
+    writer.batch(groups);
+    let tomb = writer.shared.table.tombs()[0].clone();
+    assert_eq!(writer.shared.table.behind(&tomb), [BehindRow::Task(id)], "its own end is not durable");
+    let seq = tomb.end.seq.unwrap();
+    let slice = Slice { seq, rows: writer.shared.table.behind(&tomb), last: false };
+    let own = EndGroup { what: What::Task(id), actor: "handle".into(), reason: None, block: false, acks: Vec::new() };
+    writer.batch(vec![Group::End(own), Group::Behind(slice)]);
+    assert!(writer.shared.table.behind(&tomb).is_empty());
+    writer.batch(vec![Group::Behind(Slice { seq, rows: Vec::new(), last: true })]);
+    assert!(writer.shared.table.tombs().is_empty());
+    let report = writer.shared.reader.snapshot(|rows| ledger::verify(rows, AT)).unwrap().unwrap();
+    let about_ends: Vec<_> = report.problems.iter().filter(|problem| problem.contains("end")).collect();
+    assert!(about_ends.is_empty(), "{about_ends:?}");
 }

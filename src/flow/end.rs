@@ -34,9 +34,14 @@ impl Flow {
         let row = self.task_row(id).await?;
         let row = self.may_end_task(&authority, id, row, block)?;
         let now = self.time.now();
-        if let Some(end) = row.end {
+        let by_selector = self.table.end_by_selector(id);
+        if let Some(end) = row.end.map(End::from).or(by_selector) {
+            // In force, and on its way to the record by itself.
+            if end.seq.is_none() {
+                return Err(Reason::NotDurable.into());
+            }
             self.block_ended(&authority, &row, reason.as_deref(), block, now).await?;
-            return self.answer_task(id, Some(end.into()), now).await;
+            return self.answer_task(id, Some(end), now).await;
         }
         // SECURITY: what has expired only under a wall clock that jumped may come back with the next
         // start, so it is ended on the record; an_end_while_the_clock_is_wrong_is_kept
@@ -229,8 +234,8 @@ impl Flow {
             NotCommitted::Gone => Reason::NotFound.into(),
             NotCommitted::Store
             | NotCommitted::OtherBundle
-            | NotCommitted::OtherKey
             | NotCommitted::OtherJob
+            | NotCommitted::OtherKey
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::NotDurable.into(),
         })
@@ -301,7 +306,7 @@ impl Flow {
 }
 
 /// Of a target that the bundle no longer has, nothing better can be promised.
-const UNKNOWN_TARGET: Checking = Checking { verifies: Verifies::ExpOnly, cache_s: 10, leeway_s: 30 };
+pub(super) const UNKNOWN_TARGET: Checking = Checking { verifies: Verifies::ExpOnly, cache_s: 10, leeway_s: 30 };
 
 fn cause_of(authority: &Authority) -> Cause {
     match authority {

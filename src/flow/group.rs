@@ -6,10 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dayfly_domain::{LeaseId, TaskId, UnixMs, bundle::Fingerprint};
+use dayfly_domain::{BlockId, LeaseId, TaskId, UnixMs, bundle::Fingerprint};
 use tokio::sync::oneshot;
 
-use super::{Shared, swap::Swap};
+use super::{
+    Shared,
+    mass::{Slice, TombGroup},
+    swap::Swap,
+};
 use crate::{
     lease::{End, Label, Limits, Overtaken, Seen},
     ledger::Entry as Event,
@@ -67,13 +71,17 @@ pub const QUEUE_MAX: usize = 4096;
 pub(super) enum Group {
     Issue(Box<IssueGroup>),
     End(EndGroup),
-    /// Refusals or ends are waiting in [`Shared::records`] and [`Shared::ends`].
+    Tomb(TombGroup),
+    Behind(Slice),
+    /// Refusals or ends are waiting in [`Shared::records`], [`Shared::ends`] and [`Shared::mass`].
     Wake,
     Swap(Box<Swap>),
     /// Written and acknowledged like any other; for events without rows.
     Note(Event, oneshot::Sender<Result<(), NotCommitted>>),
     /// A block until then, and its event.
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
+    /// Takes a block away, with its event; refused when it does not stand any more.
+    Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// A task whose first beat came.
     Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
     /// An event whose id is remembered under this word.
@@ -187,6 +195,33 @@ pub(super) enum NotCommitted {
     Gone,
     #[error("ended between the commit and the answer")]
     Released,
+}
+
+/// Groups in order; of ends of the same thing only the first, which answers for all.
+pub(super) fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
+    let mut places = HashMap::new();
+    let mut tombs = HashMap::new();
+    let mut kept: VecDeque<Group> = VecDeque::new();
+    for group in groups {
+        if let Group::Tomb(tomb) = group {
+            let at = *tombs.entry(tomb.number).or_insert(kept.len());
+            match kept.get_mut(at) {
+                Some(Group::Tomb(first)) => first.join(tomb),
+                _ => kept.push_back(Group::Tomb(tomb)),
+            }
+            continue;
+        }
+        let Group::End(end) = group else {
+            kept.push_back(group);
+            continue;
+        };
+        let at = *places.entry(end.key()).or_insert(kept.len());
+        match kept.get_mut(at) {
+            Some(Group::End(first)) => first.join(end),
+            _ => kept.push_back(Group::End(end)),
+        }
+    }
+    kept
 }
 
 impl Shared {

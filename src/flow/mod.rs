@@ -4,6 +4,7 @@
 mod allowance;
 mod archive;
 mod beat;
+mod blocks;
 mod bundle;
 mod commit;
 mod conflict;
@@ -14,7 +15,9 @@ mod group;
 mod introspect;
 mod issue;
 mod issuers;
+mod known;
 mod load;
+mod mass;
 mod meter;
 mod moment;
 mod possession;
@@ -22,10 +25,12 @@ mod read;
 mod recorded;
 mod refuse;
 mod replay;
+mod select;
 mod simulate;
 mod start;
 mod swap;
 mod taint;
+mod tombs;
 mod upkeep;
 mod usage;
 mod verifier;
@@ -57,6 +62,7 @@ use crate::{
 pub use allowance::{Allowance, Limit};
 pub use archive::ArchiveError;
 pub use beat::Beat;
+pub use blocks::BlockView;
 pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
@@ -65,6 +71,7 @@ pub use load::{NotLoaded, NotSwapped};
 pub use meter::{Payer, Rate, Rates, Spent, block};
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
+pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
 pub use simulate::{DryRun, Simulate, Under, fingerprint};
 pub use start::{StartError, Startup, start};
 pub use swap::{Carries, Swapped, goes_back, recorded};
@@ -107,6 +114,8 @@ pub struct Shared {
     records: Mutex<Vec<Entry>>,
     /// Ends that are in force and wait for the writer.
     ends: Mutex<group::Ends>,
+    /// Ends by selector.
+    mass: mass::Mass,
     refusals: refuse::Refusals,
     /// Keys that are tainted and not yet so on the record.
     taints: taint::Taints,
@@ -187,10 +196,13 @@ pub mod bounds {
         archive::{HELD_MAX, KEPT_MAX_BYTES},
         commit::BATCH_MAX,
         group::{COMMIT_WITHIN, QUEUE_MAX},
+        known::TOLD_NAMES_MAX,
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
+        mass::SLICE_ROWS,
         meter::METERED_MAX,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},
+        select::{MASS_LEASES, STANDING_BLOCKS_MAX, TOMBS_MAX},
         upkeep::{ROOM_MAX_BYTES, SLICE},
         verifier::{OUTCOMES_EACH, OUTCOMES_MAX},
     };

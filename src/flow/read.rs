@@ -53,6 +53,7 @@ impl Flow {
                 }
                 filter.task = Some(task);
             }
+            let state = flow.judged_here(&mut filter.state);
             let read = |before, limit| flow.reader.tasks(&filter, now.latest, Page { before, limit });
             let page = flow.page(
                 &scope,
@@ -61,11 +62,14 @@ impl Flow {
                 read,
                 |row| row.id,
                 TaskId::as_u128,
-                |row| flow.sees_task(&authority, row),
+                |row| {
+                    flow.sees_task(&authority, row)
+                        && state.is_none_or(|state| flow.task_end(row, now).is_ok_and(|(found, _)| found == state))
+                },
             )?;
             let mut page = page.try_map(|row| flow.task_view(row, now))?;
             // What ended since the rows were written is shown as it is, so it is not what was asked.
-            page.items.retain(|view| filter.state.is_none_or(|state| state == view.state));
+            page.items.retain(|view| state.or(filter.state).is_none_or(|state| state == view.state));
             Ok(page)
         })
         .await
@@ -98,6 +102,7 @@ impl Flow {
                 }
                 filter.task = Some(task);
             }
+            let state = flow.judged_here(&mut filter.state);
             let read = |before, limit| flow.reader.leases(&filter, now.latest, Page { before, limit });
             let page = flow.page(
                 &scope,
@@ -106,10 +111,15 @@ impl Flow {
                 read,
                 |(row, _)| row.id,
                 LeaseId::as_u128,
-                |(row, task)| flow.sees_lease(&authority, row, task),
+                |(row, task)| {
+                    let judged = || {
+                        state.is_none_or(|state| flow.lease_end(row, task, now).is_ok_and(|(found, _)| found == state))
+                    };
+                    flow.sees_lease(&authority, row, task) && judged()
+                },
             )?;
             let mut page = page.try_map(|(row, task)| flow.lease_view(row, &task, now))?;
-            page.items.retain(|view| filter.state.is_none_or(|state| state == view.state));
+            page.items.retain(|view| state.or(filter.state).is_none_or(|state| state == view.state));
             Ok(page)
         })
         .await
@@ -169,11 +179,7 @@ impl Flow {
         let flow = self.clone();
         let now = self.time.now();
         let done = offload(move || read(&flow, now)).await.map_err(|_| Reason::Internal)?;
-        done.map_err(|failed| match failed {
-            Failed::NotFound => Reason::NotFound.into(),
-            Failed::Store(error) => error.reason().into(),
-            Failed::Unreadable => Reason::Internal.into(),
-        })
+        done.map_err(Refused::from)
     }
 
     fn sees_task(&self, authority: &Authority, row: &TaskRow) -> bool {
@@ -204,19 +210,50 @@ impl Flow {
         Ok(self.may(authority, "ledger:read", &task_facts(&task, &task.id.to_string())))
     }
 
-    fn task_view(&self, row: TaskRow, now: Now) -> Result<TaskView, Failed> {
+    /// A state that rows cannot tell while they are behind an end by selector: it is judged here, of
+    /// every row.
+    // SECURITY: `what_ended_by_selector_is_listed_as_ended_before_its_rows_say_so`.
+    fn judged_here(&self, state: &mut Option<State>) -> Option<State> {
+        if self.table.has_tombs() { state.take() } else { None }
+    }
+
+    fn task_end(&self, row: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
         let marked = self.table.standing(row.id, now).and_then(|standing| standing.end);
         let end = match marked {
             Some(end) => Some(end),
-            None => self.kept_end(&row, now)?,
+            None => self.kept_end(row, now)?,
         };
-        let state = match end {
-            Some(_) => State::Ended,
-            None if now.expired(row.opened_at, row.deadline) => State::Expired,
-            None => State::Active,
-        };
+        Ok(match end {
+            Some(end) => (State::Ended, Some(end)),
+            None if now.expired(row.opened_at, row.deadline) => (State::Expired, None),
+            None => (State::Active, None),
+        })
+    }
+
+    fn lease_end(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
+        Ok(match self.table.lease(row.id) {
+            Some(lease) => self.table.lease_state(&lease, now),
+            None => kept_state(row, self.kept_end(task, now)?, now),
+        })
+    }
+
+    /// How many leases of a task are live, and how many have ended. Rows that may be behind are judged
+    /// one by one.
+    fn lease_counts(&self, task: TaskId, now: Now) -> Result<(u64, u64), Failed> {
+        if !self.table.has_tombs() {
+            return Ok(self.reader.lease_counts(task, now.latest)?);
+        }
+        let filter = LeaseFilter { task: Some(task), ..LeaseFilter::default() };
+        let rows = self.reader.leases(&filter, now.latest, Page { before: None, limit: LOOKED_AT_MAX })?;
+        let is = |row, task, state| self.lease_end(row, task, now).is_ok_and(|(found, _)| found == state);
+        let count = |state| rows.iter().filter(|(row, task)| is(row, task, state)).count() as u64;
+        Ok((count(State::Active), count(State::Ended)))
+    }
+
+    fn task_view(&self, row: TaskRow, now: Now) -> Result<TaskView, Failed> {
+        let (state, end) = self.task_end(&row, now)?;
         let (ended_by, reason) = self.who_and_why(end)?;
-        let (leases_active, leases_ended) = self.reader.lease_counts(row.id, now.latest)?;
+        let (leases_active, leases_ended) = self.lease_counts(row.id, now)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
         let (cause, ended_at) = (end.map(|end| end.cause), end.map(|end| end.at));
         let hold = self.hold_of(row.id, now);
@@ -247,11 +284,8 @@ impl Flow {
         Ok(first)
     }
 
-    fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {
-        let (state, end) = match self.table.lease(row.id) {
-            Some(lease) => self.table.lease_state(&lease, now),
-            None => kept_state(&row, self.kept_end(task, now)?, now),
-        };
+    pub(super) fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {
+        let (state, end) = self.lease_end(&row, task, now)?;
         let (ended_by, reason) = self.who_and_why(end)?;
         Ok(LeaseView {
             workload: task.workload.clone(),
@@ -375,6 +409,16 @@ pub(super) enum Failed {
     Store(#[from] StoreError),
     #[error("a stored record cannot be read")]
     Unreadable,
+}
+
+impl From<Failed> for Refused {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::NotFound => Reason::NotFound.into(),
+            Failed::Store(error) => error.reason().into(),
+            Failed::Unreadable => Reason::Internal.into(),
+        }
+    }
 }
 
 /// The state of a lease that memory has forgotten.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
-    lease::{Table, Time},
+    lease::{Revocable, Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError, NotTainted},
     store::{Change, Store, StoreError},
@@ -80,7 +80,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let time = Time::start(clock, store.high_water());
     let now = time.now();
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
-    let (table, last_exp) = fold(&store, now.at)?;
+    let (table, last_exp) = fold(&store, policy.revocable(), now.at)?;
     keyring.note_exp(last_exp);
     taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
@@ -104,6 +104,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         queue,
         records: Mutex::default(),
         ends: Mutex::default(),
+        mass: super::mass::Mass::default(),
         refusals: Refusals::default(),
         taints: Taints::default(),
         allowance: Taken::of(allowance),
@@ -131,8 +132,9 @@ fn keyring(dir: Option<&Path>, now: UnixMs) -> Result<Keyring, KeyringError> {
 }
 
 /// The lease table as the fold of what was committed, and the latest `exp` in it.
-fn fold(store: &Store, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
+fn fold(store: &Store, revocable: Revocable, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
+    table.know(revocable);
     let mut last_exp = UnixMs::default();
     store.load(now, |change| {
         if let Change::AddLease(row) = &change {

@@ -1,10 +1,10 @@
 //! A bundle takes the place of another: as a whole, as an event, and what the new one no longer
 //! carries ends before anything else is admitted.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use dayfly_domain::{
-    Cause, LeaseId,
+    Cause, Selector,
     bundle::{Fingerprint, Lint},
 };
 use tokio::sync::oneshot;
@@ -12,12 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     Shared,
     commit::{Writer, numbered},
-    group::{EndGroup, What},
     load::NotSwapped,
     simulate::fingerprint,
 };
 use crate::{
-    lease::{End, Now},
+    lease::{Now, Origins},
     ledger::{self, BundleSwap, CURRENT_BUNDLE, SEEN_BUNDLE, Stamp},
     policy::Policy,
     store::{Change, Reader, StoreError},
@@ -104,10 +103,13 @@ impl Writer {
         let carries = Carries::of(&policy);
         self.shared.keys.keep_only(&policy.bundle().issuers);
         self.shared.lapse_rows(&policy, now.at);
+        let revocable = policy.revocable();
         self.shared.policy.store(policy);
-        let ends = self.shared.no_longer_carried(now);
-        let ended = ends.len();
-        self.end_all(ends);
+        if self.shared.table.know(revocable) {
+            self.shared.learn_claims().map_err(store)?;
+        }
+        let ended = self.end_selected(self.shared.no_longer_carried(now), Cause::Policy, "bundle", now);
+        let ended = usize::try_from(ended).unwrap_or(usize::MAX);
         Ok(Swapped { from, to, rollback, ended, carries, lints: Vec::new() })
     }
 
@@ -131,32 +133,55 @@ impl Writer {
 }
 
 impl Shared {
-    /// Marks and lists what the current bundle no longer carries, cause `policy`.
-    fn no_longer_carried(&self, now: Now) -> Vec<EndGroup> {
-        let policy = self.policy.load();
-        let mut ends = Vec::new();
-        for (id, task) in self.table.live_tasks(now) {
-            if !policy.survives(&task.issuer, &task.template, &task.row, &task.owner) {
-                ends.extend(self.end_by_policy(What::Task(id), now));
-                continue;
-            }
-            let gone =
-                |lease: &LeaseId| self.table.lease(*lease).is_some_and(|lease| !policy.survives_target(&lease.target));
-            let leases = self.table.live_leases(&task, None, now).into_iter().filter(gone);
-            ends.extend(leases.filter_map(|lease| self.end_by_policy(What::Lease(lease), now)));
-        }
-        ends
+    /// What may be ended by is another than before: of live tasks, which were opened under the old
+    /// bundle, it is read from their rows.
+    // SECURITY: `a_claim_that_becomes_revocable_ends_what_was_opened_before`.
+    fn learn_claims(&self) -> Result<(), StoreError> {
+        self.reader.snapshot(|snapshot| {
+            snapshot.each_task(|row| {
+                if row.end.is_none() {
+                    self.table.learn(&row);
+                }
+            })
+        })?
     }
 
-    fn end_by_policy(&self, what: What, now: Now) -> Option<EndGroup> {
-        let end = End { at: now.at, cause: Cause::Policy, seq: None };
-        let marked = match what {
-            What::Task(id) => self.table.mark_task(id, end),
-            What::Lease(id) => self.table.mark_lease(id, end),
-        };
-        marked?;
-        Some(EndGroup { what, actor: "bundle".to_owned(), reason: None, block: false, acks: Vec::new() })
+    /// What the current bundle no longer carries and something live hangs on, one selector each.
+    fn no_longer_carried(&self, now: Now) -> Vec<Selector> {
+        let policy = self.policy.load();
+        let Origins { tasks, granted, targets } = self.table.origins(now);
+        let mut gone = HashSet::new();
+        gone.extend(tasks.iter().filter_map(|origin| taken_away(&policy, origin)));
+        let rows = granted.iter().filter(|[template, row]| !policy.permits_by(template, row));
+        gone.extend(rows.map(|[template, row]| of_row(template, row)));
+        let targets = targets.iter().filter(|target| !policy.survives_target(target));
+        gone.extend(targets.map(|target| Selector { target: word(target), ..Selector::default() }));
+        gone.into_iter().collect()
     }
+}
+
+/// The widest thing that is gone.
+fn taken_away(policy: &Policy, [issuer, owner, template, row]: &[Arc<str>; 4]) -> Option<Selector> {
+    let none = Selector::default();
+    if !policy.survives_issuer(issuer) {
+        Some(Selector { issuer: word(issuer), ..none })
+    } else if !policy.survives_owner(owner) {
+        Some(Selector { owner: word(owner), ..none })
+    } else if !policy.survives_template(template) {
+        Some(Selector { template: word(template), ..none })
+    } else if !policy.permits_by(template, row) {
+        Some(of_row(template, row))
+    } else {
+        None
+    }
+}
+
+fn of_row(template: &Arc<str>, row: &Arc<str>) -> Selector {
+    Selector { template: word(template), row: word(row), ..Selector::default() }
+}
+
+fn word(word: &Arc<str>) -> Option<String> {
+    Some(word.to_string())
 }
 
 /// Whether this bundle was in force before, and was replaced.

@@ -30,7 +30,7 @@ const KEEP_S: i64 = 24 * 3600;
 /// The broker's own work. One caller at a time.
 #[derive(Debug)]
 pub struct Upkeep {
-    flow: Flow,
+    pub(super) flow: Flow,
     checkpointer: Arc<Mutex<Checkpointer>>,
     /// Those whose keys the gauges show.
     issuers: Mutex<BTreeSet<Name>>,
@@ -185,6 +185,6 @@ fn room_bytes(changes: usize) -> u64 {
 impl Flow {
     /// How many tasks are live. Looks at every one of them.
     pub fn live_tasks(&self) -> usize {
-        self.table.live_tasks(self.time.now()).len()
+        self.table.active_tasks(self.time.now())
     }
 }

@@ -20,14 +20,7 @@ pub(super) struct TaskEnd {
 
 pub(super) fn task(headers: &HeaderMap, body: &[u8]) -> Result<TaskEnd, Refused> {
     let mut members = members(headers, body)?;
-    let end = TaskEnd {
-        reason: reason(&mut members)?,
-        block: match members.remove("block") {
-            None => None,
-            Some(Value::Bool(block)) => Some(block),
-            Some(_) => return Err(wrong("block")),
-        },
-    };
+    let end = TaskEnd { reason: reason(&mut members)?, block: flag(&mut members, "block")? };
     all_taken(&members)?;
     Ok(end)
 }
@@ -72,7 +65,15 @@ pub(super) fn members(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Va
     }
 }
 
-fn reason(members: &mut Map<String, Value>) -> Result<Option<String>, Refused> {
+pub(super) fn flag(members: &mut Map<String, Value>, name: &str) -> Result<Option<bool>, Refused> {
+    match members.remove(name) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(flag)),
+        Some(_) => Err(wrong(name)),
+    }
+}
+
+pub(super) fn reason(members: &mut Map<String, Value>) -> Result<Option<String>, Refused> {
     match members.remove("reason") {
         None => Ok(None),
         Some(Value::String(text)) if is_reason(&text) => Ok(Some(text)),

@@ -80,6 +80,11 @@ pub(super) fn entitlements(query: Option<&str>) -> Result<Query<EntitlementFilte
     })
 }
 
+/// Blocks are few: they are listed as a whole, a page at a time.
+pub(super) fn blocks(query: Option<&str>) -> Result<Query<()>, Refused> {
+    page(query, |_| Ok(()))
+}
+
 /// For routes that take no parameter at all.
 pub(super) fn none(query: Option<&str>) -> Result<(), Refused> {
     all_taken(&fields(query)?)

@@ -1,6 +1,7 @@
 //! The HTTP door: forms and JSON in, flow's verbs, answers out. It holds no rules.
 
 mod assertion;
+mod blocks;
 mod body;
 mod caller;
 mod details;
@@ -19,6 +20,7 @@ mod peer;
 mod proof;
 mod refusal;
 mod routes;
+mod selecting;
 pub mod shapes;
 mod simulate;
 mod strict_json;
@@ -96,6 +98,9 @@ async fn serve(
         Route::Leases => v1::leases(flow, &request.into_parts().0).await,
         Route::Lease => v1::lease(flow, &request.into_parts().0).await,
         Route::EndLease => v1::end_lease(flow, request).await,
+        Route::End => selecting::end(flow, context, request).await,
+        Route::Blocks => blocks::list(flow, &request.into_parts().0).await,
+        Route::LiftBlock => blocks::lift(flow, &request.into_parts().0).await,
         Route::Events => v1::events(flow, &request.into_parts().0).await,
         Route::Event => v1::event(flow, &request.into_parts().0).await,
         Route::Entitlements => v1::entitlements(flow, &request.into_parts().0).await,

@@ -55,6 +55,9 @@ fn over(
             | Route::Leases
             | Route::Lease
             | Route::EndLease
+            | Route::End
+            | Route::Blocks
+            | Route::LiftBlock
             | Route::Events
             | Route::Event
             | Route::LoadBundle

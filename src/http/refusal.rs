@@ -81,6 +81,7 @@ impl Context {
             decision_id,
             effective: effective(reason),
             errors: None,
+            count: None,
             errors_omitted: None,
         }
     }
@@ -93,6 +94,12 @@ impl Context {
             ..self.problem(Reason::Bundle, None, decision)
         };
         self.finish(Reason::Bundle, None, json(status_of(Reason::Bundle.row()), "application/problem+json", &answer))
+    }
+
+    /// Another number than was expected: the number that there is now.
+    pub fn refuse_count(&self, hint: String, count: u64) -> Response {
+        let answer = Problem { count: Some(count), ..self.problem(Reason::Count, Some(hint), None) };
+        self.finish(Reason::Count, None, json(status_of(Reason::Count.row()), "application/problem+json", &answer))
     }
 
     fn finish(&self, reason: Reason, retry_after_s: Option<u32>, mut response: Response) -> Response {
@@ -172,6 +179,13 @@ pub(super) fn json<T: Serialize>(status: StatusCode, media_type: &'static str, b
 /// 200 with JSON that no cache keeps.
 pub(super) fn ok<T: Serialize>(body: &T) -> Response {
     with(json(StatusCode::OK, "application/json", body), CACHE_CONTROL, "no-store")
+}
+
+/// Done, and there is nothing to say.
+pub(super) fn no_content(status: StatusCode) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    with(response, CACHE_CONTROL, "no-store")
 }
 
 pub(super) fn answer(status: StatusCode, media_type: &'static str, body: impl Into<Body>) -> Response {

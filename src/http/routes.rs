@@ -19,6 +19,9 @@ pub enum Route {
     Leases,
     Lease,
     EndLease,
+    End,
+    Blocks,
+    LiftBlock,
     Events,
     Event,
     Entitlements,
@@ -39,6 +42,7 @@ pub enum Route {
 pub enum Verb {
     Get,
     Post,
+    Delete,
 }
 
 impl Verb {
@@ -46,6 +50,7 @@ impl Verb {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -164,7 +169,7 @@ pub const ROUTES: &[RouteRow] = &[
         Route::EndTask,
         "/v1/tasks/{id}/end",
         Who::ActionOrHandle("tasks:end"),
-        &["task_ended"],
+        &["task_ended", "block"],
         "ends a task and everything below it",
     ),
     post(
@@ -183,6 +188,29 @@ pub const ROUTES: &[RouteRow] = &[
         &["lease_ended"],
         "ends one lease and leaves its task alive",
     ),
+    post(
+        Route::End,
+        "/v1/end",
+        Who::Action("leases:end"),
+        &["tombstone"],
+        "ends everything that a filter means, at once, and blocks it; a token names the `owner`, and must reach all that is meant",
+    ),
+    get(
+        Route::Blocks,
+        "/v1/blocks",
+        Who::Action("broker:operate"),
+        "what may not be issued, newest first; a token needs a Cedar permit on `Target::\"broker\"` too",
+    ),
+    RouteRow {
+        verb: Verb::Delete,
+        ..post(
+            Route::LiftBlock,
+            "/v1/blocks/{block}",
+            Who::Action("broker:operate"),
+            &["block"],
+            "lifts a block; what it ended stays ended; a token needs the same permit",
+        )
+    },
     get(Route::Events, "/v1/ledger", Who::Action("ledger:read"), "events, newest first"),
     get(Route::Event, "/v1/ledger/{id}", Who::Action("ledger:read"), "one event; a decision's id is its event's"),
     get(
@@ -195,7 +223,7 @@ pub const ROUTES: &[RouteRow] = &[
         Route::LoadBundle,
         "/v1/bundle/load",
         Who::Action("broker:operate"),
-        &["bundle_swapped", "task_ended", "lease_ended", "operator"],
+        &["bundle_swapped", "tombstone", "operator"],
         "reads the trust bundle again: takes the place of the one in force, or is refused with its errors; a token needs a Cedar permit on `Target::\"broker\"` too",
     ),
     get(
@@ -252,12 +280,12 @@ mod tests {
 
     #[test]
     fn only_posts_record() {
-        assert!(ROUTES.iter().all(|row| row.records.is_empty() || row.verb == Verb::Post));
+        assert!(ROUTES.iter().all(|row| row.records.is_empty() || row.verb != Verb::Get));
     }
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/v1/end", "/v1/blocks", "/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/status", "/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }

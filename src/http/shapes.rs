@@ -1,15 +1,17 @@
 //! The JSON shapes of the wire, in one place: written by the server, read by the command line
 //! and the load generator. Unknown members are ignored when an answer is read.
 
+mod ends;
 mod explanation;
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{BlockId, Bound, Cause, Channel, EventId, Kind, LeaseId, State, TaskId, UnixMs};
 /// One object of RFC 9396, as granted: the same in the answer and in the token.
 pub use dayfly_verifier::Detail as AuthorizationDetail;
 use serde::{Deserialize, Serialize};
 
+pub use ends::{Block, EndRequest, EndedBySelector, Filter};
 pub use explanation::{
     ComparedClaim, ComparedRow, Comparison, EvidenceCheck, Explanation, PolicyByHand, RecordedDecision, UnderForce,
     WouldGrant,
@@ -104,6 +106,9 @@ pub struct Problem {
     /// With `E-BUNDLE`: what to put right, as `dayfly policy check` shows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors: Option<Vec<BundleError>>,
+    /// With `E-COUNT`: how many live leases match now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// How many errors there are beyond those listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub errors_omitted: Option<u64>,
@@ -438,6 +443,17 @@ pub struct Event {
     /// Until when nothing more is issued for the job (or the workload) and template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_until: Option<UnixMs>,
+    /// Of an end by selector: how many tasks, and what its selector names; its text is in the details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub names: Option<Vec<String>>,
+    /// The block that was written or lifted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockId>,
+    /// Of a block that was lifted: the sequence number of the event that had written it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_by: Option<u64>,
     /// Thumbprint of the key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,

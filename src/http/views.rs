@@ -1,7 +1,7 @@
 //! From `flow`'s views to the shapes of the wire. Everything is taken apart by name, so a new
 //! field breaks the build until someone has decided whether the outside sees it.
 
-use dayfly_domain::{BindingKind, Kind, Reason};
+use dayfly_domain::{BindingKind, Kind, Reason, State};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -9,14 +9,14 @@ use super::{
     details::DAYFLY_TASK,
     exchange::{ACCESS_TOKEN, TASK_CONTROL},
     shapes::{
-        self, AuthorizationDetail, Details, Ended, Entitlement, Event, Hold, Known, Lease, LeaseCount, LedgerPoint,
-        List, Revocation, Task, TokenAnswer,
+        self, AuthorizationDetail, Block, Details, Ended, EndedBySelector, Entitlement, Event, Hold, Known, Lease,
+        LeaseCount, LedgerPoint, List, Revocation, Task, TokenAnswer,
     },
 };
 use crate::{
     flow::{
-        Beat, ChannelState, EndAnswer, EntitlementView, EventView, HoldView, Introspected, Issued, IssuedCredential,
-        LeaseView, Listing, Point, Refused, RevocationBound, TaskView,
+        Beat, BlockView, ChannelState, EndAnswer, EntitlementView, EventView, HoldView, Introspected, Issued,
+        IssuedCredential, LeaseView, Listing, MassEnd, Point, Refused, RevocationBound, TaskView,
     },
     store::{LeaseRow, TaskRow},
 };
@@ -223,6 +223,41 @@ pub(super) fn beat(answer: Beat) -> shapes::Beat {
 pub(super) fn ended(answer: EndAnswer) -> Ended {
     let EndAnswer { id, state, cause, ended_at, leases_ended, channels } = answer;
     Ended { id, state, cause, ended_at, leases_ended, revocation: channels.into_iter().map(known).collect() }
+}
+
+pub(super) fn ended_by_selector(answer: MassEnd) -> Result<EndedBySelector, Refused> {
+    let MassEnd { event, block, cause, ended_at, leases, tasks, sample, channels, worst_case } = answer;
+    Ok(EndedBySelector {
+        id: event,
+        state: event.map(|_| State::Ended),
+        cause,
+        ended_at,
+        count: leases,
+        tasks_ended: tasks,
+        sample: sample.into_iter().map(lease).collect::<Result<_, _>>()?,
+        block,
+        revocation: channels.into_iter().map(known).collect(),
+        worst_case,
+    })
+}
+
+pub(super) fn block(view: BlockView) -> Block {
+    let BlockView { id, selector, until, at, event, by, reason, cause, leases, tasks, behind, point } = view;
+    Block {
+        id,
+        text: selector.to_string(),
+        filter: selector.into(),
+        until,
+        created_at: at,
+        event,
+        by,
+        reason,
+        cause,
+        leases_ended: leases,
+        tasks_ended: tasks,
+        behind,
+        ledger: ledger(point),
+    }
 }
 
 pub(super) fn known(state: ChannelState) -> Known {

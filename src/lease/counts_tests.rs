@@ -229,7 +229,7 @@ proptest! {
 /// Tries to open tasks one after another in one batch; gives what became of each.
 fn open(table: &Table, numbers: std::ops::Range<u32>, of: Of) -> Vec<Result<(), Overtaken>> {
     let mut fence = Fence::new(table, QUOTAS, Now::exactly(AT));
-    numbers.map(|number| fence.open(&task_row(number, of, None), LIMITS, Asks::Lease)).collect()
+    numbers.map(|number| fence.open(&task_row(number, of, None), None, LIMITS, Asks::Lease)).collect()
 }
 
 /// The same, and those that may are committed.
@@ -298,7 +298,7 @@ fn an_end_far_above_frees_the_places_below() {
     assert_eq!(open(&table, 10..11, SHOP), [Err(Overtaken::Quota(Quota::Workload))]);
     table.mark_task(task_id(100), End { at: AT, cause: Cause::Revoked, seq: None }).unwrap();
     let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT.plus_s(1)));
-    assert_eq!(fence.open(&task_row(10, SHOP, None), LIMITS, Asks::Lease), Ok(()));
+    assert_eq!(fence.open(&task_row(10, SHOP, None), None, LIMITS, Asks::Lease), Ok(()));
 }
 
 #[test]
@@ -306,19 +306,19 @@ fn a_renewal_of_what_lives_is_not_refused_for_a_quota() {
     let table = Table::default();
     assert_eq!(issue(&table, 0..9, SHOP), 5);
     let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT));
-    assert_eq!(fence.feed(task_id(0), Asks::Lease), Err(Overtaken::Quota(Quota::Workload)));
-    let renewed = (0..9).filter(|_| fence.feed(task_id(0), Asks::Replacement).is_ok()).count();
+    assert_eq!(fence.feed(task_id(0), None, Asks::Lease), Err(Overtaken::Quota(Quota::Workload)));
+    let renewed = (0..9).filter(|_| fence.feed(task_id(0), None, Asks::Replacement).is_ok()).count();
     assert_eq!(renewed, 5, "but there are never more than twice as many");
-    assert_eq!(fence.feed(task_id(0), Asks::Nothing), Ok(()));
+    assert_eq!(fence.feed(task_id(0), None, Asks::Nothing), Ok(()));
 }
 
 #[test]
 fn what_is_refused_for_anything_else_takes_no_place() {
     let table = Table::default();
     let mut fence = Fence::new(&table, QUOTAS, Now::exactly(AT));
-    assert_eq!(fence.open(&task_row(0, SHOP, None), LIMITS, Asks::Lease), Ok(()));
+    assert_eq!(fence.open(&task_row(0, SHOP, None), None, LIMITS, Asks::Lease), Ok(()));
     for _ in 0..20 {
-        assert_eq!(fence.open(&task_row(0, SHOP, None), LIMITS, Asks::Lease), Err(Overtaken::Replayed));
+        assert_eq!(fence.open(&task_row(0, SHOP, None), None, LIMITS, Asks::Lease), Err(Overtaken::Replayed));
     }
-    assert_eq!((1..9).filter(|n| fence.open(&task_row(*n, SHOP, None), LIMITS, Asks::Lease).is_ok()).count(), 4);
+    assert_eq!((1..9).filter(|n| fence.open(&task_row(*n, SHOP, None), None, LIMITS, Asks::Lease).is_ok()).count(), 4);
 }

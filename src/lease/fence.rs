@@ -2,15 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
-use dayfly_domain::{State, TaskId};
+use dayfly_domain::{BlockId, State, TaskId, TaskWords};
 
 use super::{
+    blocks::Block,
     counts::{Added, Asks, Holder, Quota, Quotas},
     jobs::{Holding, Job, Seen},
+    matching::{claims_of, lease_words, task_words},
     table::{Label, Table, bound_to},
     time::Now,
 };
-use crate::store::TaskRow;
+use crate::store::{LeaseRow, TaskRow};
 
 /// What happened between the decision and the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,7 @@ pub struct Fence<'a> {
     tasks: HashSet<TaskId>,
     /// How many of them below which task.
     children: HashMap<TaskId, usize>,
+    lifted: HashSet<BlockId>,
 }
 
 impl<'a> Fence<'a> {
@@ -83,6 +86,7 @@ impl<'a> Fence<'a> {
             blocked: HashSet::new(),
             tasks: HashSet::new(),
             children: HashMap::new(),
+            lifted: HashSet::new(),
         }
     }
 
@@ -110,13 +114,20 @@ impl<'a> Fence<'a> {
 
     /// May this task open? Remembers it for the rest of the batch when it may.
     // SECURITY: `t_081_evidence_is_used_once`, `an_ended_job_stays_blocked`.
-    pub fn open(&mut self, task: &TaskRow, limits: Limits, asks: Asks) -> Result<(), Overtaken> {
+    pub fn open(
+        &mut self,
+        task: &TaskRow,
+        lease: Option<&LeaseRow>,
+        limits: Limits,
+        asks: Asks,
+    ) -> Result<(), Overtaken> {
         self.unused(task)?;
         if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
             return Err(Overtaken::HandleUsed);
         }
         let label = Label::of_row(task);
         self.not_blocked(&label)?;
+        self.not_selected(task, lease)?;
         self.within(task, &label, limits)?;
         let beside = task.parent.and_then(|parent| self.children.get(&parent)).copied().unwrap_or_default();
         self.table.takes_child(task, beside, self.now)?;
@@ -167,13 +178,31 @@ impl<'a> Fence<'a> {
     }
 
     /// May this task get a further credential? Remembers that it does.
-    pub fn feed(&mut self, id: TaskId, asks: Asks) -> Result<(), Overtaken> {
+    pub fn feed(&mut self, id: TaskId, lease: Option<&LeaseRow>, asks: Asks) -> Result<(), Overtaken> {
         if self.table.task_state(id, self.now) != Some(State::Active) {
             return Err(Overtaken::Ended);
         }
         let task = self.table.task(id).ok_or(Overtaken::Ended)?;
         self.not_blocked(&Label::of(&task))?;
+        self.not_selected_by(&task.words(), lease)?;
         self.room(self.table.counts.of_task(&task), asks)
+    }
+
+    /// By all its claims, those too that nothing could be ended by.
+    // SECURITY: `a_block_by_selector_refuses_what_matches_and_nothing_else`.
+    fn not_selected(&self, task: &TaskRow, lease: Option<&LeaseRow>) -> Result<(), Overtaken> {
+        if !self.table.blocks.has_others() && !self.table.has_tombs() {
+            return Ok(());
+        }
+        let claims = claims_of(task, |_| true);
+        self.not_selected_by(&task_words(task, &claims), lease)
+    }
+
+    fn not_selected_by(&self, task: &TaskWords<'_>, lease: Option<&LeaseRow>) -> Result<(), Overtaken> {
+        let lease = lease.map(lease_words);
+        let refused =
+            self.table.blocks.on_words(task, lease.as_ref(), self.now) || self.table.tombs.refuse(task, lease.as_ref());
+        if refused { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 
     /// The last check of all, because it counts: what is refused for anything else takes no room.
@@ -189,6 +218,12 @@ impl<'a> Fence<'a> {
     /// A block that this batch writes: it counts for the groups behind it.
     pub fn block(&mut self, label: Label) {
         self.blocked.insert(label);
+    }
+
+    /// The block, if it stands and this batch does not lift it already.
+    pub fn lift(&mut self, id: BlockId) -> Option<Block> {
+        let block = self.table.blocks.get(id, self.now)?;
+        self.lifted.insert(id).then_some(block)
     }
 
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {

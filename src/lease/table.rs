@@ -6,16 +6,20 @@
 
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 
 use super::{
+    blocks::Blocks,
     calendar::Calendar,
     counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
+    matching::{Revocable, claims_of},
     time::Now,
+    tomb::Tombs,
     tree::Brood,
 };
 use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
@@ -38,6 +42,10 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    /// What may be ended by, of its claims: a text that selectors look into.
+    pub claims: Arc<str>,
+    /// Of its `task_opened` event.
+    pub seq: u64,
     pub untrusted: bool,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
@@ -59,6 +67,10 @@ pub struct Lease {
     pub task: TaskId,
     pub seq: u64,
     pub target: Arc<str>,
+    /// The permit that granted it.
+    pub row: Arc<str>,
+    /// Of the key that signed; absent where an older store did not say.
+    pub kid: Option<Arc<str>>,
     pub issued_at: UnixMs,
     pub expires: UnixMs,
     pub credential_hash: [u8; 32],
@@ -67,12 +79,6 @@ pub struct Lease {
     pub end: Option<End>,
     /// It stands in the counts (`counts.rs`).
     pub(super) counted: bool,
-}
-
-/// What may not be issued until when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
-    pub until: UnixMs,
 }
 
 /// Who a block or a limit speaks of: a job's label, or without one the workload.
@@ -96,8 +102,10 @@ pub struct Table {
     pub(super) evidence: DashMap<[u8; 32], TaskId>,
     pub(super) handles: DashMap<[u8; 32], TaskId>,
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
-    pub(super) blocks: DashMap<Label, Block>,
     pub(super) broods: DashMap<TaskId, Brood>,
+    pub(super) blocks: Blocks,
+    pub(super) tombs: Tombs,
+    revocable: ArcSwap<Revocable>,
     /// Tasks that beat.
     pub holds: Holds,
     words: DashSet<Arc<str>>,
@@ -151,11 +159,15 @@ impl Label {
 
     /// The label that a block speaks of; `None` where its selector is another one.
     pub fn of_block(row: &BlockRow) -> Option<Self> {
-        let Selector { template: Some(template), job, issuer, workload, .. } = &row.selector else { return None };
+        Self::of_selector(&row.selector)
+    }
+
+    pub(super) fn of_selector(selector: &Selector) -> Option<Self> {
+        let Selector { template: Some(template), job, issuer, workload, .. } = selector else { return None };
         let job = issuer.as_ref().zip(job.as_ref()).map(|(issuer, job)| platform_job(issuer, job).into());
         let workload = workload.as_deref().map(Arc::from);
         let label = Self { template: Arc::from(&**template), job, workload };
-        (label.selector() == row.selector && label.job.is_some() != label.workload.is_some()).then_some(label)
+        (label.selector() == *selector && label.job.is_some() != label.workload.is_some()).then_some(label)
     }
 }
 
@@ -213,7 +225,7 @@ impl Table {
     /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
         let due = |end: &End| end.at <= now.at && end.at < lease.expires;
-        let ends = [lease.end, self.end_of_tree(lease.task, now)];
+        let ends = [lease.end, self.end_of_tree(lease.task, now), self.single_end(lease)];
         match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
@@ -234,9 +246,14 @@ impl Table {
         first
     }
 
+    /// The end of a task, its own or by selector, durable or not.
+    pub fn end_of_task(&self, id: TaskId) -> Option<End> {
+        self.ends_of(id).and_then(|(end, _)| end)
+    }
+
     /// What says whether a task has ended, without its record: asked for every introspection.
     fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
-        self.tasks.get(&id).map(|task| (task.end, task.parent))
+        self.tasks.get(&id).map(|task| (self.first_end(&task), task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -254,7 +271,7 @@ impl Table {
 
     /// Whether new work under this label is refused.
     pub fn is_blocked(&self, label: &Label, now: Now) -> bool {
-        self.blocks.get(label).is_some_and(|block| block.until > now.at)
+        self.blocks.on_label(label, now)
     }
 
     /// Live leases of a task, of one target or all.
@@ -282,16 +299,21 @@ impl Table {
         task.leases.iter().filter_map(|id| self.lease(*id)).filter(ended).collect()
     }
 
-    /// All live tasks, for ending what a new bundle no longer carries.
-    pub fn live_tasks(&self, now: Now) -> Vec<(TaskId, Task)> {
-        let live = self.tasks.iter().filter(|entry| entry.value().state(now) == State::Active);
-        live.map(|entry| (*entry.key(), entry.value().clone())).collect()
+    /// How many tasks are live. Looks at every one of them: for a gauge, not for a request.
+    pub fn active_tasks(&self, now: Now) -> usize {
+        let ids = self.candidates(|_| true);
+        ids.into_iter().filter(|id| self.task_state(*id, now) == Some(State::Active)).count()
     }
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
         let (end, parent, job) = {
             let mut task = self.tasks.get_mut(&id)?;
+            if task.end.is_none()
+                && let Some(earlier) = self.first_end(&task)
+            {
+                return Some(earlier);
+            }
             (*task.end.get_or_insert(end), task.parent, Job::of(&task))
         };
         self.let_go(id, parent, &job);
@@ -344,10 +366,13 @@ impl Table {
                 }
                 self.release_at(*id, end.at);
             }
-            Change::AddBlock(row) => self.add_block(row),
+            Change::AddBlock(row) => self.blocks.add(row),
+            Change::LiftBlock(id) => self.blocks.lift(*id),
+            Change::AddTomb(row) => self.tombs.place(row),
+            Change::TombDone(seq) => self.tombs.done(*seq),
             Change::Hold(id) => self.holds.begin(*id),
             // Not yet written by any verb.
-            Change::LiftBlock(_) | Change::AddTomb(_) | Change::TombDone(_) | Change::AddList(_) => {}
+            Change::AddList(_) => {}
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -369,6 +394,8 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
+            claims: self.word(&self.claims_kept(row)),
+            seq: row.seq,
             untrusted: row.untrusted,
             job: job_of_row(row).map(|job| self.word(&job)),
             opened_at: row.opened_at,
@@ -399,6 +426,8 @@ impl Table {
             task: row.task,
             seq: row.seq,
             target: self.word(&row.target),
+            row: self.word(&row.row),
+            kid: row.kid.as_deref().map(|kid| self.word(kid)),
             issued_at: row.issued_at,
             expires: row.expires,
             credential_hash: row.credential_hash,
@@ -420,15 +449,29 @@ impl Table {
         lock(&self.lease_calendar).insert(row.expires, row.id);
     }
 
-    fn add_block(&self, row: &BlockRow) {
-        if let (Some(label), Some(until)) = (Label::of_block(row), row.until) {
-            // SECURITY: a second end in the job does not shorten the block of the first;
-            // a_block_is_not_shortened_by_another
-            self.blocks
-                .entry(label)
-                .and_modify(|block| block.until = block.until.max(until))
-                .or_insert(Block { until });
+    /// What may be ended by, by profile. Says whether that is news: then what is known of tasks that
+    /// were opened before is to be learnt anew.
+    pub fn know(&self, revocable: Revocable) -> bool {
+        *self.revocable.swap(Arc::new(revocable.clone())) != revocable
+    }
+
+    /// What a bundle lets things be ended by now, of a task that was opened under another one.
+    pub fn learn(&self, row: &TaskRow) {
+        let claims = self.word(&self.claims_kept(row));
+        if let Some(mut task) = self.tasks.get_mut(&row.id) {
+            task.claims = claims;
         }
+    }
+
+    /// What an end by selector already names stays, whatever the bundle says meanwhile (law L10).
+    // SECURITY: `a_claim_that_is_no_longer_revocable_revives_nothing`.
+    fn claims_kept(&self, row: &TaskRow) -> String {
+        let (revocable, tombs) = (self.revocable.load(), self.tombs.all());
+        let of_profile = revocable.get(&row.profile);
+        claims_of(row, |name| {
+            of_profile.is_some_and(|names| names.contains(name))
+                || tombs.iter().any(|tomb| tomb.matcher.selector().claims.contains_key(name))
+        })
     }
 
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only
@@ -443,7 +486,7 @@ impl Table {
         for id in &tasks {
             self.forget_task(*id);
         }
-        self.blocks.retain(|_, block| block.until > now.at);
+        self.blocks.forget(now);
         if leases.len() + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
         }

@@ -54,7 +54,7 @@ fn open(table: &Table, row: TaskRow) {
 
 /// As the writer would, one at a time.
 fn try_open(table: &Table, row: TaskRow, seconds: i64) -> Result<(), Overtaken> {
-    Fence::new(table, PLENTY, Now::exactly(AT.plus_s(seconds))).open(&row, LIMITS, Asks::Nothing)?;
+    Fence::new(table, PLENTY, Now::exactly(AT.plus_s(seconds))).open(&row, None, LIMITS, Asks::Nothing)?;
     open(table, row);
     Ok(())
 }
@@ -100,9 +100,9 @@ fn children_of_one_batch_count_and_wait_for_their_parent() {
     open(&table, row(1, None));
     let mut fence = Fence::new(&table, PLENTY, Now::exactly(AT));
     for number in 2..66 {
-        assert_eq!(fence.open(&row(number, Some(1)), LIMITS, Asks::Nothing), Ok(()), "{number}");
+        assert_eq!(fence.open(&row(number, Some(1)), None, LIMITS, Asks::Nothing), Ok(()), "{number}");
     }
-    assert_eq!(fence.open(&row(70, Some(1)), LIMITS, Asks::Nothing), Err(Overtaken::TooManyChildren));
+    assert_eq!(fence.open(&row(70, Some(1)), None, LIMITS, Asks::Nothing), Err(Overtaken::TooManyChildren));
     assert!(fence.follows(&row(71, Some(2)), false), "its parent may yet fail to be written");
     assert!(!fence.follows(&row(71, Some(1)), false));
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use dayfly_domain::{Cause, EventId, Kind, LeaseId, TaskId};
+use dayfly_domain::{BlockId, Cause, EventId, Kind, LeaseId, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// What a reader sees in place of an erased detail.
@@ -81,6 +81,18 @@ pub struct Body {
     /// RFC 7638 thumbprint of the key that the handle, or the credential, is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
+    /// Of an end by selector: how many tasks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    /// Of an end by selector: what it names, not the values.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// The block that was written or lifted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block: Option<BlockId>,
+    /// Of a block that was lifted: the event that had written it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_by: Option<u64>,
     /// A block until then was written with this end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blocked_until: Option<i64>,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use dayfly_domain::{
-    Cause, Claims, EventId, Kind, LeaseId, Name, Reason, TaskId, UnixMs, Workload, bundle::Fingerprint,
+    BlockId, Cause, Claims, EventId, Kind, LeaseId, Name, Reason, Selector, TaskId, UnixMs, Workload,
+    bundle::Fingerprint,
 };
 use ring::digest;
 use serde::Serialize;
@@ -101,6 +102,18 @@ pub struct BundleSwap {
 pub struct KeyRotation<'a> {
     pub from: &'a str,
     pub to: &'a str,
+}
+
+/// An end by selector.
+#[derive(Debug)]
+pub struct Tombstone<'a> {
+    pub selector: &'a Selector,
+    pub cause: Cause,
+    pub ended_at: UnixMs,
+    pub leases: u64,
+    pub tasks: u64,
+    /// The block that is written with it; it stands until it is lifted.
+    pub block: Option<BlockId>,
 }
 
 /// A key that left for ever.
@@ -305,10 +318,32 @@ pub fn operator(stamp: Stamp, outcome: Outcome, actor: &str, act: &str, what: &B
     entry(stamp, body, &json!({ "actor": actor, "act": act, "what": what }))
 }
 
+/// Everything that the selector means, and whose event precedes this one, ended. Its values are in the
+/// detail: some are names of people's things.
+pub fn tombstone(stamp: Stamp, facts: &Tombstone<'_>, actor: &str, reason: Option<&str>) -> Entry {
+    let Tombstone { selector, cause, ended_at, leases, tasks, block } = facts;
+    let body = Body {
+        cause: Some(*cause),
+        ended_at: Some(ended_at.as_ms()),
+        count: Some(*leases),
+        tasks: Some(*tasks),
+        names: selector.terms().map(|(name, _)| name).collect(),
+        block: *block,
+        ..Body::new("tombstone", Outcome::Success)
+    };
+    entry(stamp, body, &json!({ "actor": actor, "selector": selector.to_string(), "reason": reason }))
+}
+
 /// A block that an operator asked for after the task had ended by itself.
 pub fn blocked(stamp: Stamp, task: TaskId, until: UnixMs, actor: &str, reason: Option<&str>) -> Entry {
-    let body = Body { task: Some(task), blocked_until: Some(until.as_ms()), ..Body::new("operator", Outcome::Success) };
+    let body = Body { task: Some(task), blocked_until: Some(until.as_ms()), ..Body::new("block", Outcome::Success) };
     entry(stamp, body, &json!({ "actor": actor, "act": "block", "reason": reason }))
+}
+
+/// A block that an operator took away again; `written_by`: the event that had written it.
+pub fn block_lifted(stamp: Stamp, block: BlockId, written_by: u64, actor: &str) -> Entry {
+    let body = Body { block: Some(block), written_by: Some(written_by), ..Body::new("block", Outcome::Success) };
+    entry(stamp, body, &json!({ "actor": actor, "act": "lift" }))
 }
 
 impl Body {

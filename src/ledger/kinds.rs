@@ -88,6 +88,18 @@ pub const EVENTS: &[EventKind] = &[
         details: &["actor", "reason"],
     },
     EventKind {
+        name: "tombstone",
+        when: "everything that a selector means ended at once (`count` leases, `tasks` tasks): whatever was issued before this event, by the ledger's order; the rows follow without events of their own",
+        members: &["cause", "ended_at", "count", "tasks", "names", "block"],
+        details: &["actor", "selector", "reason"],
+    },
+    EventKind {
+        name: "block",
+        when: "a block of a task that had ended by itself was written, or any block was lifted by an operator (then `written_by` is the event that had written it)",
+        members: &["task", "blocked_until", "block", "written_by"],
+        details: &["actor", "act", "reason"],
+    },
+    EventKind {
         name: "key_rotated",
         when: "another key signs from now on",
         members: &["kid", "previous_kid"],
@@ -101,8 +113,8 @@ pub const EVENTS: &[EventKind] = &[
     },
     EventKind {
         name: "operator",
-        when: "an act of an operator that is no end and no swap: a load that was refused, a block of a task that had ended",
-        members: &["task", "blocked_until"],
-        details: &["actor", "act", "what", "reason"],
+        when: "an act of an operator that is no end, no block and no swap: a load that was refused, keys of an issuer that were asked anew",
+        members: &[],
+        details: &["actor", "act", "what"],
     },
 ];

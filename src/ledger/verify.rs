@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     body::Body,
     event::{commitment, hex},
+    tombs::Tombs,
     tree::{Tree, leaf_hash},
 };
 use crate::store::{BlockRow, EndRow, EventRow, LeaseRow, Snapshot, StoreError, TaskRow};
@@ -50,6 +51,9 @@ struct Verification {
     ids: HashMap<EventId, u64>,
     /// Blocks that an end wrote, by its sequence number: of which task, until when.
     blocks: HashMap<u64, (Option<TaskId>, i64)>,
+    /// Blocks that were lifted, by the event that had written them.
+    lifted: BTreeSet<u64>,
+    tombs: Tombs,
     /// Under which bundle, after the last swap.
     bundle: Option<String>,
     /// All bundles that were ever swapped in.
@@ -125,8 +129,12 @@ pub fn verify(snapshot: &Snapshot<'_>, now: UnixMs) -> Result<Report, StoreError
         all.event(&row);
         ControlFlow::Continue(())
     })?;
-    snapshot.each_task(|row| all.task(&row))?;
-    snapshot.each_lease(|row| all.lease(&row))?;
+    snapshot.each_tomb(|row| {
+        let problem = all.tombs.row(&row);
+        problem.into_iter().for_each(|problem| all.problem(problem));
+    })?;
+    snapshot.each_task(|row| all.task(&row, now))?;
+    snapshot.each_lease(|row| all.lease(&row, now))?;
     snapshot.each_block(|row| all.block(&row))?;
     all.bundle(snapshot.meta(CURRENT_BUNDLE)?.as_deref());
     for fingerprint in std::mem::take(&mut all.swapped) {
@@ -193,7 +201,12 @@ impl Verification {
         if let Some(until) = body.blocked_until {
             self.blocks.insert(seq, (body.task, until));
         }
+        if let Some(written_by) = body.written_by {
+            self.blocks.remove(&written_by);
+            self.lifted.insert(written_by);
+        }
         match body.kind.as_str() {
+            "tombstone" => self.tombs.event(seq, row, &body),
             "task_opened" => self.opened(seq, row, body),
             "issued" => self.issued(seq, body),
             "bundle_swapped" => {
@@ -253,7 +266,7 @@ impl Verification {
         }
     }
 
-    fn task(&mut self, row: &TaskRow) {
+    fn task(&mut self, row: &TaskRow, now: UnixMs) {
         self.tasks += 1;
         let Some(opened) = self.opened.get_mut(&row.id) else {
             return self.problem(format!("task {}: no event opened it", row.id));
@@ -272,10 +285,15 @@ impl Verification {
         if !same {
             self.problem(format!("task {}: the row does not match its event", row.id));
         }
-        self.end(&format!("task {}", row.id), row.end, Some(row.id), None);
+        let what = format!("task {}", row.id);
+        match self.tombs.task(row, now) {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => self.problem(format!("{what}: {problem}")),
+            None => self.end(&what, row.end, Some(row.id), None),
+        }
     }
 
-    fn lease(&mut self, row: &LeaseRow) {
+    fn lease(&mut self, row: &LeaseRow, now: UnixMs) {
         self.leases += 1;
         let Some(issued) = self.issued.get_mut(&row.id) else {
             return self.problem(format!("lease {}: no event issued it", row.id));
@@ -293,7 +311,13 @@ impl Verification {
         if !same {
             self.problem(format!("lease {}: the row does not match its event", row.id));
         }
-        self.end(&format!("lease {}", row.id), row.end, Some(row.task), Some(row.id));
+        let what = format!("lease {}", row.id);
+        let words = self.opened.get(&row.task).map(|task| &task.words);
+        match self.tombs.lease(row, words, now) {
+            Some(Ok(())) => {}
+            Some(Err(problem)) => self.problem(format!("{what}: {problem}")),
+            None => self.end(&what, row.end, Some(row.task), Some(row.id)),
+        }
     }
 
     fn end(&mut self, what: &str, end: Option<EndRow>, task: Option<TaskId>, lease: Option<LeaseId>) {
@@ -305,6 +329,12 @@ impl Verification {
     }
 
     fn block(&mut self, row: &BlockRow) {
+        if row.until.is_none() {
+            if !self.tombs.block(row) || self.lifted.contains(&row.seq) {
+                self.problem(format!("block {}: no end of sequence {} wrote it so, or it was lifted", row.id, row.seq));
+            }
+            return;
+        }
         let written = self.blocks.remove(&row.seq);
         let task = written.and_then(|(task, _)| self.opened.get(&task?));
         let same = task.is_some_and(|task| {
@@ -336,6 +366,8 @@ impl Verification {
         let blocks: Vec<_> =
             self.blocks.iter().filter(|(_, (_, until))| *until > now.as_ms()).map(|(seq, _)| *seq).collect();
         blocks.iter().for_each(|seq| self.problem(format!("event {seq}: the block that it records is gone")));
+        let gone = self.tombs.gone(&self.lifted);
+        gone.into_iter().for_each(|problem| self.problem(problem));
         self.unused_ends();
         Report {
             events: self.tree.size(),

@@ -14,7 +14,7 @@ use cedar_policy::{
 };
 use dayfly_domain::{
     Name, Span, UnixMs,
-    bundle::{BROKER_ACTIONS, Bundle, Issuer, Problem, Row, Target, Template},
+    bundle::{BROKER_ACTIONS, Bundle, Issuer, Problem, Profile, Row, Target, Template},
 };
 
 use super::{
@@ -125,10 +125,24 @@ impl Policy {
 
     /// Whether what was opened by these is still in the bundle and not disabled.
     pub fn survives(&self, issuer: &str, template: &str, row: &str, owner: &str) -> bool {
-        let issuer_lives = self.bundle.issuers.get(issuer).is_some_and(|issuer| !issuer.disabled);
-        let owner_lives = self.bundle.owners.get(owner).is_some_and(|owner| !owner.disabled);
-        let permit_lives = self.run.get(template).is_some_and(|slice| slice.permits.contains_key(row));
-        issuer_lives && owner_lives && permit_lives
+        self.survives_issuer(issuer) && self.survives_owner(owner) && self.permits_by(template, row)
+    }
+
+    pub fn survives_issuer(&self, issuer: &str) -> bool {
+        self.bundle.issuers.get(issuer).is_some_and(|issuer| !issuer.disabled)
+    }
+
+    pub fn survives_owner(&self, owner: &str) -> bool {
+        self.bundle.owners.get(owner).is_some_and(|owner| !owner.disabled)
+    }
+
+    pub fn survives_template(&self, template: &str) -> bool {
+        self.bundle.templates.get(template).is_some_and(|template| !template.disabled)
+    }
+
+    /// Whether the row, or a permit written by hand, still lets anybody run the template.
+    pub fn permits_by(&self, template: &str, row: &str) -> bool {
+        self.run.get(template).is_some_and(|slice| slice.permits.contains_key(row))
     }
 
     /// Every policy in every slice, and every claim, for the test that slices change nothing.
@@ -143,6 +157,21 @@ impl Policy {
             slice.rows = Rows::default();
             slice.mentioned = Mentioned::everything();
         }
+    }
+
+    /// Of each profile in use the claims that things may be ended by.
+    pub fn revocable(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let profiles = self.bundle.issuers.values().filter_map(|issuer| self.bundle.profiles.get(&issuer.profile));
+        let named = |profile: &Profile| {
+            let claims = profile.claims.iter().filter(|(_, rule)| rule.revocable);
+            (profile.name.to_string(), claims.map(|(name, _)| name.clone()).collect())
+        };
+        profiles.map(named).collect()
+    }
+
+    /// Whether policies were written by hand about who may do this to a row.
+    pub fn has_written_rights(&self, action: &str) -> bool {
+        self.rights.get(action).is_none_or(|slice| !slice.policies.is_empty())
     }
 
     pub fn survives_target(&self, target: &str) -> bool {

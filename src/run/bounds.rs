@@ -165,6 +165,27 @@ pub const BOUNDS: &[Bound] = &[
         "`E-PER-JOB` (400); no verb opens children yet",
     ),
     bound("open children of a task", flow::CHILDREN_MAX, "tasks", "as above"),
+    bound(
+        "live leases that one end by selector may end without being an alarm",
+        flow::MASS_LEASES as usize,
+        "leases",
+        "it is told aloud, and a second one within a minute gets `E-MASS` (429); so is what ends more than a fifth of all, beyond 20",
+    ),
+    bound(
+        "leases shown of an end by selector",
+        crate::lease::SAMPLE_MAX,
+        "leases",
+        "the count says how many there are",
+    ),
+    bound("names told where a selector names what is not there", flow::TOLD_NAMES_MAX, "names", "`...`"),
+    bound("rows caught up in one commit after an end by selector", flow::SLICE_ROWS, "rows", "the next commit"),
+    bound("blocks that stand until they are lifted", flow::STANDING_BLOCKS_MAX, "blocks", "`E-BLOCKS` (409)"),
+    bound(
+        "ends by selector that are not yet on the record, or whose rows are behind",
+        flow::TOMBS_MAX,
+        "ends",
+        "`E-BUSY` (503)",
+    ),
     bound("groups in one commit", flow::BATCH_MAX, "groups", "the next commit"),
     bound(
         "refusals waiting for the writer",

@@ -90,6 +90,11 @@ pub const METRICS: &[Metric] = &[
         "asks that were too much: address, workload, storm, owner_leases, owner_leases_outside_production, workload_leases",
     ),
     gauge("dayfly_leases_active", &["kind"], "live leases"),
+    counter(
+        "dayfly_mass_ends_total",
+        &[],
+        "ends by selector of more than 1000 leases, or of more than a fifth of all: an alarm, whatever the number",
+    ),
     gauge(
         "dayfly_owner_leases",
         &["owner", "environment"],
@@ -116,6 +121,8 @@ pub const METRICS: &[Metric] = &[
         &[],
         "jobs that asked for one template as a loop would, and were refused for a minute",
     ),
+    gauge("dayfly_tomb_rows_behind", &[], "rows that an end by selector has ended and that do not say so yet"),
+    gauge("dayfly_tombs_behind", &[], "ends by selector that rows may be behind of"),
     gauge("dayfly_tasks_held", &[], "live tasks whose client beats"),
     gauge("dayfly_tls_certificate_expiry_timestamp_seconds", &[], "when the certificate that is served expires"),
     counter("dayfly_verifiers_refused_total", &["reason"], "assertions of verifiers that were not believed"),

@@ -169,6 +169,7 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         }
         upkeep.each_second();
         notify::alive();
+        upkeep.catch_up().await;
         if count.is_multiple_of(10) {
             upkeep.each_ten_seconds();
             upkeep.record_taints().await;

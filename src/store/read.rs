@@ -2,7 +2,7 @@
 
 use std::{ops::ControlFlow, path::Path, sync::Arc};
 
-use dayfly_domain::{BindingKind, EventId, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{BindingKind, BlockId, EventId, LeaseId, TaskId, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Params, params, params_from_iter};
 
 use super::{
@@ -104,6 +104,16 @@ impl Reader {
         })
     }
 
+    /// Blocks that stand at `now`, newest first.
+    pub fn blocks(&self, now: UnixMs, page: Page<BlockId>) -> Result<Vec<BlockRow>, StoreError> {
+        let sql = format!(
+            "SELECT {BLOCK} FROM block b WHERE (b.until IS NULL OR b.until > ?1) AND (?2 IS NULL OR b.id < ?2) \
+             ORDER BY b.id DESC LIMIT ?3"
+        );
+        let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
+        self.all(&sql, params![now.as_ms(), page.before.map(|id| id_bytes(id.as_u128())), limit], columns::block)
+    }
+
     pub fn event(&self, id: EventId) -> Result<Option<EventRow>, StoreError> {
         let sql = format!("SELECT {EVENT} {FROM_EVENT} WHERE e.id = ?1");
         self.one(&sql, [id_bytes(id.as_u128())], columns::event)
@@ -202,6 +212,10 @@ pub(super) fn live_blocks(connection: &Connection, now: UnixMs, each: impl FnMut
 /// Those that rows are behind of.
 pub(super) fn tombs(connection: &Connection, each: impl FnMut(TombRow)) -> Result<(), StoreError> {
     every(connection, &format!("SELECT {TOMB} FROM tomb m WHERE NOT m.done ORDER BY m.seq"), [], columns::tomb, each)
+}
+
+pub(super) fn every_tomb(connection: &Connection, each: impl FnMut(TombRow)) -> Result<(), StoreError> {
+    every(connection, &format!("SELECT {TOMB} FROM tomb m ORDER BY m.seq"), [], columns::tomb, each)
 }
 
 /// Those on which a lease may stand that has not expired.

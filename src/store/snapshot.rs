@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use dayfly_domain::UnixMs;
 use rusqlite::{Connection, Transaction};
 
-use super::{BlockRow, EventRow, LeaseRow, StoreError, TaskRow, read, schema};
+use super::{BlockRow, EventRow, LeaseRow, StoreError, TaskRow, TombRow, read, schema};
 
 /// The store at one moment. It is let go as soon as possible: while it is held, the write-ahead log
 /// grows (and in memory the writer waits).
@@ -43,6 +43,11 @@ impl<'a> Snapshot<'a> {
     /// All that are kept.
     pub fn each_block(&self, each: impl FnMut(BlockRow)) -> Result<(), StoreError> {
         read::live_blocks(&self.transaction, UnixMs::new(i64::MIN), each)
+    }
+
+    /// In their order, those too that no row is behind of any more.
+    pub fn each_tomb(&self, each: impl FnMut(TombRow)) -> Result<(), StoreError> {
+        read::every_tomb(&self.transaction, each)
     }
 
     /// In the order of their ids.

@@ -18,7 +18,7 @@ use dayfly_verifier::{
 };
 use serde_json::{Value, json};
 
-use crate::world::{Answer, BUNDLE, ISSUER, Job, World, form, get, local, post_json};
+use crate::world::{Answer, BUNDLE, ISSUER, Job, World, delete, form, get, local, post_json};
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -235,6 +235,7 @@ fn asking(id: &str) -> Vec<Request<Body>> {
             (Verb::Get, path) => get(&path, None),
             (Verb::Post, path) if path.starts_with("/oauth2/") => form(&path, None, &[("token", "a.b.c")]),
             (Verb::Post, path) => post_json(&path, None, &json!({})),
+            (Verb::Delete, path) => delete(&path, None),
         });
     requests.collect()
 }

@@ -322,6 +322,6 @@ fn a_target_that_wants_a_key_gets_one_that_is_made_for_the_job() {
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     let shown = text(&output.stdout);
-    assert!(shown.starts_with("600 /") && shown.ends_with("/dpop.pem\ndpop.pem\ntask\ntoken\n"), "{shown}");
+    assert!(shown.starts_with("600 /") && shown.ends_with("/dpop.pem\ndpop.pem\nlock\ntask\ntoken\n"), "{shown}");
     assert!(said.contains("1 lease ended"), "{said}");
 }

@@ -44,6 +44,7 @@ mod hold_lost;
 mod hostility;
 mod idp;
 mod interop;
+mod mass;
 mod operate;
 mod process;
 mod profiles;

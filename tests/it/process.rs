@@ -193,3 +193,47 @@ fn keys_without_their_store_are_no_first_start() {
     let _broker = Dev::start(work, &[]);
     assert!(dev::good(work, &["ledger", "verify", "--state", "state"]).contains("verified"));
 }
+
+/// Acknowledged, and then the process is gone: what was meant is dead from the first answer on.
+#[test]
+fn killed_after_an_end_by_selector_everything_stays_ended() {
+    let work = dev::work();
+    let work = work.path();
+    let broker = Dev::start(work, &[]);
+    let task = dev::env(work)["DAYFLY_DEV_TASK"].clone();
+    for number in 0..5 {
+        let evidence = dev::evidence(work, &format!("evidence-{number}"));
+        let evidence = fs::read_to_string(work.join(evidence)).unwrap().trim().to_owned();
+        let open =
+            [("grant_type", EXCHANGE), ("subject_token_type", JWT), ("subject_token", &*evidence), ("scope", &*task)];
+        assert_eq!(ask(work, &open).0, 200);
+    }
+    let socket = work.join("state/dayfly.sock");
+    let end = || {
+        let body = serde_json::json!({ "filter": { "template": task }, "reason": "the night of the test" }).to_string();
+        let request = Request::post("http://localhost/v1/end").header("content-type", "application/json");
+        let request = request.body(Full::from(body)).unwrap();
+        runtime().block_on(Client::socket(socket.clone()).send(request)).unwrap()
+    };
+    let listed = |state: &str| {
+        let args = ["lease", "ls", "--state-dir", "state", "--state", state, "--template", &task, "--output", "name"];
+        dev::good(work, &args).lines().count()
+    };
+    assert_eq!(listed("active"), 5);
+    let ended = end();
+    assert_eq!(ended.status, 200, "{}", String::from_utf8_lossy(&ended.body));
+    let first: Value = serde_json::from_slice(&ended.body).unwrap();
+    assert_eq!(first["count"], 5);
+    broker.end(Signal::KILL);
+    let _broker = Dev::start(work, &[]);
+    assert_eq!((listed("active"), listed("ended")), (0, 5));
+    let again: Value = serde_json::from_slice(&end().body).unwrap();
+    assert_eq!((&again["id"], &again["count"]), (&first["id"], &first["count"]));
+    wait_until("the rows are caught up", || {
+        let reader = Reader::open(&work.join("state/dayfly.db")).unwrap();
+        let mut behind = 0;
+        reader.snapshot(|rows| rows.each_tomb(|tomb| behind += u32::from(!tomb.done))).unwrap().unwrap();
+        behind == 0
+    });
+    assert!(dev::good(work, &["ledger", "verify", "--state", "state"]).contains("verified"));
+}

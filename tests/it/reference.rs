@@ -141,6 +141,9 @@ async fn events_hold_what_their_table_says() {
     world.revoke(issued.task, None).await.unwrap();
     world.revoke(other.task, None).await.unwrap();
     world.try_open(&Job::shop(), ask("pay")).await.unwrap_err();
+    let asked = crate::mass::by(r#"template == "pair""#);
+    let block = crate::mass::end(&world, asked).await.unwrap().block.unwrap();
+    world.flow.lift_block(&OPERATOR, block).await.unwrap();
     world.bundle.set("nonsense");
     world.flow.load_bundle("local:0").await.unwrap_err();
     world.bundle.set(&BUNDLE.replace("release the shop", "release the whole shop"));

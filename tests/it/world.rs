@@ -441,6 +441,10 @@ pub fn post_json(path: &str, bearer: Option<&str>, body: &Value) -> Request<Body
     request("POST", path, bearer, Some("application/json"), Body::from(body.to_string()))
 }
 
+pub fn delete(path: &str, bearer: Option<&str>) -> Request<Body> {
+    request("DELETE", path, bearer, None, Body::empty())
+}
+
 fn request(method: &str, path: &str, bearer: Option<&str>, media_type: Option<&str>, body: Body) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     if let Some(bearer) = bearer {

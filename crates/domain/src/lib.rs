@@ -6,6 +6,7 @@
 pub mod bundle;
 mod claims;
 mod id;
+mod matching;
 mod name;
 mod reason;
 mod secret;
@@ -18,6 +19,7 @@ mod words;
 
 pub use claims::{ClaimType, ClaimValue, Claims, Workload};
 pub use id::{BlockId, EventId, IdError, LeaseId, ListId, TaskId};
+pub use matching::{LeaseWords, Matcher, TaskWords, claim_text};
 pub use name::{Name, NameError};
 pub use reason::{REASONS, Reason, ReasonRow};
 pub use secret::{HANDLE_PREFIX, Secret, may_hold_secret};

@@ -62,7 +62,7 @@ reasons! {
     Forbidden = "E-FORBIDDEN", 400, "invalid_scope", 77, "a forbid policy denies this; ask an operator to show the decision";
     /// Evaluation failed: an error is a deny (law L4).
     Policy = "E-POLICY", 400, "invalid_scope", 77, "the policy could not be evaluated for this request, so it denies; operators see the error";
-    Blocked = "E-BLOCKED", 400, "invalid_scope", 77, "an operator ended this work and blocked it until the task's deadline";
+    Blocked = "E-BLOCKED", 400, "invalid_scope", 77, "an operator ended this work and blocked it: until the task's deadline, or until the block is lifted";
     PerJob = "E-PER-JOB", 400, "invalid_scope", 77, "this job already has as many live tasks of the template as it may have; end one first";
     Template = "E-TEMPLATE", 400, "invalid_scope", 77, "a task stays with its template; open another task for another template";
     Details = "E-DETAILS", 400, "invalid_authorization_details", 2, "authorization_details must be one dayfly_task object with fields that the template grants";
@@ -75,6 +75,9 @@ reasons! {
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";
     NotActive = "E-NOT-ACTIVE", 409, "invalid_request", 1, "it is not active any more";
+    /// Another number of leases matches than was expected.
+    Count = "E-COUNT", 409, "invalid_request", 1, "another number of live leases matches than was expected, so nothing was ended; look again and send the number that you see";
+    Blocks = "E-BLOCKS", 409, "invalid_request", 1, "there are as many standing blocks as there may be; lift those that are no longer needed (dayfly block ls), or end without one";
     Method = "E-METHOD", 405, "invalid_request", 2, "this path does not take that method";
     TooLarge = "E-TOO-LARGE", 413, "invalid_request", 2, "the body is larger than 64 KiB";
     MediaType = "E-MEDIA-TYPE", 415, "invalid_request", 2, "send application/json";
@@ -86,6 +89,8 @@ reasons! {
     Cursor = "E-CURSOR", 410, "invalid_request", 75, "the cursor is from an earlier start of the broker; begin the list again";
     Timeout = "E-TIMEOUT", 408, "invalid_request", 75, "the request did not arrive in time";
     Headers = "E-HEADERS", 431, "invalid_request", 2, "the header block is larger than 16 KiB";
+    /// A second end of very much within a minute.
+    Mass = "E-MASS", 429, "temporarily_unavailable", 75, "an end of so much is one a minute; look at what the first one ended, and try the same again when Retry-After says";
     /// More asks than the address or the workload may make; nothing is used up.
     Rate = "E-RATE", 429, "temporarily_unavailable", 75, "this address, or this workload, asks more often than it may; nothing was used up: try the same again when Retry-After says";
     /// More asks of one job for one template in a minute than any job needs.

@@ -31,7 +31,7 @@ pub struct DoorArgs {
     pub dpop_key: Option<PathBuf>,
 }
 
-/// What is asked for, who asks, and whom: the same for every verb that gets a credential.
+/// What is asked for, and who asks: the same for every verb that gets a credential.
 #[derive(Debug, Clone, Args)]
 pub struct AskArgs {
     /// The template to run [variable: DAYFLY_TASK]
@@ -52,8 +52,6 @@ pub struct AskArgs {
     /// The platform's identity token, `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub evidence_file: Option<PathBuf>,
-    #[command(flatten)]
-    pub door: DoorArgs,
 }
 
 /// `dayfly token`.
@@ -71,6 +69,8 @@ pub struct TokenArgs {
     /// process is gone
     #[arg(long)]
     pub hold: bool,
+    #[command(flatten)]
+    pub door: DoorArgs,
 }
 
 /// `dayfly exec`.
@@ -84,6 +84,8 @@ pub struct ExecArgs {
     /// Pass this variable on, though it holds or mints identity tokens; may be repeated
     #[arg(long, value_name = "NAME")]
     pub keep_env: Vec<String>,
+    #[command(flatten)]
+    pub door: DoorArgs,
     /// What to run, and its arguments
     #[arg(last = true, required = true, num_args = 1.., value_name = "CMD")]
     pub command: Vec<OsString>,

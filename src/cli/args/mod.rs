@@ -35,7 +35,7 @@ pub struct Cli {
 const AFTER_HELP: &str = "\
 Start here:
   dayfly demo                                  the whole story on this machine, in one command
-  dayfly exec --task deploy-prod -- make deploy  in a CI job: a command with a credential that ends with it
+  dayfly exec --task deploy-prod -- make       in a CI job: a command, and a credential that ends with it
   dayfly lease ls                              on the broker's machine: what is live
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 not authenticated, 69 broker unavailable,

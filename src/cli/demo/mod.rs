@@ -1,6 +1,7 @@
 //! `dayfly demo`: the whole story on loopback, in order, with measured milliseconds. In: nothing,
 //! no variable and no settings. Out: the story, and nothing left behind.
 
+mod killed;
 mod page;
 mod server;
 mod story;

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use dayfly_domain::{Reason, Secret, State};
+use dayfly_domain::{Reason, Secret, State, bundle::GRACE};
 use dayfly_verifier::{Credential, Online, OnlineSettings};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    killed::{Running, Start},
     page::{Page, millis},
     server,
 };
@@ -60,6 +61,12 @@ struct Job {
     answer: TokenAnswer,
 }
 
+impl Job {
+    fn token(&self) -> Secret<String> {
+        Secret::new(self.answer.access_token.clone())
+    }
+}
+
 impl Story {
     pub fn new(broker: DevBroker, home: Home, page: Page, clock: Clock) -> Result<Self, Failure> {
         let told = broker.told()?;
@@ -75,6 +82,7 @@ impl Story {
         self.evidence_is_used_up(&job).await?;
         let ended = self.task_ends(&job).await?;
         self.everyone_refuses(&job, &server, ended).await?;
+        self.job_is_killed(&server).await?;
         self.ledger_is_proven()?;
         self.close_the_book()
     }
@@ -98,11 +106,7 @@ impl Story {
     }
 
     async fn job_gets_a_token(&mut self) -> Result<Job, Failure> {
-        let sample = self.told.sample.clone().ok_or_else(|| wrong("the bundle has no task to play"))?;
-        let keys = &self.broker.keys;
-        let evidence =
-            token::evidence(Given::of(&sample.claims), &self.told.played, &keys.stand_in, self.clock.wall(), &[]);
-        let evidence = Secret::new(evidence.map_err(|error| wrong("no evidence").because(error))?);
+        let evidence = self.evidence()?;
         let (handle, api) = (Handle::make()?, Api::new(self.to_broker()?, None));
         let started = Instant::now();
         let answer = self.exchange(&api, &evidence, &handle).await;
@@ -135,7 +139,7 @@ impl Story {
     async fn server_accepts(&mut self, job: &Job) -> Result<Transport, Failure> {
         let server = self.start_server(job).await?;
         let started = Instant::now();
-        let answer = call(&server, job).await?;
+        let answer = call(&server, &job.token()).await?;
         let took = started.elapsed();
         expect(answer.status == 200, || format!("the resource server answered {}", answer.status))?;
         self.page.step("server", "verifies the token, asks the broker, lets it in", Some(took))?;
@@ -207,10 +211,10 @@ impl Story {
 
     async fn everyone_refuses(&mut self, job: &Job, server: &Transport, ended: Instant) -> Result<(), Failure> {
         let started = Instant::now();
-        let active = self.introspect(job).await?;
+        let active = self.introspect(&job.token()).await?;
         expect(active == json!({ "active": false }), || "introspection still says active".to_owned())?;
         self.page.step("broker", "introspection: {\"active\": false}", Some(started.elapsed()))?;
-        while call(server, job).await?.status != 401 {
+        while call(server, &job.token()).await?.status != 401 {
             expect(ended.elapsed() < BOUND, || format!("the resource server honours it after {} s", BOUND.as_secs()))?;
             sleep(Duration::from_millis(10)).await;
         }
@@ -220,13 +224,59 @@ impl Story {
         self.page.more(&format!("it may reuse an answer for {stale}; stated worst case {bound}"))
     }
 
-    async fn introspect(&self, job: &Job) -> Result<Value, Failure> {
-        let body = Some((FORM, Secret::new(format!("token={}", encode(&job.answer.access_token)))));
+    async fn introspect(&self, token: &Secret<String>) -> Result<Value, Failure> {
+        let body = Some((FORM, Secret::new(format!("token={}", encode(token.expose())))));
         let authorization = Some(Secret::new(format!("Bearer {}", self.operator_token()?.expose())));
         let request = Request { method: Method::POST, path: "/oauth2/introspect".to_owned(), authorization, body };
         let answer = self.to_broker()?.send(&request).await;
         let answer = answer.map_err(|error| wrong("introspection gave no answer").because(error))?;
         serde_json::from_slice(&answer.body).map_err(|_| wrong("the answer to introspection is not JSON"))
+    }
+
+    /// Nobody is left to end its task, so the broker does, a grace after the last beat.
+    async fn job_is_killed(&mut self, server: &Transport) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut job = self.exec().await?;
+        let took = started.elapsed();
+        self.page.step("CI job", "another one, as `dayfly exec -- ...`: it is held by beats", Some(took))?;
+        expect(call(server, &job.token).await?.status == 200, || "its token is not taken".to_owned())?;
+        job.kill()?;
+        let killed = Instant::now();
+        self.page.step("accident", "kill -9: nobody is left to end its task", None)?;
+        self.page.more(&format!("the broker waits for its beats; {GRACE} of grace"))?;
+        let grace = Duration::from_secs(GRACE.as_s().into());
+        let within =
+            || expect(killed.elapsed() < grace + BOUND, || "the grace is over, and its token lives".to_owned());
+        while self.introspect(&job.token).await? != json!({ "active": false }) {
+            within()?;
+            sleep(Duration::from_millis(50)).await;
+        }
+        let what = "introspection: {\"active\": false}; from the kill on";
+        self.page.step("broker", what, Some(killed.elapsed()))?;
+        // Beside it, when they are there: the status list, and a server that goes by it.
+        while call(server, &job.token).await?.status != 401 {
+            within()?;
+            sleep(Duration::from_millis(10)).await;
+        }
+        self.page.step("server", "refuses the token; from the kill on", Some(killed.elapsed()))
+    }
+
+    /// Started from our own binary, as its user would start it.
+    async fn exec(&self) -> Result<Running, Failure> {
+        let sample = self.told.sample.as_ref().ok_or_else(|| wrong("the bundle has no task to play"))?;
+        let file = self.home.dir().join("evidence");
+        self.home.put(&file, self.evidence()?.expose())?;
+        let (addr, task) = (self.broker.addresses.issuer_url(), sample.task.to_string());
+        let ca_file = self.home.ca_file();
+        Running::start(Start { addr: &addr, ca_file: &ca_file, task: &task, evidence_file: &file }).await
+    }
+
+    fn evidence(&self) -> Result<Secret<String>, Failure> {
+        let sample = self.told.sample.as_ref().ok_or_else(|| wrong("the bundle has no task to play"))?;
+        let keys = &self.broker.keys;
+        let evidence =
+            token::evidence(Given::of(&sample.claims), &self.told.played, &keys.stand_in, self.clock.wall(), &[]);
+        evidence.map(Secret::new).map_err(|error| wrong("no evidence").because(error))
     }
 
     fn ledger_is_proven(&mut self) -> Result<(), Failure> {
@@ -268,8 +318,8 @@ impl Story {
 }
 
 /// The job calls the resource server with its token.
-async fn call(server: &Transport, job: &Job) -> Result<Answer, Failure> {
-    let authorization = Some(Secret::new(format!("Bearer {}", job.answer.access_token)));
+async fn call(server: &Transport, token: &Secret<String>) -> Result<Answer, Failure> {
+    let authorization = Some(Secret::new(format!("Bearer {}", token.expose())));
     let request = Request { method: Method::GET, path: "/".to_owned(), authorization, body: None };
     server.send(&request).await.map_err(|error| wrong("the resource server gave no answer").because(error))
 }
@@ -279,6 +329,6 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Failure
 }
 
 /// The story did not come out as told.
-fn wrong(what: &str) -> Failure {
+pub fn wrong(what: &str) -> Failure {
     Failure::failed(format!("the demo went wrong: {what}"))
 }

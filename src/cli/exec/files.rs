@@ -2,9 +2,9 @@
 //! gone when it is dropped. In: what the job holds. Out: the paths that its command is told.
 
 use std::{
-    fs::Permissions,
-    io,
-    os::unix::fs::PermissionsExt,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -21,9 +21,16 @@ use crate::{
     sys::files,
 };
 
-/// Removed with all that is in it when it is dropped.
+/// Removed with all that is in it when it is dropped. The lock goes with the process, however it ends.
 #[derive(Debug)]
-pub struct Folder(TempDir);
+pub struct Folder {
+    dir: TempDir,
+    _lock: File,
+}
+
+/// How the folders of all jobs begin.
+const PREFIX: &str = "dayfly-exec-";
+const LOCK: &str = "lock";
 
 /// File systems that are memory (linux/magic.h).
 const TMPFS: u64 = 0x0102_1994;
@@ -35,17 +42,30 @@ impl Folder {
         let runtime = vars.get("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
         let in_memory = [runtime, Some("/dev/shm".into())].into_iter().flatten().filter(|dir| is_memory(dir));
         for dir in in_memory {
-            if let Ok(made) = private(Some(&dir)) {
-                return Ok(Self(made));
+            sweep(&dir);
+            if let Ok(made) = Self::private(Some(&dir)) {
+                return Ok(made);
             }
         }
-        let made =
-            private(None).map_err(|error| Failure::failed("there is no place for the job's files").because(error));
-        made.map(Self)
+        sweep(&std::env::temp_dir());
+        Self::private(None).map_err(|error| Failure::failed("there is no place for the job's files").because(error))
+    }
+
+    fn private(within: Option<&Path>) -> io::Result<Self> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX).permissions(Permissions::from_mode(0o700));
+        let dir = within.map_or_else(|| builder.tempdir(), |within| builder.tempdir_in(within))?;
+        // Whatever the umask took away.
+        files::set_mode(dir.path(), 0o700)?;
+        let mut lock = OpenOptions::new().create_new(true).write(true).mode(0o600).open(dir.path().join(LOCK))?;
+        lock.lock()?;
+        // Only what says so was ever held.
+        lock.write_all(b"held\n")?;
+        Ok(Self { dir, _lock: lock })
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     pub fn token(&self) -> PathBuf {
@@ -75,17 +95,27 @@ impl Folder {
     /// Says what stays, if something does.
     pub fn remove(self) -> Result<(), Failure> {
         let shown = self.path().display().to_string();
-        self.0.close().map_err(|error| Failure::failed(format!("`{shown}` stays")).because(error))
+        self.dir.close().map_err(|error| Failure::failed(format!("`{shown}` stays")).because(error))
     }
 }
 
-fn private(dir: Option<&Path>) -> io::Result<TempDir> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix("dayfly-exec-").permissions(Permissions::from_mode(0o700));
-    let made = dir.map_or_else(|| builder.tempdir(), |dir| builder.tempdir_in(dir))?;
-    // Whatever the umask took away.
-    files::set_mode(made.path(), 0o700)?;
-    Ok(made)
+/// Removes what jobs left that were killed: it is ours, was held, and nobody holds it any more.
+fn sweep(within: &Path) {
+    let Ok(found) = std::fs::read_dir(within) else { return };
+    let ours = found.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()));
+    for left in ours.map(|entry| entry.path()).filter(|path| is_left(path).unwrap_or(false)) {
+        // What cannot be removed now is no worse than before.
+        let _ = std::fs::remove_dir_all(left);
+    }
+}
+
+fn is_left(dir: &Path) -> io::Result<bool> {
+    let found = dir.symlink_metadata()?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(false);
+    }
+    let lock = File::open(dir.join(LOCK))?;
+    Ok(lock.metadata()?.len() > 0 && lock.try_lock().is_ok())
 }
 
 fn is_memory(dir: &Path) -> bool {
@@ -111,6 +141,24 @@ mod tests {
         let path = folder.path().to_owned();
         folder.remove().unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_job_left_is_removed_and_what_a_live_one_holds_is_not() {
+        let within = tempfile::tempdir().unwrap();
+        let live = Folder::private(Some(within.path())).unwrap();
+        let killed = Folder::private(Some(within.path())).unwrap();
+        let left = killed.dir.keep();
+        let others = within.path().join("other");
+        let begun = within.path().join(format!("{PREFIX}begun"));
+        for dir in [&others, &begun] {
+            std::fs::create_dir(dir).unwrap();
+            std::fs::write(dir.join(LOCK), "").unwrap();
+        }
+        std::os::unix::fs::symlink(live.path(), within.path().join(format!("{PREFIX}link"))).unwrap();
+        drop(killed._lock);
+        sweep(within.path());
+        assert!(!left.exists() && live.path().exists() && others.exists() && begun.exists());
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use self::{
 use self::{
     child::{Place, Program, Told},
     files::Folder,
-    hold::Hold,
+    hold::{Beaten, Hold},
     renew::Renewal,
 };
 use super::{
@@ -83,7 +83,7 @@ impl<'a> Job<'a> {
         let mut signals = signals.map_err(|error| Failure::failed("signals cannot be listened to").because(error))?;
         let ask = token::ask(&args.ask, session)?;
         let folder = Folder::make(&session.vars)?;
-        let mut door = Door::find(&args.ask.door, &session.vars)?;
+        let mut door = Door::find(&args.door, &session.vars)?;
         door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
         let (handle, began) = (Handle::make()?, Instant::now());
         folder.put_handle(&handle)?;
@@ -139,6 +139,9 @@ impl<'a> Job<'a> {
             first = hold.beat() => first,
             signal = self.signals.stop() => return Ok(Done::Stopped(signal)),
         };
+        if first == Beaten::Over {
+            return Err(Failure::failed("the task was over before the command was started"));
+        }
         let Granted { answer, handle } = &self.granted;
         let renewal = Renewal { api: &renewals, ask: &self.ask, handle, screen };
         let hook = Hook { line: hook, told: &self.told, running: Cell::default() };

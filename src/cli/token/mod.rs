@@ -35,7 +35,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
     deliver::check(args.out_file())?;
-    let door = Door::find(&args.ask.door, &session.vars)?;
+    let door = Door::find(&args.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
     let api = door.api(&session.vars, None)?.telling(Progress::of(&session.vars));
     let mut kept = place.as_deref().map(|file| Kept::hold(file, &session.screen)).transpose()?;

@@ -53,7 +53,7 @@ impl Rig {
     /// Opens a task with its first lease.
     pub fn open(&mut self, row: TaskRow, lease: Option<LeaseRow>, limits: Limits) -> Result<(), Overtaken> {
         let asks = if lease.is_some() { Asks::Lease } else { Asks::Nothing };
-        Fence::new(&self.table, PLENTY, self.now()).open(&row, limits, asks)?;
+        Fence::new(&self.table, PLENTY, self.now()).open(&row, lease.as_ref(), limits, asks)?;
         if self.disk.clashes(&row) {
             return Err(Overtaken::HandleUsed);
         }
@@ -72,7 +72,7 @@ impl Rig {
         meanwhile: Option<(What, End)>,
     ) -> Result<(), Overtaken> {
         let now = self.now();
-        Fence::new(&self.table, PLENTY, now).feed(lease.task, Asks::Lease)?;
+        Fence::new(&self.table, PLENTY, now).feed(lease.task, Some(&lease), Asks::Lease)?;
         let at = supersede_s.map(|seconds| now.at.plus_s(i64::from(seconds)));
         let ended = at.map(|at| self.table.outliving(lease.task, &lease.target, at, now)).unwrap_or_default();
         let mut changes = vec![Change::AddLease(lease)];

@@ -30,7 +30,7 @@ fn stage() -> Stage {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
     fs::copy(shipped.join("production.cedar"), policies.join("production.cedar")).unwrap();
     let text = fs::read_to_string(shipped.join("shop.toml")).unwrap();
-    let head = "[template.deploy-staging]\n";
+    let head = "[task.deploy-staging]\n";
     assert!(text.contains(head));
     fs::write(policies.join("shop.toml"), text.replace(head, &format!("{head}grace = \"10s\"\n"))).unwrap();
     let broker = Some(Dev::start(work.path(), &["--policies", "mine"]));

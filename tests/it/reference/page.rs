@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dayfly::{
-    cli::{DEV_VARIABLES, EXITS, VARIABLES},
+    cli::{DEV_VARIABLES, EXEC_VARIABLES, EXITS, VARIABLES},
     config::SETTINGS,
     http::{Listener, ROUTES},
     ledger::EVENTS,
@@ -141,10 +141,12 @@ fn lints() -> String {
 
 fn variables() -> String {
     let rows = VARIABLES.iter().map(|row| [code(row.name), row.verbs.to_owned(), row.help.to_owned()]);
+    let told = EXEC_VARIABLES.iter().map(|row| [code(row.name), row.help.to_owned()]);
     format!(
         "## Variables\n\nAn option beats its variable; an empty variable counts as none. `demo` and `dev token` read none \
-         of Dayfly's.\n\n{}\n`dayfly dev --state DIR` also writes {} into `DIR/dev.env`, for scripts.\n",
+         of Dayfly's.\n\n{}\n`dayfly exec` tells its command, in variables:\n\n{}\n`dayfly dev --state DIR` also writes {} into `DIR/dev.env`, for scripts.\n",
         table(["variable", "read by", "meaning"], rows),
+        table(["variable", "meaning"], told),
         codes(DEV_VARIABLES)
     )
 }

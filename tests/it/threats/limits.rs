@@ -1,6 +1,7 @@
 //! Section K, as far as it is about one request: sizes, counts, spellings, labels.
 
 use axum::{body::Body, http::Request};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::stand::{JWT, REQUEST, Said, Stand, evidence, exchange, refusal};
@@ -145,6 +146,31 @@ async fn t_161_labels_do_not_grow_with_what_is_sent() {
         assert!(!stand.metrics().contains("label-"));
         after.push(series(&stand));
     }
+    assert!(after[0] > 10 && after.iter().all(|count| *count == after[0]), "{after:?}");
+}
+
+#[tokio::test]
+async fn t_161_ten_thousand_strangers_make_no_series() {
+    let stand = Stand::new();
+    let part = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let mut after = Vec::new();
+    for round in 0..5 {
+        for at in round * 500..(round + 1) * 500 {
+            let text = format!("label-{at}-x");
+            let head = part(format!("{{\"alg\":\"ES256\",\"kid\":\"{text}\"}}"));
+            let token =
+                format!("{head}.{}.{}", part(format!("{{\"iss\":\"https://{text}.example\"}}")), part(text.clone()));
+            let mut agent = get("/oauth2/jwks", None);
+            agent.headers_mut().insert("user-agent", text.parse().unwrap());
+            let mut method = get("/oauth2/token", None);
+            *method.method_mut() = axum::http::Method::from_bytes(format!("M{at}").as_bytes()).unwrap();
+            for request in [exchange(&evidence(&token, &text)), get(&format!("/{text}/{at}"), None), agent, method] {
+                stand.world.call(request).await;
+            }
+        }
+        after.push(series(&stand));
+    }
+    assert!(!stand.metrics().contains("label-"));
     assert!(after[0] > 10 && after.iter().all(|count| *count == after[0]), "{after:?}");
 }
 
