@@ -403,7 +403,7 @@ mod tests {
             (Script::default().ok("{}"), 69),
             (begun().refuse(403, "E-FORBIDDEN"), 77),
             (begun().refuse(404, "E-NOT-FOUND"), 3),
-            (begun().ok("{}"), 69),
+            (begun().ok("{}"), 1),
             (place.documents(&["a"]).lose(), 69),
         ] {
             assert_eq!(place.round(script).await.unwrap_err().exit(), exit);

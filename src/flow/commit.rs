@@ -471,7 +471,7 @@ impl Writer {
                 reply_end(&mut group, Err(NotCommitted::Store));
                 self.retry.push(Group::End(group));
             }
-            (Reply::Tomb(mut group, seq), None) => group.reply(Ok(seq)),
+            (Reply::Tomb(group, seq), None) => self.tomb_is_durable(group, seq),
             (Reply::Tomb(mut group, _), Some(_)) => {
                 group.reply(Err(NotCommitted::Store));
                 self.retry.push(Group::Tomb(group));

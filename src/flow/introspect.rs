@@ -8,7 +8,6 @@ use std::sync::{Arc, atomic::Ordering};
 use dayfly_domain::{LeaseId, Reason, State, TaskId, Workload, bundle::Action};
 use dayfly_verifier::{Jws, signed_by};
 use serde_json::Value;
-use subtle::ConstantTimeEq;
 
 use super::{
     Flow,
@@ -141,7 +140,7 @@ impl Flow {
             return None;
         }
         let hash = sha256(token.expose().as_bytes());
-        bool::from(hash.ct_eq(&lease.credential_hash)).then_some((id, lease, jws))
+        lease.is_of(&hash).then_some((id, lease, jws))
     }
 
     /// RFC 7662; `Ok(None)` is `{"active": false}`. `E-CLIENT`, `E-SCOPE` for the caller.

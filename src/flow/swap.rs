@@ -149,13 +149,16 @@ impl Shared {
     /// What the current bundle no longer carries and something live hangs on, one selector each.
     fn no_longer_carried(&self, now: Now) -> Vec<Selector> {
         let policy = self.policy.load();
-        let Origins { tasks, granted, targets } = self.table.origins(now);
+        let Origins { tasks, leases } = self.table.origins(now);
         let mut gone = HashSet::new();
         gone.extend(tasks.iter().filter_map(|origin| taken_away(&policy, origin)));
-        let rows = granted.iter().filter(|[template, row]| !policy.permits_by(template, row));
-        gone.extend(rows.map(|[template, row]| of_row(template, row)));
-        let targets = targets.iter().filter(|target| !policy.survives_target(target));
-        gone.extend(targets.map(|target| Selector { target: word(target), ..Selector::default() }));
+        for (origin, row, target) in leases.iter().filter(|(origin, ..)| taken_away(&policy, origin).is_none()) {
+            if !policy.survives_target(target) {
+                gone.insert(Selector { target: word(target), ..Selector::default() });
+            } else if !policy.permits_by(&origin[2], row) {
+                gone.insert(of_row(&origin[2], row));
+            }
+        }
         gone.into_iter().collect()
     }
 }

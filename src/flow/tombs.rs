@@ -68,6 +68,13 @@ impl Writer {
         Some((changes, at))
     }
 
+    pub(super) fn tomb_is_durable(&self, mut group: TombGroup, seq: u64) {
+        if let Some(tomb) = self.shared.table.tomb(group.number) {
+            metrics::counter!("dayfly_ended_total", "cause" => tomb.end.cause.as_str()).increment(1);
+        }
+        group.reply(Ok(seq));
+    }
+
     /// What this batch touches otherwise waits: the next look finds it, if it still is behind.
     pub(super) fn prepare_slice(&self, slice: Slice, touched: &mut HashSet<TaskId>) -> Option<Prepared> {
         let Slice { seq, rows, last } = slice;
@@ -77,7 +84,9 @@ impl Writer {
             return Some((vec![Change::TombDone(seq)], Reply::Nothing));
         }
         let end = EndRow { at: tomb.end.at, cause: tomb.end.cause, seq };
-        let rows: Vec<_> = rows.into_iter().filter_map(|row| Some((row, task_of(table, row)?))).collect();
+        // An older tomb, or an end of its own, may have been quicker.
+        let rows = rows.into_iter().filter(|row| table.is_behind(&tomb, *row));
+        let rows: Vec<_> = rows.filter_map(|row| Some((row, task_of(table, row)?))).collect();
         let free: Vec<_> = rows.into_iter().filter(|(_, task)| !touched.contains(task)).collect();
         touched.extend(free.iter().map(|(_, task)| *task));
         let changes: Vec<_> = free.into_iter().map(|(row, _)| ended(row, end)).collect();

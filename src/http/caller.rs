@@ -27,6 +27,7 @@ fn method(parts: &Parts) -> &'static str {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
         Method::POST => "POST",
+        Method::DELETE => "DELETE",
         _ => "",
     }
 }

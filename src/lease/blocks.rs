@@ -4,11 +4,10 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dashmap::DashMap;
 use dayfly_domain::{BlockId, LeaseWords, Matcher, Selector, TaskWords, UnixMs};
 
 use super::{table::Label, time::Now};
-use crate::store::BlockRow;
+use crate::{store::BlockRow, sys::sync::DashMap};
 
 /// One block, whatever it speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

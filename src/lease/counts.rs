@@ -10,19 +10,19 @@
 use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
-    },
+    sync::Arc,
 };
 
-use dashmap::{DashMap, mapref::entry::Entry};
 use dayfly_domain::{LeaseId, State, TaskId, UnixMs};
 
 use super::{
     calendar::Calendar,
     table::{Lease, Table, Task},
     time::Now,
+};
+use crate::sys::sync::{
+    DashMap, Entry, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicI64, Ordering},
 };
 
 /// How many leases may be live at once.
@@ -212,7 +212,7 @@ impl Counts {
         self.owners.get(owner).map_or_else(OwnerUse::default, |used| *used)
     }
 
-    fn ahead(&self) -> std::sync::MutexGuard<'_, Calendar<LeaseId>> {
+    fn ahead(&self) -> MutexGuard<'_, Calendar<LeaseId>> {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -300,8 +300,8 @@ impl Table {
     /// Whoever takes the mark counts the lease down.
     // SECURITY: `counts_are_what_a_recount_finds`.
     pub(super) fn release_for(&self, id: LeaseId, holder: &Holder) {
-        let counted = self.leases.get_mut(&id).is_some_and(|mut lease| std::mem::take(&mut lease.counted));
-        if counted {
+        let counted = self.leases.change(&id, |lease| std::mem::take(&mut lease.counted));
+        if counted == Some(true) {
             self.counts.take(holder);
         }
     }

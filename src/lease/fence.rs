@@ -122,7 +122,7 @@ impl<'a> Fence<'a> {
         asks: Asks,
     ) -> Result<(), Overtaken> {
         self.unused(task)?;
-        if self.handles.contains(&task.handle_hash) || self.table.handles.contains_key(&task.handle_hash) {
+        if self.handles.contains(&task.handle_hash) || self.table.task_of_handle(&task.handle_hash).is_some() {
             return Err(Overtaken::HandleUsed);
         }
         let label = Label::of_row(task);
@@ -154,8 +154,6 @@ impl<'a> Fence<'a> {
         match self.table.opened_by(&task.evidence_key) {
             Some((id, first)) if first != bound_to(task) => Err(Overtaken::Conflict(id)),
             Some(_) => Err(Overtaken::Replayed),
-            // Its record is about to be forgotten.
-            None if self.table.evidence.contains_key(&task.evidence_key) => Err(Overtaken::Replayed),
             None => Ok(()),
         }
     }

@@ -8,16 +8,14 @@
 //! As with expiry there is no timer for each: a calendar has one bucket per second, and what it gives
 //! is looked at again. A grace belongs to the template, so it is asked when a bucket comes due.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Mutex,
-        atomic::{AtomicI64, Ordering},
-    },
-};
+use std::collections::BTreeMap;
 
-use dashmap::DashMap;
 use dayfly_domain::{Span, TaskId, bundle::GRACE_LEAST};
+
+use crate::sys::sync::{
+    DashMap, Mutex, MutexGuard,
+    atomic::{AtomicI64, Ordering},
+};
 
 /// Silent at once are no storm up to this many, however few beat.
 pub const STORM_LEAST: usize = 20;
@@ -284,7 +282,7 @@ fn take(calendar: &mut Calendar, now_ms: i64, max: usize) -> Vec<TaskId> {
     due
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

@@ -10,10 +10,11 @@ use dayfly_domain::{State, TaskId};
 use dayfly_verifier::Thumbprint;
 
 use super::{
+    records::Place,
     table::{Label, Table, Task, platform_job},
     time::Now,
 };
-use crate::store::TaskRow;
+use crate::{store::TaskRow, sys::sync::Entry};
 
 /// What tasks are held together by: the job's label, or without one the workload, as a block
 /// speaks of them. A workload without a label is one job: a combination that is refused inside a
@@ -32,8 +33,10 @@ pub(super) struct Alike {
     grants: Arc<str>,
     /// Not ended; some may have expired. In the order in which they were opened.
     open: BTreeSet<TaskId>,
-    /// Of those that are remembered, ended or not.
-    keys: BTreeMap<TaskId, Option<Thumbprint>>,
+    /// Of those that are remembered and bound to a key, ended or not.
+    keys: BTreeMap<TaskId, Thumbprint>,
+    /// How many are remembered.
+    known: usize,
 }
 
 /// What live tasks of a job may do: a template, and what it granted when they were opened.
@@ -86,16 +89,38 @@ impl Holding {
     }
 }
 
+impl Alike {
+    fn of(task: &Task) -> Self {
+        let (open, keys) = (BTreeSet::new(), BTreeMap::new());
+        Self { template: task.template.clone(), grants: task.grants.clone(), open, keys, known: 0 }
+    }
+
+    fn is_of(&self, task: &Task) -> bool {
+        self.template == task.template && self.grants == task.grants
+    }
+
+    fn add(&mut self, id: TaskId, task: &Task) {
+        self.known += 1;
+        self.keys.extend(task.thumbprint.map(|key| (id, key)));
+        if task.end.is_none() {
+            self.open.insert(id);
+        }
+    }
+
+    fn holding(&self) -> Holding {
+        Holding { template: self.template.clone(), grants: self.grants.clone() }
+    }
+}
+
+/// A job has one task nearly always: then its record says all there is to say, and only of jobs that
+/// have had more are there lists.
 impl Table {
     /// What the live tasks of a job may do, sorted, each once; not counting `but`.
     pub fn holdings(&self, job: &Job, but: Option<TaskId>, now: Now) -> Vec<Holding> {
-        // INVARIANT: nobody waits for a job while holding a task, so one may be asked below the other.
-        let Some(alike) = self.jobs.get(job) else { return Vec::new() };
         let live = |id: &TaskId| Some(*id) != but && self.task_state(*id, now) == Some(State::Active);
         // The newest first: it is the one that is likely alive.
-        let held = alike.iter().filter(|alike| alike.open.iter().rev().any(live));
-        let mut held: Vec<_> =
-            held.map(|alike| Holding { template: alike.template.clone(), grants: alike.grants.clone() }).collect();
+        let held = |alike: &&Alike| alike.open.iter().rev().any(live);
+        let mut held = self.in_job(job, |alike| alike.iter().filter(held).map(Alike::holding).collect::<Vec<_>>());
         held.sort();
         held
     }
@@ -108,26 +133,42 @@ impl Table {
 
     /// The tasks of a label that are remembered, ended or not, and the keys that they are bound to.
     pub(super) fn keys_of(&self, label: &Label) -> Vec<(TaskId, Thumbprint)> {
-        let bound = |(id, key): (&TaskId, &Option<Thumbprint>)| Some((*id, (*key)?));
-        self.of_label(label, |alike| alike.keys.iter().filter_map(bound).collect::<Vec<_>>()).concat()
+        let bound = |(id, key): (&TaskId, &Thumbprint)| (*id, *key);
+        self.of_label(label, |alike| alike.keys.iter().map(bound).collect::<Vec<_>>()).concat()
     }
 
     fn of_label<T>(&self, label: &Label, each: impl Fn(&Alike) -> T) -> Vec<T> {
-        let Some(job) = self.jobs.get(&label.job()) else { return Vec::new() };
-        job.iter().filter(|alike| alike.template == *label.template()).map(each).collect()
+        let of_template = |alike: &&Alike| alike.template == *label.template();
+        self.in_job(&label.job(), |alike| alike.iter().filter(of_template).map(&each).collect())
     }
 
-    pub(super) fn add_to_job(&self, id: TaskId, task: &Task, grants: Arc<str>) {
-        let mut job = self.jobs.entry(Job::of(task)).or_default();
-        let same = |alike: &Alike| alike.template == task.template && alike.grants == grants;
-        let at = job.iter().position(same).unwrap_or_else(|| {
-            let (open, keys) = (BTreeSet::new(), BTreeMap::new());
-            job.push(Alike { template: task.template.clone(), grants, open, keys });
-            job.len() - 1
-        });
-        job[at].keys.insert(id, task.thumbprint);
-        if task.end.is_none() {
-            job[at].open.insert(id);
+    /// INVARIANT: a list is there before the only task of a job stops being the only one, so that who
+    /// looks in this order misses none. Nobody waits for a job while holding a record, so records may be
+    /// asked below a job.
+    fn in_job<T>(&self, job: &Job, look: impl Fn(&[Alike]) -> Vec<T>) -> Vec<T> {
+        if let Some((_, id, task)) = self.tasks.alone_in(job) {
+            let mut alike = Alike::of(&task);
+            alike.add(id, &task);
+            return look(&[alike]);
+        }
+        self.jobs.get(job).map(|alike| look(&alike)).unwrap_or_default()
+    }
+
+    pub(super) fn add_to_job(&self, place: Place, id: TaskId, task: &Task) {
+        match self.jobs.entry(Job::of(task)) {
+            Entry::Occupied(mut list) => add(list.get_mut(), id, task),
+            Entry::Vacant(room) => {
+                let job = room.key().clone();
+                let Some((first, first_id, first_task)) = self.tasks.alone_in(&job) else {
+                    return self.tasks.is_alone(place, &job);
+                };
+                let mut list = Vec::new();
+                add(&mut list, first_id, &first_task);
+                add(&mut list, id, task);
+                let list = room.insert(list);
+                self.tasks.not_alone(first, &job);
+                drop(list);
+            }
         }
     }
 
@@ -140,15 +181,27 @@ impl Table {
         }
     }
 
-    pub(super) fn take_from_job(&self, id: TaskId, task: &Task) {
+    pub(super) fn take_from_job(&self, place: Place, id: TaskId, task: &Task) {
         let job = Job::of(task);
-        if let Some(mut alike) = self.jobs.get_mut(&job) {
-            for alike in alike.iter_mut() {
+        if self.tasks.not_alone(place, &job) {
+            return;
+        }
+        if let Some(mut list) = self.jobs.get_mut(&job) {
+            if let Some(alike) = list.iter_mut().find(|alike| alike.is_of(task)) {
                 alike.open.remove(&id);
                 alike.keys.remove(&id);
+                alike.known -= 1;
             }
-            alike.retain(|alike| !alike.keys.is_empty());
+            list.retain(|alike| alike.known > 0);
         }
         self.jobs.remove_if(&job, |_, alike| alike.is_empty());
     }
+}
+
+fn add(list: &mut Vec<Alike>, id: TaskId, task: &Task) {
+    let at = list.iter().position(|alike| alike.is_of(task)).unwrap_or_else(|| {
+        list.push(Alike::of(task));
+        list.len() - 1
+    });
+    list[at].add(id, task);
 }

@@ -10,6 +10,7 @@ mod jobs;
 mod matching;
 #[cfg(test)]
 mod model_tests;
+mod records;
 mod table;
 mod time;
 mod tomb;

@@ -522,7 +522,7 @@ fn blank_row() -> TaskRow {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_random_life_is_that_of_the_reference(steps in vec(steps(), 1..120)) {

@@ -4,12 +4,12 @@
 //! ends, which count from the moment they are asked. No guard of a map is held across an await or
 //! another insert.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dashmap::{DashMap, DashSet};
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
+use subtle::ConstantTimeEq;
 
 use super::{
     blocks::Blocks,
@@ -18,11 +18,15 @@ use super::{
     hold::Holds,
     jobs::{Alike, Job},
     matching::{Revocable, claims_of},
+    records::{Keys, Leases, Place, Tasks, half},
     time::Now,
-    tomb::Tombs,
+    tomb::{Tomb, Tombs},
     tree::Brood,
 };
-use crate::store::{BlockRow, Change, EndRow, LeaseRow, TaskRow};
+use crate::{
+    store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
+    sys::sync::{DashMap, DashSet, Mutex, MutexGuard},
+};
 
 /// How something ended. `seq` is known once it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +46,19 @@ pub struct Task {
     pub issuer: Arc<str>,
     pub row: Arc<str>,
     pub workload: Arc<str>,
+    /// JSON object: target name -> sorted array of actions.
+    pub grants: Arc<str>,
+    pub untrusted: bool,
     /// What may be ended by, of its claims: a text that selectors look into.
     pub claims: Arc<str>,
-    /// Of its `task_opened` event.
-    pub seq: u64,
-    pub untrusted: bool,
     /// The job's label, below its issuer: two platforms may number their jobs alike.
     pub job: Option<Arc<str>>,
     pub opened_at: UnixMs,
     pub deadline: UnixMs,
-    pub evidence_key: [u8; 32],
+    /// Of its `task_opened` event.
+    pub seq: u64,
     /// When the evidence can no longer be presented (its `exp` and leeway).
     pub evidence_until: UnixMs,
-    pub handle_hash: [u8; 32],
     /// Of the key that the handle is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
@@ -64,6 +68,7 @@ pub struct Task {
 /// One credential.
 #[derive(Debug, Clone)]
 pub struct Lease {
+    pub id: LeaseId,
     pub task: TaskId,
     pub seq: u64,
     pub target: Arc<str>,
@@ -73,7 +78,8 @@ pub struct Lease {
     pub kid: Option<Arc<str>>,
     pub issued_at: UnixMs,
     pub expires: UnixMs,
-    pub credential_hash: [u8; 32],
+    /// The first half of its SHA-256: 128 bits that nobody finds another preimage of.
+    pub credential_hash: [u8; 16],
     /// Of the key that the credential is bound to.
     pub thumbprint: Option<Thumbprint>,
     pub end: Option<End>,
@@ -95,12 +101,11 @@ pub struct Counts {
     pub ended: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
-    pub(super) tasks: DashMap<TaskId, Task>,
-    pub(super) leases: DashMap<LeaseId, Lease>,
-    pub(super) evidence: DashMap<[u8; 32], TaskId>,
-    pub(super) handles: DashMap<[u8; 32], TaskId>,
+    pub(super) tasks: Tasks,
+    pub(super) leases: Leases,
+    /// Of jobs that have had more than one task.
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
     pub(super) broods: DashMap<TaskId, Brood>,
     pub(super) blocks: Blocks,
@@ -109,9 +114,29 @@ pub struct Table {
     /// Tasks that beat.
     pub holds: Holds,
     words: DashSet<Arc<str>>,
-    lease_calendar: Mutex<Calendar<LeaseId>>,
-    task_calendar: Mutex<Calendar<TaskId>>,
+    lease_calendar: Mutex<Calendar<Place>>,
+    task_calendar: Mutex<Calendar<Place>>,
     pub(super) counts: Live,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let tasks = Tasks::default();
+        Self {
+            leases: tasks.leases(),
+            tasks,
+            jobs: DashMap::new(),
+            broods: DashMap::new(),
+            blocks: Blocks::default(),
+            tombs: Tombs::default(),
+            revocable: ArcSwap::default(),
+            holds: Holds::default(),
+            words: DashSet::new(),
+            lease_calendar: Mutex::default(),
+            task_calendar: Mutex::default(),
+            counts: Live::default(),
+        }
+    }
 }
 
 impl Label {
@@ -181,34 +206,39 @@ impl Task {
     }
 }
 
+impl Lease {
+    /// Whether this is the credential, by its SHA-256.
+    pub fn is_of(&self, hash: &[u8; 32]) -> bool {
+        half(hash).ct_eq(&self.credential_hash).into()
+    }
+}
+
 impl Table {
     pub fn task(&self, id: TaskId) -> Option<Task> {
-        self.tasks.get(&id).map(|task| task.clone())
+        self.tasks.get(&id)
     }
 
     pub fn lease(&self, id: LeaseId) -> Option<Lease> {
-        self.leases.get(&id).map(|lease| lease.clone())
+        self.leases.get(&id)
     }
 
     /// Whether this piece of evidence has opened a task that is remembered.
     pub fn is_used(&self, evidence_key: &[u8; 32]) -> bool {
-        self.evidence.contains_key(evidence_key)
+        self.tasks.of_evidence(evidence_key).is_some()
     }
 
     pub fn task_of_handle(&self, hash: &[u8; 32]) -> Option<TaskId> {
-        self.handles.get(hash).map(|id| *id)
+        self.owned_by(hash).map(|(id, _)| id)
     }
 
     /// The task of a handle, and the key that it is bound to.
     pub fn owned_by(&self, handle_hash: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
-        let id = self.task_of_handle(handle_hash)?;
-        self.tasks.get(&id).map(|task| (id, task.thumbprint))
+        self.tasks.of_handle(handle_hash)
     }
 
     /// The task that this evidence opened, and the key that its handle is bound to.
     pub fn opened_by(&self, evidence_key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
-        let id = *self.evidence.get(evidence_key)?;
-        self.tasks.get(&id).map(|task| (id, task.thumbprint))
+        self.tasks.of_evidence(evidence_key)
     }
 
     /// The state of a task with its ancestors: what ended above has ended below, and stays so when
@@ -225,7 +255,11 @@ impl Table {
     /// so that a supersede that comes due later does not change how the lease ended.
     pub fn lease_state(&self, lease: &Lease, now: Now) -> (State, Option<End>) {
         let due = |end: &End| end.at <= now.at && end.at < lease.expires;
-        let ends = [lease.end, self.end_of_tree(lease.task, now), self.single_end(lease)];
+        // SECURITY: what an end by selector left to be caught up is asked first, then whether the records say
+        // so by now; an_end_by_selector_is_not_missed_while_it_is_caught_up
+        let tombs = self.tombs.all();
+        let own = self.leases.end_of(&lease.id).unwrap_or(lease.end);
+        let ends = [own, self.end_of_tree_by(&tombs, lease.task, now), self.single_end(lease, &tombs)];
         match ends.into_iter().flatten().filter(due).min_by_key(|end| end.at) {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(lease.issued_at, lease.expires) => (State::Expired, None),
@@ -235,10 +269,14 @@ impl Table {
 
     /// The end in force of a task or of anything above it: the earliest, of equals the nearest.
     pub(super) fn end_of_tree(&self, id: TaskId, now: Now) -> Option<End> {
+        self.end_of_tree_by(&self.tombs.all(), id, now)
+    }
+
+    fn end_of_tree_by(&self, tombs: &[Arc<Tomb>], id: TaskId, now: Now) -> Option<End> {
         let due = |end: &End| end.at <= now.at;
-        let (end, mut parent) = self.ends_of(id)?;
+        let (end, mut parent) = self.ends_of(id, tombs)?;
         let mut first = end.filter(due);
-        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id)) {
+        while let Some((end, above)) = parent.and_then(|id| self.ends_of(id, tombs)) {
             let end = end.filter(due).map(|end| End { cause: Cause::ParentEnded, ..end });
             first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
             parent = above;
@@ -248,12 +286,15 @@ impl Table {
 
     /// The end of a task, its own or by selector, durable or not.
     pub fn end_of_task(&self, id: TaskId) -> Option<End> {
-        self.ends_of(id).and_then(|(end, _)| end)
+        self.ends_of(id, &self.tombs.all()).and_then(|(end, _)| end)
     }
 
     /// What says whether a task has ended, without its record: asked for every introspection.
-    fn ends_of(&self, id: TaskId) -> Option<(Option<End>, Option<TaskId>)> {
-        self.tasks.get(&id).map(|task| (self.first_end(&task), task.parent))
+    fn ends_of(&self, id: TaskId, tombs: &[Arc<Tomb>]) -> Option<(Option<End>, Option<TaskId>)> {
+        if tombs.is_empty() {
+            return self.tasks.ends_of(&id);
+        }
+        self.tasks.get(&id).map(|task| (Self::first_end(&task, tombs), task.parent))
     }
 
     /// How many leases of a task are live, and how many it had that ended before their time.
@@ -307,35 +348,32 @@ impl Table {
 
     /// Marks an end from now on, durable or not. `None`: no such task; otherwise the first end.
     pub fn mark_task(&self, id: TaskId, end: End) -> Option<End> {
-        let (end, parent, job) = {
-            let mut task = self.tasks.get_mut(&id)?;
-            if task.end.is_none()
-                && let Some(earlier) = self.first_end(&task)
-            {
-                return Some(earlier);
-            }
-            (*task.end.get_or_insert(end), task.parent, Job::of(&task))
-        };
-        self.let_go(id, parent, &job);
-        Some(end)
+        let (tombs, mut earlier) = (self.tombs.all(), None);
+        let (task, own) = self.tasks.change_end(&id, |task| {
+            earlier = Self::first_end(task, &tombs).filter(|_| task.end.is_none());
+            task.end.or(Some(end)).filter(|_| earlier.is_none())
+        })?;
+        if earlier.is_some() {
+            return earlier;
+        }
+        self.let_go(id, task.parent, &Job::of(&task));
+        own
     }
 
     /// As [`Table::mark_task`]; an end that lies ahead (supersede) gives way to an earlier one.
     pub fn mark_lease(&self, id: LeaseId, end: End) -> Option<End> {
-        let first = {
-            let mut lease = self.leases.get_mut(&id)?;
-            match lease.end {
-                Some(first) if first.at <= end.at => return Some(first),
-                _ => Some(*lease.end.insert(end)),
-            }
-        };
-        self.release(id);
-        first
+        let (first, news) = self.leases.change(&id, |lease| match lease.end {
+            Some(first) if first.at <= end.at => (first, false),
+            _ => (*lease.end.insert(end), true),
+        })?;
+        if news {
+            self.release(id);
+        }
+        Some(first)
     }
 
     /// How many leases are live. Looks at every one of them: for a gauge, not for a request.
     pub fn active_leases(&self, now: Now) -> usize {
-        // INVARIANT: nobody waits for a lease while holding a task, so one may be asked below the other.
         self.leases.iter().filter(|entry| self.lease_state(entry.value(), now).0 == State::Active).count()
     }
 
@@ -349,21 +387,17 @@ impl Table {
             Change::OpenTask(row) => self.add_task(row),
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
-                let of = self.tasks.get_mut(id).map(|mut task| {
-                    task.end = Some(End::from(*end));
-                    (task.parent, Job::of(&task))
-                });
-                if let Some((parent, job)) = of {
-                    self.let_go(*id, parent, &job);
+                if let Some((task, _)) = self.tasks.change_end(id, |_| Some(End::from(*end))) {
+                    self.let_go(*id, task.parent, &Job::of(&task));
                 }
             }
             Change::EndLease(id, end) => {
-                if let Some(mut lease) = self.leases.get_mut(id) {
+                self.leases.change(id, |lease| {
                     // SECURITY: an end that was marked while this supersede was being written is
                     // not put off by it; a_supersede_does_not_revive_what_was_ended_meanwhile
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
-                }
+                });
                 self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.blocks.add(row),
@@ -394,26 +428,24 @@ impl Table {
             issuer: self.word(&row.issuer),
             row: self.word(&row.row),
             workload: self.word(&row.workload),
-            claims: self.word(&self.claims_kept(row)),
-            seq: row.seq,
+            grants: self.word(&row.grants),
             untrusted: row.untrusted,
-            job: job_of_row(row).map(|job| self.word(&job)),
+            claims: self.claims_kept(row).into(),
+            job: job_of_row(row).map(Arc::from),
             opened_at: row.opened_at,
             deadline: row.deadline,
-            evidence_key: row.evidence_key,
+            seq: row.seq,
             evidence_until: UnixMs::from_s(row.evidence_exp_s).plus_s(EVIDENCE_LEEWAY_S),
-            handle_hash: row.handle_hash,
             thumbprint: bound_to(row),
             end: row.end.map(End::from),
             leases: Vec::new(),
         };
-        self.evidence.insert(row.evidence_key, row.id);
-        self.handles.insert(row.handle_hash, row.id);
-        self.add_to_job(row.id, &task, self.word(&row.grants));
-        lock(&self.task_calendar).insert(task.deadline.max(task.evidence_until), row.id);
+        let keys = Keys { evidence: &row.evidence_key, handle: &row.handle_hash };
+        let (place, over_at) = self.tasks.insert(row.id, &task, &keys);
         self.counts.note_open(&task);
+        self.add_to_job(place, row.id, &task);
+        lock(&self.task_calendar).insert(over_at, place);
         let open = task.end.is_none();
-        self.tasks.insert(row.id, task);
         self.add_child(row.parent, row.id, open);
         if row.held && open {
             self.holds.begin(row.id);
@@ -423,6 +455,7 @@ impl Table {
     fn add_lease(&self, row: &LeaseRow) {
         let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
+            id: row.id,
             task: row.task,
             seq: row.seq,
             target: self.word(&row.target),
@@ -430,23 +463,20 @@ impl Table {
             kid: row.kid.as_deref().map(|kid| self.word(kid)),
             issued_at: row.issued_at,
             expires: row.expires,
-            credential_hash: row.credential_hash,
+            credential_hash: half(&row.credential_hash),
             // What cannot be read can be proven by no key: the credential is then nobody's.
             thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
             counted: holder.is_some(),
         };
         holder.iter().for_each(|holder| self.counts.add(holder));
-        self.leases.insert(row.id, lease);
-        let over = self.tasks.get_mut(&row.task).is_none_or(|mut task| {
-            task.leases.push(row.id);
-            task.end.is_some()
-        });
+        let place = self.leases.insert(&lease);
+        let over = self.tasks.ends_of(&row.task).is_none_or(|(end, _)| end.is_some());
         if let (Some(holder), true) = (holder, over) {
             self.release_for(row.id, &holder);
         }
         row.end.iter().for_each(|end| self.release_at(row.id, end.at));
-        lock(&self.lease_calendar).insert(row.expires, row.id);
+        lock(&self.lease_calendar).insert(row.expires, place);
     }
 
     /// What may be ended by, by profile. Says whether that is news: then what is known of tasks that
@@ -457,10 +487,7 @@ impl Table {
 
     /// What a bundle lets things be ended by now, of a task that was opened under another one.
     pub fn learn(&self, row: &TaskRow) {
-        let claims = self.word(&self.claims_kept(row));
-        if let Some(mut task) = self.tasks.get_mut(&row.id) {
-            task.claims = claims;
-        }
+        self.tasks.change_claims(&row.id, self.claims_kept(row).into());
     }
 
     /// What an end by selector already names stays, whatever the bundle says meanwhile (law L10).
@@ -479,13 +506,9 @@ impl Table {
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
         self.release_due(now);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
-        for id in &leases {
-            self.forget_lease(*id);
-        }
+        leases.iter().for_each(|place| self.forget_lease(*place));
         let tasks = lock(&self.task_calendar).drain(now.at, max);
-        for id in &tasks {
-            self.forget_task(*id);
-        }
+        tasks.iter().for_each(|place| self.forget_task(*place));
         self.blocks.forget(now);
         if leases.len() + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
@@ -493,25 +516,23 @@ impl Table {
         leases.len() + tasks.len()
     }
 
-    fn forget_lease(&self, id: LeaseId) {
-        self.release(id);
-        let Some((_, lease)) = self.leases.remove(&id) else { return };
-        if let Some(mut task) = self.tasks.get_mut(&lease.task) {
-            task.leases.retain(|other| *other != id);
+    fn forget_lease(&self, place: Place) {
+        if let Some(id) = self.leases.at(place) {
+            self.release(id);
+            self.leases.remove(place);
         }
     }
 
-    fn forget_task(&self, id: TaskId) {
-        if !self.is_childless(id) {
+    fn forget_task(&self, place: Place) {
+        let Some((id, task)) = self.tasks.at(place) else { return };
+        if !self.is_childless(id, place) {
             return;
         }
-        let Some((_, task)) = self.tasks.remove(&id) else { return };
         let holder = self.counts.of_task(&task);
         task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
-        self.evidence.remove(&task.evidence_key);
-        self.handles.remove(&task.handle_hash);
+        self.take_from_job(place, id, &task);
+        self.tasks.remove(place);
         self.holds.release(id);
-        self.take_from_job(id, &task);
         if let Some(parent) = self.forget_child(task.parent, id) {
             self.forget_task(parent);
         }
@@ -548,7 +569,7 @@ pub fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
 /// Evidence can be presented until `exp`; its key is kept this much longer.
 const EVIDENCE_LEEWAY_S: i64 = 30;
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 

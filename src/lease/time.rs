@@ -5,11 +5,12 @@
 //! what is expired under either clock is expired. What begins once they agree again is judged by
 //! the present readings alone.
 
-use std::sync::Mutex;
-
 use dayfly_domain::UnixMs;
 
-use crate::sys::clock::{Clock, Reading};
+use crate::sys::{
+    clock::{Clock, Reading},
+    sync::Mutex,
+};
 
 /// How far the clocks may be apart.
 pub const TOLERANCE_MS: i64 = 5_000;

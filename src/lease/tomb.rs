@@ -4,13 +4,7 @@
 //! A tomb that was asked and is not yet on the record has no place in the order: it ends all that
 //! matches, until it has one. From then on it ends what came before it, whatever the clocks say.
 
-use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use dayfly_domain::{Cause, LeaseId, LeaseWords, Matcher, Selector, State, TaskId, TaskWords, UnixMs};
@@ -20,7 +14,10 @@ use super::{
     table::{End, Lease, Table, Task},
     time::Now,
 };
-use crate::store::TombRow;
+use crate::{
+    store::TombRow,
+    sys::sync::atomic::{AtomicU64, Ordering},
+};
 
 /// One end by selector that rows may be behind of.
 #[derive(Debug)]
@@ -62,9 +59,8 @@ pub struct Survey {
 pub struct Origins {
     /// Issuer, owner, template and row that opened it.
     pub tasks: HashSet<[Arc<str>; 4]>,
-    /// Template and row that granted a credential.
-    pub granted: HashSet<[Arc<str>; 2]>,
-    pub targets: HashSet<Arc<str>>,
+    /// The same of a lease's task, with the row that granted it and its target.
+    pub leases: HashSet<([Arc<str>; 4], Arc<str>, Arc<str>)>,
 }
 
 /// So many leases are shown of those that are meant.
@@ -84,6 +80,11 @@ impl Tomb {
     /// What had run out before was not ended by it.
     fn ends_task(&self, task: &Task, words: &TaskWords<'_>) -> bool {
         self.follows(task.seq) && self.end.at < task.deadline && self.matcher.task(words)
+    }
+
+    /// It ended the task, whose own record does not say so on disk.
+    fn leaves_task(&self, task: &Task) -> bool {
+        task.end.is_none_or(|end| end.seq.is_none()) && self.ends_task(task, &task.words())
     }
 
     /// By itself, whatever becomes of its task.
@@ -189,8 +190,9 @@ impl Table {
     }
 
     /// The earliest end of a task, its own or by selector; not that of what is above it.
-    pub(super) fn first_end(&self, task: &Task) -> Option<End> {
-        let tombs = self.tombs.all();
+    /// INVARIANT: `tombs` were read before the task was. A tomb goes when everything that it ended says
+    /// so itself: in the other order it could be missed in both.
+    pub(super) fn first_end(task: &Task, tombs: &[Arc<Tomb>]) -> Option<End> {
         if tombs.is_empty() {
             return task.end;
         }
@@ -201,13 +203,14 @@ impl Table {
 
     /// The end of a task by selector, where it has none of its own.
     pub fn end_by_selector(&self, id: TaskId) -> Option<End> {
+        let tombs = self.tombs.all();
         let task = self.tasks.get(&id).filter(|task| task.end.is_none())?;
-        self.first_end(&task)
+        Self::first_end(&task, &tombs)
     }
 
-    /// The end by selector of a lease alone.
-    pub(super) fn single_end(&self, lease: &Lease) -> Option<End> {
-        let tombs = self.tombs.all();
+    /// The end by selector of a lease alone. INVARIANT: as for [`Table::first_end`], for the end that the
+    /// lease has itself.
+    pub(super) fn single_end(&self, lease: &Lease, tombs: &[Arc<Tomb>]) -> Option<End> {
         if tombs.is_empty() {
             return None;
         }
@@ -271,17 +274,16 @@ impl Table {
     /// What live tasks and leases hang on in a bundle, each once.
     pub fn origins(&self, now: Now) -> Origins {
         let mut origins = Origins::default();
-        let live = |task: &Task| self.first_end(task).is_none() && task.deadline > now.at;
+        let tombs = self.tombs.all();
+        let live = |task: &Task| Self::first_end(task, &tombs).is_none() && task.deadline > now.at;
         for entry in self.tasks.iter().filter(|entry| live(entry.value())) {
-            let Task { issuer, owner, template, row, .. } = entry.value();
-            origins.tasks.insert([issuer, owner, template, row].map(Clone::clone));
+            origins.tasks.insert(entry.value().origin());
         }
         for entry in &self.leases {
             let lease = entry.value();
             if self.lease_state(lease, now).0 == State::Active {
-                origins.targets.insert(lease.target.clone());
-                let template = self.tasks.get(&lease.task).map(|task| task.template.clone());
-                origins.granted.extend(template.map(|template| [template, lease.row.clone()]));
+                let origin = self.tasks.get(&lease.task).map(|task| task.origin());
+                origins.leases.extend(origin.map(|origin| (origin, lease.row.clone(), lease.target.clone())));
             }
         }
         origins
@@ -312,30 +314,35 @@ impl Table {
     /// The rows that a tomb on the record ended and that do not say so yet. What ended by itself
     /// meanwhile has its own end.
     pub fn behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
-        let ended = |end: Option<End>| end.is_some_and(|end| end.seq.is_some());
-        let mut rows = Vec::new();
-        for entry in &self.tasks {
-            let task = entry.value();
-            if !ended(task.end) && tomb.ends_task(task, &task.words()) {
-                rows.push(BehindRow::Task(*entry.key()));
-            }
-        }
+        let tasks = self.tasks.iter().filter(|entry| tomb.leaves_task(entry.value()));
+        let mut rows: Vec<_> = tasks.map(|entry| BehindRow::Task(*entry.key())).collect();
         if tomb.matcher.means_single_leases() {
-            rows.extend(self.leases_behind(tomb));
+            let leases = self.leases.iter().filter(|entry| self.leaves_lease(tomb, entry.value()));
+            rows.extend(leases.map(|entry| BehindRow::Lease(*entry.key())));
         }
         rows
     }
 
-    fn leases_behind(&self, tomb: &Tomb) -> Vec<BehindRow> {
+    /// Whether the row still is behind the tomb.
+    pub fn is_behind(&self, tomb: &Tomb, row: BehindRow) -> bool {
+        match row {
+            BehindRow::Task(id) => self.tasks.get(&id).is_some_and(|task| tomb.leaves_task(&task)),
+            BehindRow::Lease(id) => self.leases.get(&id).is_some_and(|lease| self.leaves_lease(tomb, &lease)),
+        }
+    }
+
+    fn leaves_lease(&self, tomb: &Tomb, lease: &Lease) -> bool {
         let over = |end: Option<End>| end.is_some_and(|end| end.seq.is_some() && end.at <= tomb.end.at);
-        let behind = |lease: &Lease| {
-            let Some(task) = self.tasks.get(&lease.task) else { return false };
-            let words = task.words();
-            let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
-            alone && !over(task.end) && !tomb.ends_task(&task, &words)
-        };
-        let leases = self.leases.iter().filter(|entry| behind(entry.value()));
-        leases.map(|entry| BehindRow::Lease(*entry.key())).collect()
+        let Some(task) = self.tasks.get(&lease.task) else { return false };
+        let words = task.words();
+        let alone = !over(lease.end) && tomb.ends_lease(lease, &words);
+        alone && !over(task.end) && !tomb.ends_task(&task, &words)
+    }
+}
+
+impl Task {
+    fn origin(&self) -> [Arc<str>; 4] {
+        [&self.issuer, &self.owner, &self.template, &self.row].map(Clone::clone)
     }
 }
 

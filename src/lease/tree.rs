@@ -10,6 +10,7 @@ use dayfly_domain::{State, TaskId, UnixMs};
 
 use super::{
     fence::Overtaken,
+    records::Place,
     table::{End, Table},
     time::Now,
 };
@@ -37,8 +38,8 @@ pub(super) struct Brood {
     open: Vec<TaskId>,
     /// Of those that are remembered, ended or not.
     remembered: usize,
-    /// The parent itself is over: it is forgotten with the last of them.
-    parent_is_over: bool,
+    /// Of the parent's record once it is over: it is forgotten with the last of them.
+    parent: Option<Place>,
 }
 
 impl Table {
@@ -71,7 +72,7 @@ impl Table {
 
     /// Of a root 1. Counts no further than needed.
     fn level(&self, id: TaskId) -> usize {
-        let above = |id: &TaskId| self.tasks.get(id).and_then(|task| task.parent);
+        let above = |id: &TaskId| self.tasks.ends_of(id).and_then(|(_, parent)| parent);
         std::iter::successors(Some(id), above).take(LEVELS_MAX).count()
     }
 
@@ -100,15 +101,15 @@ impl Table {
 
     /// Whether a task that is over may be forgotten now; otherwise it is when its last child is.
     // SECURITY: `a_parent_is_not_forgotten_before_its_children`: they ask it whether they live.
-    pub(super) fn is_childless(&self, id: TaskId) -> bool {
+    pub(super) fn is_childless(&self, id: TaskId, place: Place) -> bool {
         self.broods.get_mut(&id).is_none_or(|mut brood| {
-            brood.parent_is_over = true;
+            brood.parent = Some(place);
             false
         })
     }
 
     /// A child is forgotten; gives back its parent, if it only waited for that.
-    pub(super) fn forget_child(&self, parent: Option<TaskId>, id: TaskId) -> Option<TaskId> {
+    pub(super) fn forget_child(&self, parent: Option<TaskId>, id: TaskId) -> Option<Place> {
         let parent = parent?;
         {
             let mut brood = self.broods.get_mut(&parent)?;
@@ -116,7 +117,7 @@ impl Table {
             brood.open.retain(|child| *child != id);
         }
         let (_, last) = self.broods.remove_if(&parent, |_, brood| brood.remembered == 0)?;
-        last.parent_is_over.then_some(parent)
+        last.parent
     }
 }
 

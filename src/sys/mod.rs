@@ -8,3 +8,4 @@ pub mod log;
 pub mod net;
 pub mod offload;
 pub mod program;
+pub mod sync;

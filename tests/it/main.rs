@@ -45,6 +45,7 @@ mod hostility;
 mod idp;
 mod interop;
 mod mass;
+mod mass_record;
 mod operate;
 mod process;
 mod profiles;

@@ -216,8 +216,9 @@ fn killed_after_an_end_by_selector_everything_stays_ended() {
         runtime().block_on(Client::socket(socket.clone()).send(request)).unwrap()
     };
     let listed = |state: &str| {
-        let args = ["lease", "ls", "--state-dir", "state", "--state", state, "--template", &task, "--output", "name"];
-        dev::good(work, &args).lines().count()
+        let args = ["lease", "ls", "--state-dir", "state", "--template", &task, "--output", "json"];
+        let leases: Value = serde_json::from_str(&dev::good(work, &args)).unwrap();
+        leases["items"].as_array().unwrap().iter().filter(|lease| lease["state"] == state).count()
     };
     assert_eq!(listed("active"), 5);
     let ended = end();

@@ -360,29 +360,11 @@ impl Stage {
             Verb::Post => post_json(row.path, bearer, &json!({})),
             Verb::Delete => delete(row.path, bearer),
         };
+        let operating = self.of_operators(row, cell, known);
         let request = match row.route {
+            _ if operating.is_some() => operating.unwrap(),
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
-            Route::Keys | Route::Issuers => plain(),
-            Route::TaintKey => {
-                // The next one, so that tokens of the stage live on.
-                let keys = self.world.flow.jwks();
-                post_json(&row.path.replace("{kid}", keys["keys"][1]["kid"].as_str().unwrap()), bearer, &json!({}))
-            }
-            Route::RefreshIssuer => {
-                // An operator is heard once a second.
-                self.world.pass_s(1);
-                post_json(&row.path.replace("{name}", "ci"), bearer, &json!({}))
-            }
-            Route::LoadBundle => {
-                // Another text, or there would be nothing to record.
-                self.world.bundle.set(&format!("{BUNDLE}{MORE}\n# {}\n", self.count));
-                plain()
-            }
-            Route::Simulate => {
-                let claims = json!({ "sub": "shop", "org": "acme", "event": "push" });
-                post_json(row.path, bearer, &json!({ "issuer": "ci", "claims": claims, "template": "deploy" }))
-            }
             Route::Token => {
                 let evidence = self.world.evidence(&Job::shop());
                 let fields = [
@@ -410,16 +392,6 @@ impl Stage {
             Route::Task => get(&row.path.replace("{id}", &task), bearer),
             Route::Lease => get(&row.path.replace("{id}", &lease), bearer),
             Route::Event => get(&row.path.replace("{id}", &event), bearer),
-            Route::Blocks => plain(),
-            // Of the cell's own job, or the callers of the other cells would end with it.
-            Route::End => {
-                let run = if known { format!("shop/cell-{}", cell.number) } else { "no-such".to_owned() };
-                post_json(row.path, bearer, &json!({ "filter": { "owner": "team-shop", "job": run } }))
-            }
-            Route::LiftBlock => {
-                let block = id(cell.block.clone(), "blk_");
-                delete(&row.path.replace("{block}", &block), bearer)
-            }
             Route::EndTask | Route::Beat => post_json(&row.path.replace("{id}", &task), bearer, &json!({})),
             Route::EndLease => post_json(&row.path.replace("{id}", &lease), bearer, &json!({})),
             #[allow(unreachable_patterns, reason = "a route that comes later fails here, not in the build")]
@@ -433,6 +405,46 @@ impl Stage {
             self.prove(&mut request, Some(&bound));
         }
         request
+    }
+
+    /// The routes of whoever operates the broker, or ends much at once.
+    fn of_operators(&mut self, row: &RouteRow, cell: &Cell, known: bool) -> Option<Request<Body>> {
+        let bearer = cell.bearer.as_deref();
+        let plain =
+            || if row.verb == Verb::Get { get(row.path, bearer) } else { post_json(row.path, bearer, &json!({})) };
+        Some(match row.route {
+            Route::Keys | Route::Issuers => plain(),
+            Route::TaintKey => {
+                // The next one, so that tokens of the stage live on.
+                let keys = self.world.flow.jwks();
+                post_json(&row.path.replace("{kid}", keys["keys"][1]["kid"].as_str().unwrap()), bearer, &json!({}))
+            }
+            Route::RefreshIssuer => {
+                // An operator is heard once a second.
+                self.world.pass_s(1);
+                post_json(&row.path.replace("{name}", "ci"), bearer, &json!({}))
+            }
+            Route::LoadBundle => {
+                // Another text, or there would be nothing to record.
+                self.world.bundle.set(&format!("{BUNDLE}{MORE}\n# {}\n", self.count));
+                plain()
+            }
+            Route::Simulate => {
+                let claims = json!({ "sub": "shop", "org": "acme", "event": "push" });
+                post_json(row.path, bearer, &json!({ "issuer": "ci", "claims": claims, "template": "deploy" }))
+            }
+            Route::Blocks => plain(),
+            // Of the cell's own job, or the callers of the other cells would end with it.
+            Route::End => {
+                let run = if known { format!("shop/cell-{}", cell.number) } else { "no-such".to_owned() };
+                post_json(row.path, bearer, &json!({ "filter": { "owner": "team-shop", "job": run } }))
+            }
+            Route::LiftBlock => {
+                let block = if known { &*cell.block } else { "blk_00000000000000000000000001" };
+                delete(&row.path.replace("{block}", block), bearer)
+            }
+            _ => return None,
+        })
     }
 
     async fn newest(&self) -> Vec<EventView> {
