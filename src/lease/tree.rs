@@ -10,6 +10,7 @@ use dayfly_domain::{State, TaskId, UnixMs};
 
 use super::{
     fence::Overtaken,
+    jobs::Job,
     records::Place,
     table::{End, Table},
     time::Now,
@@ -97,6 +98,15 @@ impl Table {
         if let Some(mut brood) = parent.and_then(|parent| self.broods.get_mut(&parent)) {
             brood.open.retain(|child| *child != id);
         }
+    }
+
+    /// What an ended task no longer counts in.
+    pub(super) fn let_go(&self, id: TaskId, parent: Option<TaskId>, job: &Job) {
+        self.end_in_job(id, job);
+        self.end_child(parent, id);
+        self.touches.push_task(id);
+        self.release_task(id);
+        self.holds.release(id);
     }
 
     /// Whether a task that is over may be forgotten now; otherwise it is when its last child is.
