@@ -280,8 +280,13 @@ impl Pair {
             return Ok(());
         }
         let due = |until: UnixMs| until.plus_ms(999).as_s() <= now.at.as_s();
-        for task in &mut self.plain.tasks {
-            task.forgotten |= due(task.deadline.max(task.evidence_until));
+        // Those below were opened later; what is forgotten is forgotten after them.
+        let mut remembered = std::collections::BTreeSet::new();
+        for task in self.plain.tasks.iter_mut().rev() {
+            task.forgotten |= due(task.deadline.max(task.evidence_until)) && !remembered.contains(&task.id);
+            if !task.forgotten {
+                remembered.extend(task.parent);
+            }
             prop_assert_eq!(self.rig.table.task(task.id).is_none(), task.forgotten, "{:?}", task);
         }
         for lease in &mut self.plain.leases {
