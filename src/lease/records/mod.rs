@@ -121,14 +121,9 @@ impl Tasks {
         write(&self.0).add_task(id, task, keys)
     }
 
-    pub fn remove(&self, place: Place) {
-        write(&self.0).remove_task(place);
-    }
-
-    pub fn at(&self, place: Place) -> Option<(TaskId, Task)> {
-        let records = read(&self.0);
-        let task = Some(records.tasks.at(place)).filter(|task| !task.is_vacant())?;
-        Some((task.id(), records.whole_task(task)))
+    /// As it was when it was removed: no lease of it is known that is not among its own.
+    pub fn remove(&self, place: Place) -> Option<(TaskId, Task)> {
+        write(&self.0).remove_task(place)
     }
 
     /// The task that was said to be the only one of this job.
@@ -147,11 +142,11 @@ impl Tasks {
         records.alone = alone;
     }
 
-    /// It is not, or will not be. Whether it was.
-    pub fn not_alone(&self, place: Place, job: &Job) -> bool {
+    /// It is not any more.
+    pub fn not_alone(&self, place: Place, job: &Job) {
         let mut records = write(&self.0);
         let hash = records.hash(job);
-        remove(&mut records.alone, hash, place)
+        remove(&mut records.alone, hash, place);
     }
 
     /// `end`: the end that the task has from now on, by what it is. What it was before, and its end.
@@ -326,10 +321,13 @@ impl Records {
         (place, over_at)
     }
 
-    fn remove_task(&mut self, place: Place) {
+    fn remove_task(&mut self, place: Place) -> Option<(TaskId, Task)> {
         if self.tasks.at(place).is_vacant() {
-            return;
+            return None;
         }
+        let task = self.task(place);
+        let job = self.hash(self.job_of(place));
+        remove(&mut self.alone, job, place);
         let packed = self.tasks.take(place);
         let mut next = packed.newest;
         while next != NOWHERE {
@@ -341,6 +339,7 @@ impl Records {
         remove(&mut self.by_handle, self.hasher.hash_one(packed.handle), place);
         remove(&mut self.by_evidence, packed.evidence, place);
         self.shared.forget_task(&packed);
+        Some((packed.id(), task))
     }
 
     fn add_lease(&mut self, lease: &Lease) -> Place {
@@ -392,9 +391,11 @@ impl Records {
     }
 }
 
-/// Each place is in an index once, so that it is enough to know the entry by. Whether it was there.
-fn remove(index: &mut HashTable<Place>, hash: u64, place: Place) -> bool {
-    index.find_entry(hash, |other| *other == place).map(|entry| entry.remove()).is_ok()
+/// Each place is in an index once, so that it is enough to know the entry by.
+fn remove(index: &mut HashTable<Place>, hash: u64, place: Place) {
+    if let Ok(entry) = index.find_entry(hash, |other| *other == place) {
+        entry.remove();
+    }
 }
 
 fn read(records: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
