@@ -173,7 +173,7 @@ impl Tasks {
     pub fn of_evidence(&self, key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
         let records = read(&self.0);
         let mark = records.hasher.hash_one(key);
-        let found = records.by_evidence.find(mark, |place| records.tasks.at(*place).evidence == mark)?;
+        let found = records.by_evidence.find(mark, |place| records.tasks.at(*place).evidence() == mark)?;
         Some(records.bound(*found))
     }
 
@@ -313,11 +313,11 @@ impl Records {
         let Self { tasks, shared, by_task, by_handle, by_evidence, hasher, .. } = self;
         let mark = hasher.hash_one(keys.evidence);
         let packed = shared.pack_task(id, task, keys.handle, mark);
-        let (handle, over_at) = (packed.handle, packed.over_at());
+        let (handle, over_at) = (packed.handle, shared.over_at(&packed));
         let place = tasks.put(packed);
         by_task.insert_unique(hasher.hash_one(id), place, |place| hasher.hash_one(tasks.at(*place).id()));
         by_handle.insert_unique(hasher.hash_one(handle), place, |place| hasher.hash_one(tasks.at(*place).handle));
-        by_evidence.insert_unique(mark, place, |place| tasks.at(*place).evidence);
+        by_evidence.insert_unique(mark, place, |place| tasks.at(*place).evidence());
         (place, over_at)
     }
 
@@ -337,15 +337,14 @@ impl Records {
         }
         remove(&mut self.by_task, self.hasher.hash_one(packed.id()), place);
         remove(&mut self.by_handle, self.hasher.hash_one(packed.handle), place);
-        remove(&mut self.by_evidence, packed.evidence, place);
+        remove(&mut self.by_evidence, packed.evidence(), place);
         self.shared.forget_task(&packed);
         Some((packed.id(), task))
     }
 
     fn add_lease(&mut self, lease: &Lease) -> Place {
         let task = self.place_of_task(lease.task);
-        let bound = task.map(|place| (place, self.shared.key(self.tasks.at(place))));
-        let mut packed = self.shared.pack_lease(lease, bound);
+        let mut packed = self.shared.pack_lease(lease, task.map(|place| (place, self.tasks.at(place))));
         if let Some(task) = task {
             packed.before = self.tasks.at(task).newest;
         }
@@ -405,3 +404,6 @@ fn read(records: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
 fn write(records: &RwLock<Records>) -> RwLockWriteGuard<'_, Records> {
     records.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;
