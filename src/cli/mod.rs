@@ -9,6 +9,7 @@ pub mod settings;
 pub mod table;
 
 mod api;
+mod block;
 mod compared;
 mod demo;
 mod dev;
@@ -43,8 +44,8 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use args::{
-    Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb, TrustVerb,
-    Verb,
+    BlockVerb, Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb,
+    TrustVerb, Verb,
 };
 pub use failure::EXITS;
 use failure::{ExecExit, Exit, Failure};
@@ -115,6 +116,8 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Lease(LeaseVerb::Ls(args)) => lease::ls(&args, session).await,
             Verb::Lease(LeaseVerb::Show(args)) => lease::show(&args, session).await,
             Verb::Revoke(args) => revoke::run(&args, session).await,
+            Verb::Block(BlockVerb::Ls(args)) => block::ls(&args, session).await,
+            Verb::Block(BlockVerb::Lift(args)) => block::lift(&args, session).await,
             Verb::Ledger(LedgerVerb::Show(args)) => ledger::show(&args, session).await,
             Verb::Policy(PolicyVerb::Replay(args)) => replay::run(&args, session).await,
             Verb::Policy(PolicyVerb::Usage(args)) => usage::run(&args, session).await,

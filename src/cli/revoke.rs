@@ -1,4 +1,6 @@
-//! `dayfly revoke`: an operator ends a lease, or a task with everything it was given.
+//! `dayfly revoke`: an operator ends a lease, a task with everything it was given, or all that matches.
+
+mod selected;
 
 use dayfly_domain::{LeaseId, TaskId};
 
@@ -15,16 +17,20 @@ use super::{
 
 pub async fn run(args: &RevokeArgs, session: &Session) -> Result<(), Failure> {
     let api = Door::find(&args.door, &session.vars)?.operator(&session.vars)?;
-    revoke(args, &api, session).await
+    match &args.selector {
+        Some(typed) => selected::run(args, typed, &api, session).await,
+        None => revoke(args, &api, session).await,
+    }
 }
 
 async fn revoke(args: &RevokeArgs, api: &Api, session: &Session) -> Result<(), Failure> {
     match args.id {
-        Revoked::Lease(_) if args.block || args.no_block => {
+        Some(Revoked::Lease(_)) if args.block || args.no_block => {
             Err(Failure::usage("the end of a single lease writes no block: `--block` and `--no-block` are for tasks"))
         }
-        Revoked::Lease(id) => one_lease(id, args, api, session).await,
-        Revoked::Task(id) => whole_task(id, args, api, session).await,
+        Some(Revoked::Lease(id)) => one_lease(id, args, api, session).await,
+        Some(Revoked::Task(id)) => whole_task(id, args, api, session).await,
+        None => Err(Failure::usage("nothing is named: a lease, a task or `--where`")),
     }
 }
 
@@ -57,7 +63,9 @@ mod tests {
 
     fn args(id: Revoked) -> RevokeArgs {
         RevokeArgs {
-            id,
+            id: Some(id),
+            selector: None,
+            confirm: None,
             reason: Some("gone".to_owned()),
             block: false,
             no_block: false,

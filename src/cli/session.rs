@@ -98,6 +98,14 @@ impl Screen {
         heard.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
+    /// What is typed in answer to a question. `None`: nothing was.
+    pub fn ask(&self, question: &str) -> Option<String> {
+        self.talk(&format!("dayfly: {} ", escape(question)));
+        let mut answer = String::new();
+        let heard = io::stdin().lock().read_line(&mut answer).is_ok();
+        heard.then(|| answer.trim().to_owned()).filter(|answer| !answer.is_empty())
+    }
+
     pub fn warn(&self, line: &str) {
         self.talk(&format!("{}: {}\n", self.label("warning", "33"), escape(line)));
     }

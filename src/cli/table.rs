@@ -21,6 +21,16 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// One word for a shell, whatever is in it; without a backslash, which would be shown as two.
+pub fn quoted(text: &str) -> String {
+    let shown = |letter: char| match letter {
+        // Within single quotes a shell leaves it alone.
+        '\\' => letter.to_string(),
+        _ => escape(letter.encode_utf8(&mut [0; 4])).into_owned(),
+    };
+    format!("'{}'", text.chars().map(shown).collect::<String>().replace('\'', r#"'"'"'"#))
+}
+
 /// JSON whose strings are safe for a terminal and keep to their line: the same value, spelt with
 /// `\u`. Outside strings JSON has only ASCII, so each such character stands in one.
 pub fn escape_json(json: &str) -> Cow<'_, str> {

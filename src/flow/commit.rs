@@ -288,10 +288,10 @@ impl Writer {
         };
         let allowed = if decided_under != self.shared.policy.load().bundle().fingerprint {
             Err(NotCommitted::OtherBundle)
-        } else if self.is_tainted(lease.as_ref()) {
-            Err(NotCommitted::OtherKey)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
+        } else if self.shared.is_signed_by_tainted(lease.as_ref()) {
+            Err(NotCommitted::OtherKey)
         } else {
             match &task {
                 Subject::Open { row, limits } => {
@@ -320,18 +320,14 @@ impl Writer {
         };
         if let Some(lease) = &mut lease {
             lease.seq = point;
+            let list = lease.status.and_then(|slot| self.shared.lists.unwritten(slot.list));
+            changes.extend(list.map(Change::AddList));
             changes.push(Change::AddLease(lease.clone()));
             for (earlier, at) in ended {
                 changes.extend(end_lease(earlier, id, Cause::Superseded, at, "handle", None, seq, now)?);
             }
         }
         Some((changes, Reply::Issue(ack, point)))
-    }
-
-    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
-    // what_a_tainted_key_signed_meanwhile_never_leaves
-    fn is_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.shared.keyring.is_tainted(kid))
     }
 
     /// The earlier leases of the task for the same target that outlive the supersede.
@@ -442,6 +438,7 @@ impl Writer {
         }
         let failed = match written {
             Ok(()) => {
+                changes.iter().for_each(|change| self.shared.lists.apply(change));
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 self.count(changes);
                 None

@@ -7,7 +7,7 @@ use crate::{
     flow::{Allowance, Folder, Rate, Startup, Upkeep, mass::Slice, start},
     lease::{Asks, BehindRow, Holding, Job, Limits, Quotas, Seen},
     policy::BundleEnv,
-    store::TaskRow,
+    store::{LeaseRow, TaskRow},
     sys::clock::{Clock, Stepped},
 };
 
@@ -88,6 +88,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         source: Arc::new(Folder { path: dir.to_owned(), env }),
         strict_rollback: false,
         review_grace: Span::seconds(1),
+        list_sizes: Default::default(),
         allowance: Allowance { workload: Rate::new(1, 1), storm_per_minute: 1, quotas: QUOTAS },
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
@@ -105,6 +106,51 @@ fn what_is_carried_takes_no_room_from_what_comes() {
     assert!(matches!(gathered.last(), Some(Group::Issue(_))), "who comes last is looked at with the rest");
     (0..2 * BATCH_MAX).for_each(|_| writer.shared.queue.try_send(Group::Wake).unwrap());
     assert_eq!(writer.gather().unwrap().len(), BATCH_MAX, "and no more than a batch of them");
+}
+
+#[test]
+fn what_a_tainted_key_signed_meanwhile_is_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, writer) = writer(dir.path());
+    let kid = writer.shared.keyring.active_kid();
+    let signed = |kid: &str| -> (Group, oneshot::Receiver<Result<u64, NotCommitted>>) {
+        let (ack, answer) = oneshot::channel();
+        let row = task_row(1, "deploy");
+        let lease = LeaseRow {
+            id: LeaseId::from_parts(1, [1; 10]),
+            task: row.id,
+            seq: 0,
+            target: "shop".into(),
+            kind: dayfly_domain::Kind::Jwt,
+            row: String::new(),
+            actions: "[]".into(),
+            issued_at: AT,
+            expires: AT.plus_s(900),
+            credential_hash: [1; 32],
+            thumbprint: None,
+            kid: Some(kid.to_owned()),
+            status: None,
+            end: None,
+        };
+        let group = IssueGroup {
+            decided_under: writer.shared.policy.load().bundle().fingerprint,
+            seen: None,
+            task: Subject::Open { row: Box::new(row), limits: LIMITS },
+            lease: Some(lease),
+            events: Vec::new(),
+            supersede_s: None,
+            ack,
+        };
+        (Group::Issue(Box::new(group)), answer)
+    };
+    let (group, mut answer) = signed(&kid);
+    writer.shared.keyring.taint(&kid, AT).unwrap();
+    let (shared, now) = (writer.shared.clone(), Now::exactly(AT));
+    let (mut fence, mut seq) = (Fence::new(&shared.table, QUOTAS, now), 0);
+    assert!(writer.prepare(group, &mut fence, &mut seq, now).is_none());
+    assert_eq!(answer.try_recv(), Ok(Err(NotCommitted::OtherKey)), "signed before it was tainted");
+    let (group, _answer) = signed(&writer.shared.keyring.active_kid());
+    assert!(writer.prepare(group, &mut fence, &mut seq, now).is_some());
 }
 
 /// An opening that was decided under the bundle in force, and who waits for it.

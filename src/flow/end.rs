@@ -247,8 +247,10 @@ impl Flow {
         let mut channels = Vec::new();
         if let Some(end) = end {
             leases_ended = self.leases_ended_by(end).await?;
-            let leases = self.table.task(id).map(|task| self.table.ended_with(&task, end.at)).unwrap_or_default();
-            channels = self.channels(leases.iter(), end.at);
+            if let Some(task) = self.table.task(id) {
+                let leases = self.table.ended_with(&task, end.at);
+                channels = self.channels(leases.iter(), end.at, self.lists_show(&task.leases, self.time.now().at));
+            }
         }
         metrics::histogram!("dayfly_end_propagation_seconds", "channel" => "introspection")
             .record((self.time.now().at.as_ms() - now.at.as_ms()).max(0) as f64 / 1000.0);
@@ -268,7 +270,9 @@ impl Flow {
 
     fn answer_lease(&self, id: LeaseId, lease: &Lease, end: Option<End>, now: Now) -> EndAnswer {
         let (state, channels) = match end {
-            Some(end) => (State::Ended, self.channels([lease].into_iter(), end.at)),
+            Some(end) => {
+                (State::Ended, self.channels([lease].into_iter(), end.at, self.lists_show(&[id], self.time.now().at)))
+            }
             None => (State::Expired, Vec::new()),
         };
         EndAnswer {
@@ -295,18 +299,20 @@ impl Flow {
         }
     }
 
-    fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs) -> Vec<Known> {
+    /// `shown`: their status lists show it.
+    fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs, shown: bool) -> Vec<Known> {
         let policy = self.policy.load();
         let known = leases.map(|lease| {
             let target = policy.bundle().targets.get(&*lease.target);
-            revoke::known(target.map_or(UNKNOWN_TARGET, Checking::from), at, lease.expires)
+            revoke::known(target.map_or(UNKNOWN_TARGET, Checking::from), at, lease.expires, shown)
         });
         revoke::merged(known)
     }
 }
 
 /// Of a target that the bundle no longer has, nothing better can be promised.
-pub(super) const UNKNOWN_TARGET: Checking = Checking { verifies: Verifies::ExpOnly, cache_s: 10, leeway_s: 30 };
+pub(super) const UNKNOWN_TARGET: Checking =
+    Checking { verifies: Verifies::ExpOnly, cache_s: 10, leeway_s: 30, list_life_s: 0 };
 
 fn cause_of(authority: &Authority) -> Cause {
     match authority {

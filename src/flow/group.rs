@@ -80,12 +80,12 @@ pub(super) enum Group {
     Note(Event, oneshot::Sender<Result<(), NotCommitted>>),
     /// A block until then, and its event.
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
+    /// An event whose id is remembered under this word.
+    Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// Takes a block away, with its event; refused when it does not stand any more.
     Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// A task whose first beat came.
     Hold(TaskId, oneshot::Sender<Result<(), NotCommitted>>),
-    /// An event whose id is remembered under this word.
-    Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
     Prune,
     /// Writes how often entitlements were used.
     Count,

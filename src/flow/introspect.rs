@@ -169,8 +169,7 @@ impl Flow {
         let Ok(jws) = Jws::parse(token.expose()) else { return };
         let expired =
             jws.unverified_claims().get("exp").and_then(Value::as_i64).is_some_and(|exp| exp <= now.at.as_s());
-        let ours = || signed_by(&jws, &self.keyring.public()) || signed_by(&jws, &self.keyring.suspect());
-        if expired || jws.unverified_issuer() != Some(&*self.issuer) || !ours() {
+        if expired || jws.unverified_issuer() != Some(&*self.issuer) || !self.is_ours(&jws) {
             return;
         }
         let lease: Option<LeaseId> = jws.unverified_jti().and_then(|jti| jti.parse().ok());
@@ -182,6 +181,12 @@ impl Flow {
         metrics::counter!("dayfly_forged_or_lost_total").increment(1);
         let lease = lease.map_or_else(|| "none".to_owned(), |lease| lease.to_string());
         tracing::error!(lease, "forged_or_lost: a token signed with our key has no lease");
+    }
+
+    /// Signed by a key of ours, whatever for, tainted or not.
+    fn is_ours(&self, jws: &Jws) -> bool {
+        let keys = [self.keyring.public(), self.keyring.suspect(), self.list_keys.public()];
+        keys.iter().any(|keys| signed_by(jws, keys))
     }
 
     /// Tokens so far that our key signed, and that no record knows.

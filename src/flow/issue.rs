@@ -22,10 +22,10 @@ use crate::{
     intake::{self, IntakeError, Proven},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
-    mint::{Plan, Signed, Terms},
+    mint::{MintError, Plan, Signed, Terms},
     policy::{Ask, Comparison, Decision, Grant, Policy, What},
-    revoke::{self, Checking},
-    store::{LeaseRow, TaskRow},
+    revoke::{self, Checking, Wish},
+    store::{LeaseRow, StatusSlot, TaskRow},
     sys::{entropy, offload::offload},
 };
 
@@ -46,6 +46,8 @@ struct Prepared {
     committed: oneshot::Receiver<Result<u64, NotCommitted>>,
     answer: Issued,
     lease: Option<LeaseId>,
+    /// Reserved for it.
+    slot: Option<StatusSlot>,
     /// Of the key that signed.
     kid: Option<String>,
 }
@@ -317,6 +319,7 @@ impl Flow {
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
         let seen = moment.watched(policy, grant.template());
         let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
+        let slot = minted.as_ref().and_then(|(lease, _)| lease.status);
         let (lease, kid) = minted.as_ref().map(|(lease, signed)| (lease.id, signed.kid.clone())).unzip();
         let answer = Issued {
             task: row.id,
@@ -327,7 +330,7 @@ impl Flow {
             point: Point { stream: self.stream.clone(), seq: 0 },
             credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
         };
-        Ok(Prepared { group, committed, answer, lease, kid })
+        Ok(Prepared { group, committed, answer, lease, slot, kid })
     }
 
     fn mint(
@@ -349,11 +352,18 @@ impl Flow {
             deadline: row.deadline,
             ticket: row.ticket.as_deref(),
         };
-        let signed = Plan::new(grant, &terms, asking.binding).and_then(|plan| plan.sign(&self.keyring));
-        let signed = signed.map_err(|error| {
+        let not_minted = |error: MintError| {
             tracing::warn!(%error, "nothing was minted");
             Refused::from(error.reason())
-        })?;
+        };
+        let mut plan = Plan::new(grant, &terms, asking.binding).map_err(not_minted)?;
+        let expires = UnixMs::from_s(plan.window().exp_s);
+        let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
+        let status = self.list_place(target.verifies, wish, now.at)?;
+        if let Some(slot) = status {
+            plan = plan.listed(self.status_claim(slot));
+        }
+        let signed = plan.sign(&self.keyring).map_err(not_minted)?;
         let lease = LeaseRow {
             id: terms.lease,
             task: row.id,
@@ -363,11 +373,11 @@ impl Flow {
             row: grant.row().to_string(),
             actions: json(&target.actions),
             issued_at: now.at,
-            expires: UnixMs::from_s(signed.window.exp_s),
+            expires,
             credential_hash: signed.hash,
             thumbprint: thumbprint(asking),
             kid: Some(signed.kid.clone()),
-            status: None,
+            status,
             end: None,
         };
         Ok((lease, signed))
@@ -375,14 +385,20 @@ impl Flow {
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
     async fn commit(&self, prepared: Prepared) -> Result<Issued, NotCommitted> {
-        let Prepared { group, committed, mut answer, lease, kid } = prepared;
+        let Prepared { group, committed, mut answer, lease, slot, kid } = prepared;
         let group = Group::Issue(Box::new(group));
         let durable = async {
             self.queue.send(group).await.map_err(|_| NotCommitted::Store)?;
             committed.await.map_err(|_| NotCommitted::Store)?
         };
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
-        answer.point.seq = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)??;
+        let durable = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)?;
+        if let (Err(NotCommitted::Overtaken(_) | NotCommitted::OtherBundle | NotCommitted::OtherJob), Some(slot)) =
+            (&durable, slot)
+        {
+            self.lists.give_back(slot);
+        }
+        answer.point.seq = durable?;
         let now = self.time.now();
         let tainted = kid.is_some_and(|kid| self.keyring.is_tainted(&kid));
         if !tainted && lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
@@ -512,7 +528,12 @@ fn credential(
 ) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
-    let checking = Checking { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() };
+    let checking = Checking {
+        verifies: target.verifies,
+        cache_s: target.cache.as_s(),
+        leeway_s: target.leeway.as_s(),
+        list_life_s: target.list_life.as_s(),
+    };
     Some(IssuedCredential {
         lease: lease.id,
         token: signed.token,

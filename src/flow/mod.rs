@@ -16,6 +16,7 @@ mod introspect;
 mod issue;
 mod issuers;
 mod known;
+mod lists;
 mod load;
 mod mass;
 mod meter;
@@ -49,14 +50,15 @@ use tokio::sync::mpsc;
 pub use crate::intake::{KeysHealth, KeysState};
 pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
-pub use crate::revoke::{Known as ChannelState, Reach as RevocationBound};
+pub use crate::revoke::{Known as ChannelState, LIST_TTL_S, Published, Reach as RevocationBound};
 pub use crate::store::EventFilter;
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
-    mint::Keyring,
+    mint::{Keyring, ListKeyring},
     policy::Policy,
+    revoke::Lists,
     store::Reader,
 };
 pub use allowance::{Allowance, Limit};
@@ -67,6 +69,7 @@ pub use bundle::{BundleSource, Folder, Loaded, TestFailure, run_tests};
 pub use commit::Writer;
 pub use explain::Explained;
 pub use issuers::{IssuerSource, IssuerView};
+pub use lists::StatusListView;
 pub use load::{NotLoaded, NotSwapped};
 pub use meter::{Payer, Rate, Rates, Spent, block};
 pub use recorded::Recorded;
@@ -98,6 +101,10 @@ pub struct Shared {
     table: Table,
     reader: Reader,
     keyring: Keyring,
+    list_keys: ListKeyring,
+    lists: Lists,
+    /// Held while lists are brought up to the lease table.
+    settling: Mutex<()>,
     keys: IssuerKeys,
     proofs: ProofDesk,
     policy: ArcSwap<Policy>,
@@ -151,7 +158,11 @@ impl Flow {
 
     /// The public JWK Set, ready to send.
     pub fn jwks(&self) -> serde_json::Value {
-        self.keyring.jwks()
+        let (mut tokens, mut lists) = (self.keyring.jwks(), self.list_keys.jwks());
+        if let (Some(all), Some(lists)) = (tokens["keys"].as_array_mut(), lists["keys"].as_array_mut()) {
+            all.append(lists);
+        }
+        tokens
     }
 
     /// `Ok` when everything that issuing needs is there; otherwise what is missing, one line each.

@@ -188,7 +188,8 @@ impl Flow {
         if let Some(expected) = ask.expected.filter(|expected| *expected != found.leases) {
             return Err(Halt::NotEnded(NotEnded::OtherCount { expected, found: found.leases }));
         }
-        self.has_room(ask.block)?;
+        // A key that others may have does not wait for room either.
+        self.has_room(ask.block && asking.cause == Cause::Revoked)?;
         if is_mass(&found) {
             self.alarm(asking, ask, &found, &mut last_mass, now)?;
         }
@@ -394,9 +395,12 @@ impl Flow {
         let mut all = Vec::new();
         let mut worst_case = BTreeMap::new();
         let policy = self.policy.load();
+        // Whose places they have is not looked up: one list of this second is enough.
+        let shown = !self.lists.is_any_fresh(self.time.now().at);
         for lease in &found.longest {
             let target = policy.bundle().targets.get(&*lease.target);
-            let known = revoke::known(target.map_or(super::end::UNKNOWN_TARGET, Checking::from), at, lease.expires);
+            let checking = target.map_or(super::end::UNKNOWN_TARGET, Checking::from);
+            let known = revoke::known(checking, at, lease.expires, shown);
             worst_case.insert(lease.target.to_string(), known.worst_case_at);
             all.push(known);
         }

@@ -21,13 +21,15 @@ use super::{
     load::NotSwapped,
     refuse::Refusals,
     taint::{self, Taints},
+    upkeep::SLICE,
     verifier::Outcomes,
 };
 use crate::{
     intake::{IssuerKeys, ProofDesk},
-    lease::{Revocable, Table, Time},
+    lease::{Now, Revocable, Table, Time},
     ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError, NotTainted},
+    mint::{Keyring, KeyringError, ListKeyring, NotTainted},
+    revoke::{Lists, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
         clock::Clock,
@@ -67,12 +69,15 @@ pub struct Startup {
     pub strict_rollback: bool,
     /// How long past its review date a row goes on.
     pub review_grace: Span,
+    /// How large status lists are.
+    pub list_sizes: Sizes,
     pub allowance: Allowance,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, allowance } = startup;
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, list_sizes, allowance } =
+        startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -80,7 +85,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let time = Time::start(clock, store.high_water());
     let now = time.now();
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
-    let (table, last_exp) = fold(&store, policy.revocable(), now.at)?;
+    let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
+    let lists = Lists::with_sizes(list_sizes);
+    let (table, last_exp) = fold(&store, &lists, policy.revocable(), now)?;
     keyring.note_exp(last_exp);
     taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
@@ -92,6 +99,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         table,
         reader: store.reader(),
         keyring,
+        list_keys,
+        lists,
+        settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
         policy: ArcSwap::new(policy.clone()),
@@ -131,17 +141,28 @@ fn keyring(dir: Option<&Path>, now: UnixMs) -> Result<Keyring, KeyringError> {
     }
 }
 
-/// The lease table as the fold of what was committed, and the latest `exp` in it.
-fn fold(store: &Store, revocable: Revocable, now: UnixMs) -> Result<(Table, UnixMs), StoreError> {
+fn list_keyring(dir: Option<&Path>, now: UnixMs) -> Result<ListKeyring, KeyringError> {
+    match dir {
+        Some(dir) => ListKeyring::open(dir, now),
+        None => ListKeyring::in_memory(now),
+    }
+}
+
+/// The lease table and the lists as the fold of what was committed, and the latest `exp` in it. A list
+/// shows what ended for as long as a server's leeway after its hour.
+fn fold(store: &Store, lists: &Lists, revocable: Revocable, now: Now) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
     table.know(revocable);
     let mut last_exp = UnixMs::default();
-    store.load(now, |change| {
+    store.load(now.at.plus_s(-SERVED_AFTER_S), |change| {
         if let Change::AddLease(row) = &change {
             last_exp = last_exp.max(row.expires);
         }
+        lists.apply(&change);
         table.apply(&change);
     })?;
+    // What expired was needed for its list alone.
+    while now.safe && table.forget_leases(now, SLICE) >= SLICE {}
     Ok((table, last_exp))
 }
 

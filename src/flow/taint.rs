@@ -11,19 +11,21 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use dayfly_domain::{EventId, Name, Reason, UnixMs};
+use dayfly_domain::{EventId, Matcher, Name, Reason, Selector, UnixMs};
 use tokio::sync::oneshot;
 
 use super::{
     Flow, Shared,
     group::Group,
+    select::EndedBySelector,
     words::{Caller, Refused},
 };
 use crate::{
+    lease::Now,
     ledger::{self, Body, KeyTaint, Stamp},
     mint::{JWKS_MAX_AGE_S, KeyState, Keyring, NotTainted},
     revoke::{self, Checking, Known},
-    store::Reader,
+    store::{LeaseRow, Reader},
     sys::offload::{carried, offload},
 };
 
@@ -89,7 +91,7 @@ impl Flow {
         dry_run: bool,
     ) -> Result<TaintAnswer, Refused> {
         let actor = self.operator(caller).await?;
-        let was = self.keyring.state(kid).ok_or(Reason::NotFound)?;
+        let was = self.ring_of(kid).and_then(|ring| ring.state(kid)).ok_or(Reason::NotFound)?;
         if dry_run && was != KeyState::Tainted {
             return Ok(self.would_taint(kid, was));
         }
@@ -103,14 +105,21 @@ impl Flow {
         self.taints.wait_for(&kid, asked);
         let unsaved = self.take_out(&kid).await?;
         let Recorded { at, leases, signs } = self.record_taint(&kid).await?;
-        let tainting = self.keyring.tainting(&kid).filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
+        let tainting = self.ring_of(&kid).and_then(|ring| ring.tainting(&kid));
+        let tainting = tainting.filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
         Ok(self.taint_answer(&kid, tainting.was, Some(signs), leases, at))
+    }
+
+    /// Whether this key is out of use for ever.
+    pub fn has_tainted(&self, kid: &str) -> bool {
+        self.rings().iter().any(|ring| ring.is_tainted(kid))
     }
 
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
     async fn take_out(&self, kid: &str) -> Result<bool, Refused> {
         let (flow, own, now) = (self.clone(), kid.to_owned(), self.time.now().at);
-        let tainted = offload(move || flow.keyring.taint(&own, now)).await.map_err(|_| Reason::Internal)?;
+        let taint = move || flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
+        let tainted = offload(taint).await.map_err(|_| Reason::Internal)?;
         match tainted {
             Ok(_) => Ok(false),
             Err(NotTainted::Unsaved(error)) => {
@@ -130,7 +139,7 @@ impl Flow {
     }
 
     fn would_taint(&self, kid: &str, was: KeyState) -> TaintAnswer {
-        let view = self.keyring.view();
+        let view = self.ring_of(kid).map(Keyring::view).unwrap_or_default();
         let by_state = |state| view.iter().find(|key| key.state == state).map(|key| key.kid.clone());
         let signs = by_state(if was == KeyState::Active { KeyState::Next } else { KeyState::Active });
         let now = self.time.now();
@@ -139,7 +148,7 @@ impl Flow {
 
     fn taint_answer(&self, kid: &str, was: KeyState, signs: Option<String>, leases: u64, at: UnixMs) -> TaintAnswer {
         let targets = self.key_reaches(at);
-        let published = signs.as_deref().and_then(|signs| self.keyring.published(signs));
+        let published = signs.as_deref().and_then(|signs| self.ring_of(signs)?.published(signs));
         TaintAnswer {
             kid: kid.to_owned(),
             was,
@@ -163,7 +172,8 @@ impl Flow {
 
     /// Makes up for what could not be recorded when it was asked.
     pub(super) async fn record_taints(&self) {
-        let tainted = self.keyring.view().into_iter().filter(|key| key.state == KeyState::Tainted);
+        let all = self.rings().into_iter().flat_map(Keyring::view);
+        let tainted = all.filter(|key| key.state == KeyState::Tainted);
         for key in tainted.filter(|key| !self.taints.is_done(&key.kid)) {
             if self.record_taint(&key.kid).await.is_err() {
                 tracing::warn!(kid = key.kid, "a tainted key is not yet on the record");
@@ -179,8 +189,12 @@ impl Flow {
             return Ok(recorded);
         }
         let Asked { actor, reason } = self.taints.asked(kid);
-        let leases = self.end_signed_by(kid, &actor, reason.as_deref()).await?;
-        let signs = self.keyring.active_kid();
+        let leases = match self.end_by_key(actor.clone(), kid, reason.clone()).await? {
+            EndedBySelector::Ended(ended) => ended.leases,
+            // Nothing of an end may wait: it is tried again.
+            EndedBySelector::NotEnded(_) => return Err(Reason::NotDurable.into()),
+        };
+        let signs = self.ring_of(kid).map(Keyring::active_kid).ok_or(Reason::NotFound)?;
         let stamp = Stamp::draw(self.time.now().at).map_err(|_| Reason::NotDurable)?;
         let entry = ledger::key_tainted(stamp, &KeyTaint { kid, signs: &signs, leases }, &actor, reason.as_deref());
         let (ack, done) = oneshot::channel();
@@ -216,13 +230,25 @@ impl Flow {
 }
 
 impl Shared {
-    /// How many live leases the key signed.
-    fn signed_by(&self, _kid: &str, _now: crate::lease::Now) -> u64 {
-        0
+    /// Every ring whose keys verifiers believe.
+    fn rings(&self) -> [&Keyring; 1] {
+        [&self.keyring]
     }
 
-    async fn end_signed_by(&self, _kid: &str, _actor: &str, _reason: Option<&str>) -> Result<u64, Refused> {
-        Ok(0)
+    fn ring_of(&self, kid: &str) -> Option<&Keyring> {
+        self.rings().into_iter().find(|ring| ring.state(kid).is_some())
+    }
+
+    // SECURITY: nothing that a tainted key signed is committed after it was tainted;
+    // what_a_tainted_key_signed_meanwhile_never_leaves
+    pub(super) fn is_signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
+        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.keyring.is_tainted(kid))
+    }
+
+    /// How many live leases the key signed.
+    fn signed_by(&self, kid: &str, now: Now) -> u64 {
+        let matcher = Matcher::new(Selector { key: Some(kid.to_owned()), ..Selector::default() });
+        self.table.meant(&matcher, now, |_, _, _| ()).leases
     }
 }
 

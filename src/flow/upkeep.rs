@@ -56,6 +56,7 @@ impl Upkeep {
             while self.flow.table.forget_expired(now, SLICE) >= SLICE {}
         }
         self.flow.end_lost_holds(now);
+        self.flow.settle_lists(now);
         self.flow.settle_refusals(now.at, false);
         if self.flow.store_fault.load().is_some() {
             // Whoever stays away while the broker is not ready would never bring the write that
@@ -70,6 +71,7 @@ impl Upkeep {
     pub fn each_ten_seconds(&self) {
         let _ = self.flow.queue.try_send(Group::Count);
         let now = self.flow.time.now();
+        self.flow.tidy_lists(now.at);
         self.flow.table.release_over(now);
         self.flow.gauge_quotas(&mut self.owners.lock().unwrap_or_else(PoisonError::into_inner));
         let active = self.flow.table.active_leases(now);
@@ -107,6 +109,11 @@ impl Upkeep {
             Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "keys were not rotated; the old ones go on"),
+        }
+        match self.flow.list_keys.rotate(now.at) {
+            Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "keys of status lists were not rotated; the old ones go on"),
         }
         for key in self.flow.keyring.view() {
             if let (KeyState::Active, Some(until)) = (key.state, key.until) {

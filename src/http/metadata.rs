@@ -34,7 +34,7 @@ impl Document {
 
     /// The document, or 304 when the caller has it already.
     pub fn answer(&self, headers: &HeaderMap) -> Response {
-        let known = self.is_known(headers);
+        let known = is_known(headers, &self.etag);
         let mut response = Response::new(if known { Body::empty() } else { self.body.clone().into() });
         if known {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -44,12 +44,13 @@ impl Document {
         }
         with(with(response, CACHE_CONTROL, "public, max-age=300"), CONTENT_TYPE, "application/json")
     }
+}
 
-    fn is_known(&self, headers: &HeaderMap) -> bool {
-        let sent = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag;
-        sent.flat_map(|value| value.split(',')).any(|tag| same(tag.trim()))
-    }
+/// Whether the caller has what this tag names (RFC 9110 section 13.1.2).
+pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
+    let sent = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let same = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag;
+    sent.flat_map(|value| value.split(',')).any(|tag| same(tag.trim()))
 }
 
 /// What this broker offers. Only what is built, and no empty array.

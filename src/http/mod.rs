@@ -23,6 +23,7 @@ mod routes;
 mod selecting;
 pub mod shapes;
 mod simulate;
+mod status;
 mod strict_json;
 mod v1;
 mod views;
@@ -110,6 +111,8 @@ async fn serve(
         Route::Issuers => issuers::list(flow, &request.into_parts().0).await,
         Route::RefreshIssuer => issuers::refresh(flow, request).await,
         Route::Simulate => simulate::simulate(flow, request).await,
+        Route::StatusList => status::list(flow, &request.into_parts().0).await,
+        Route::StatusLists => status::lists(flow, &request.into_parts().0).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

@@ -65,7 +65,9 @@ fn over(
             | Route::TaintKey
             | Route::Issuers
             | Route::RefreshIssuer
-            | Route::Simulate => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::Simulate
+            | Route::StatusList
+            | Route::StatusLists => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })

@@ -31,6 +31,8 @@ pub enum Route {
     Issuers,
     RefreshIssuer,
     Simulate,
+    StatusList,
+    StatusLists,
     Healthz,
     Readyz,
     Metrics,
@@ -259,6 +261,18 @@ pub const ROUTES: &[RouteRow] = &[
         &[],
         "a dry run: what would be answered to an ask, or why a decision on the record came out as it did; changes nothing; a token needs the same permit",
     ),
+    get(
+        Route::StatusList,
+        "/status/{list}",
+        Who::Public,
+        "a status list: which of its tokens have ended (draft-ietf-oauth-status-list-21); `application/statuslist+jwt`",
+    ),
+    get(
+        Route::StatusLists,
+        "/status",
+        Who::ActionOrVerifier("introspect"),
+        "the lists of the caller's own targets; a verifier sends its assertion as a bearer token",
+    ),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
@@ -285,7 +299,7 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/status", "/pki", "/spiffe/bundle"] {
+        for path in ["/pki", "/spiffe/bundle"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
         }
     }

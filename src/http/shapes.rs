@@ -186,6 +186,22 @@ pub struct Key {
     pub until: Option<UnixMs>,
 }
 
+/// A status list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusList {
+    /// Where it is, and its token's `sub`.
+    pub uri: String,
+    /// Targets whose leases stand on it, or may: of those that the caller may know of.
+    pub targets: Vec<String>,
+    /// When no lease on it lives any more.
+    pub expires_at: UnixMs,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusLists {
+    pub lists: Vec<StatusList>,
+}
+
 /// What a taint did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTaint {

@@ -14,6 +14,7 @@ mod records;
 mod table;
 mod time;
 mod tomb;
+mod touched;
 mod tree;
 
 pub use blocks::Block;
@@ -25,4 +26,5 @@ pub use matching::Revocable;
 pub use table::{Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
 pub use tomb::{BehindRow, Origins, SAMPLE_MAX, Survey, Tomb};
+pub use touched::Touched;
 pub use tree::Standing;

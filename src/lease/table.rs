@@ -21,6 +21,7 @@ use super::{
     records::{Keys, Leases, Place, Tasks, half},
     time::Now,
     tomb::{Tomb, Tombs},
+    touched::{Touched, Touches},
 };
 use crate::{
     store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
@@ -114,6 +115,7 @@ pub struct Table {
     words: DashSet<Arc<str>>,
     lease_calendar: Mutex<Calendar<Place>>,
     task_calendar: Mutex<Calendar<Place>>,
+    pub(super) touches: Touches,
     pub(super) counts: Live,
 }
 
@@ -131,6 +133,7 @@ impl Default for Table {
             words: DashSet::new(),
             lease_calendar: Mutex::default(),
             task_calendar: Mutex::default(),
+            touches: Touches::default(),
             counts: Live::default(),
         }
     }
@@ -354,6 +357,7 @@ impl Table {
             return earlier;
         }
         self.end_in_job(id, &Job::of(&task));
+        self.touches.push_task(id);
         self.release_task(id);
         self.holds.release(id);
         own
@@ -367,6 +371,7 @@ impl Table {
         })?;
         if news {
             self.release(id);
+            self.touches.push(Touched::Lease(id));
         }
         Some(first)
     }
@@ -390,6 +395,7 @@ impl Table {
                     self.end_in_job(*id, &Job::of(&task));
                     self.release_task(*id);
                 }
+                self.touches.push_task(*id);
                 self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
@@ -399,15 +405,18 @@ impl Table {
                     let marked = lease.end.filter(|mark| mark.seq.is_none() && mark.at < end.at);
                     lease.end = marked.or(Some(End::from(*end)));
                 });
+                self.touches.push(Touched::Lease(*id));
                 self.release_at(*id, end.at);
             }
             Change::AddBlock(row) => self.blocks.add(row),
             Change::LiftBlock(id) => self.blocks.lift(*id),
-            Change::AddTomb(row) => self.tombs.place(row),
+            Change::AddTomb(row) => {
+                self.tombs.place(row);
+                self.touches.push(Touched::Everything);
+            }
             Change::TombDone(seq) => self.tombs.done(*seq),
             Change::Hold(id) => self.holds.begin(*id),
-            // Not yet written by any verb.
-            Change::AddList(_) => {}
+            Change::AddList(_) => self.touches.want(),
             Change::Event(_) | Change::KeepBundle(_) | Change::Count(_) | Change::Meta(..) => {}
         }
     }
@@ -433,6 +442,9 @@ impl Table {
             end: row.end.map(End::from),
             leases: Vec::new(),
         };
+        if row.parent.is_some() {
+            self.touches.nest();
+        }
         let keys = Keys { evidence: &row.evidence_key, handle: &row.handle_hash };
         let (place, over_at) = self.tasks.insert(row.id, &task, &keys);
         self.counts.note_open(&task);
@@ -496,19 +508,26 @@ impl Table {
     /// forgotten here is still in the store while its row is kept.
     pub fn forget_expired(&self, now: Now, max: usize) -> usize {
         self.release_due(now);
-        let leases = lock(&self.lease_calendar).drain(now.at, max);
-        leases.iter().for_each(|place| self.forget_lease(*place));
+        let leases = self.forget_leases(now, max);
         let tasks = lock(&self.task_calendar).drain(now.at, max);
         tasks.iter().for_each(|place| self.forget_task(*place));
         self.blocks.forget(now);
-        if leases.len() + tasks.len() > 0 {
+        if leases + tasks.len() > 0 {
             self.words.retain(|word| Arc::strong_count(word) > 1);
         }
-        leases.len() + tasks.len()
+        leases + tasks.len()
     }
 
-    fn forget_lease(&self, place: Place) {
+    /// The same of leases alone.
+    pub fn forget_leases(&self, now: Now, max: usize) -> usize {
+        let leases = lock(&self.lease_calendar).drain(now.at, max);
+        leases.iter().for_each(|place| self.forget_lease(*place, now));
+        leases.len()
+    }
+
+    fn forget_lease(&self, place: Place, now: Now) {
         if let Some(id) = self.leases.at(place) {
+            self.note_over(id, now);
             self.release(id);
             self.leases.remove(place);
         }

@@ -104,6 +104,16 @@ pub struct KeyRotation<'a> {
     pub to: &'a str,
 }
 
+/// A key that left for ever.
+#[derive(Debug)]
+pub struct KeyTaint<'a> {
+    pub kid: &'a str,
+    /// The key that signs from now on.
+    pub signs: &'a str,
+    /// How many credentials ended with it.
+    pub leases: u64,
+}
+
 /// An end by selector.
 #[derive(Debug)]
 pub struct Tombstone<'a> {
@@ -114,16 +124,6 @@ pub struct Tombstone<'a> {
     pub tasks: u64,
     /// The block that is written with it; it stands until it is lifted.
     pub block: Option<BlockId>,
-}
-
-/// A key that left for ever.
-#[derive(Debug)]
-pub struct KeyTaint<'a> {
-    pub kid: &'a str,
-    /// The key that signs from now on.
-    pub signs: &'a str,
-    /// How many credentials ended with it.
-    pub leases: u64,
 }
 
 impl Stamp {

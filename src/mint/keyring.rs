@@ -133,7 +133,10 @@ impl Keyring {
     /// Opens `dir/token-keys.json`, or makes it with a first pair of keys. Every key proves
     /// itself by signing and verifying when it is loaded.
     pub fn open(dir: &Path, now: UnixMs) -> Result<Self, KeyringError> {
-        let file = dir.join(KEYS_FILE);
+        Self::open_file(dir.join(KEYS_FILE), now)
+    }
+
+    pub(super) fn open_file(file: PathBuf, now: UnixMs) -> Result<Self, KeyringError> {
         if !file.exists() {
             let ring = Self::with(Some(file), Keys::fresh(now)?);
             ring.replace(Keys::clone(&ring.keys.load()))?;

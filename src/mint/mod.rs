@@ -4,11 +4,13 @@
 //! signed is parsed again by the verifier's gate and compared with the plan field by field.
 
 mod keyring;
+mod lists;
 mod name;
 mod plan;
 
 pub use keyring::{
     JWKS_MAX_AGE_S, KEYS_FILE, KeyState, KeyView, Keyring, KeyringError, NotTainted, Rotation, Tainting,
 };
+pub use lists::{LIST_KEYS_FILE, ListKeyring};
 pub use name::subject;
 pub use plan::{MintError, Plan, Signed, Terms, Window, window};

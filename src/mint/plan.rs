@@ -1,7 +1,7 @@
 //! Exactly what will be signed.
 
 use dayfly_domain::{BindingKind, LeaseId, Reason, Secret, TaskId, UnixMs, Workload};
-use dayfly_verifier::{Binding, Confirmation, Detail, Jws, TaskClaims};
+use dayfly_verifier::{Binding, Confirmation, Detail, Jws, Status, TaskClaims};
 use ring::digest;
 
 use super::{keyring::Keyring, name::subject};
@@ -130,6 +130,12 @@ impl Plan {
 
     pub fn window(&self) -> Window {
         self.window
+    }
+
+    /// With the place on a status list where an end of it will be read.
+    pub fn listed(self, status: Status) -> Self {
+        let claims = TaskClaims { status: Some(status), ..self.claims };
+        Self { claims, ..self }
     }
 
     /// Signs with the active key, reads back what was signed, compares.

@@ -99,6 +99,7 @@ pub struct GrantedTarget {
     pub verifies: dayfly_domain::Verifies,
     pub cache: Span,
     pub leeway: Span,
+    pub list_life: Span,
 }
 
 impl Grant {

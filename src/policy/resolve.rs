@@ -83,6 +83,7 @@ fn granted(target: &Target, kind: Kind, actions: BTreeSet<Action>) -> GrantedTar
         verifies: target.verifies,
         cache: target.cache,
         leeway: target.leeway,
+        list_life: target.list_life,
     }
 }
 
@@ -104,7 +105,7 @@ fn pick<'a>(bundle: &'a Bundle, template: &Template, kind: Kind, resource: Optio
     if target.disabled {
         return Err(wrong_target("this target is disabled".into()));
     }
-    if target.binding == BindingKind::Mtls || matches!(target.verifies, Verifies::List | Verifies::Crl) {
+    if target.binding == BindingKind::Mtls || target.verifies == Verifies::Crl {
         return Err(wrong_target("no credentials for this target can be issued yet".into()));
     }
     Ok(target)

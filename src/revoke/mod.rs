@@ -1,6 +1,13 @@
 //! Stage 6: the end of a lease, and who knows of it when (law L12).
 
+mod lists;
+
 use dayfly_domain::{Channel, UnixMs, Verifies, bundle::Target};
+
+pub use lists::{
+    LIST_SLOTS_MAX, LIST_TTL_S, ListCounts, ListView, Lists, PRESS_EACH_MS, Proof, Published, SERVED_AFTER_S,
+    SHARED_SLOTS, SMALL, Scope, Sizes, Wish, list_claims,
+};
 
 /// How the verifiers of a target learn of an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +34,24 @@ pub struct Checking {
     pub verifies: Verifies,
     pub cache_s: u32,
     pub leeway_s: u32,
+    /// How long after a status list was signed it may be gone by.
+    pub list_life_s: u32,
 }
 
 impl From<&Target> for Checking {
     fn from(target: &Target) -> Self {
-        Self { verifies: target.verifies, cache_s: target.cache.as_s(), leeway_s: target.leeway.as_s() }
+        Self {
+            verifies: target.verifies,
+            cache_s: target.cache.as_s(),
+            leeway_s: target.leeway.as_s(),
+            list_life_s: target.list_life.as_s(),
+        }
     }
 }
 
 /// What is promised when a credential of `ttl_s` is issued. Introspection: the server's cache and
-/// leeway. Otherwise nothing tells the server, and the credential lives to its `exp`.
+/// leeway. A list: the server looks again after its `ttl`, and may go by the one it has until that
+/// expires. Otherwise nothing tells the server, and the credential lives to its `exp`.
 pub fn reach(checking: Checking, ttl_s: u64) -> Vec<Reach> {
     let leeway_s = u64::from(checking.leeway_s);
     vec![match checking.verifies {
@@ -45,25 +60,35 @@ pub fn reach(checking: Checking, ttl_s: u64) -> Vec<Reach> {
             usual_s: u64::from(checking.cache_s),
             bound_s: u64::from(checking.cache_s) + leeway_s,
         },
-        // Lists (part 4) and CRLs (part 5) are not published yet: say what is true today.
-        Verifies::ExpOnly | Verifies::List | Verifies::Crl => {
+        Verifies::List => {
+            let bound_s = ttl_s.min(u64::from(checking.list_life_s)) + leeway_s;
+            let usual_s = u64::from(LIST_TTL_S) + PRESS_EACH_MS.unsigned_abs() / 1_000;
+            Reach { channel: Channel::StatusList, usual_s: usual_s.min(bound_s), bound_s }
+        }
+        // CRLs (part 5) are not published yet: say what is true today.
+        Verifies::ExpOnly | Verifies::Crl => {
             Reach { channel: Channel::Expiry, usual_s: ttl_s, bound_s: ttl_s + leeway_s }
         }
     }]
 }
 
 /// What is true after an end at `ended_at` of credentials that would have lived until `expires`.
-/// No worst case lies beyond the credential's own `exp` and the server's leeway.
-pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs) -> Known {
+/// No worst case lies beyond the credential's own `exp` and the server's leeway. `shown`: whoever fetches
+/// the status list now reads the end in it.
+pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs, shown: bool) -> Known {
     let dead = expires.plus_s(i64::from(checking.leeway_s));
     match checking.verifies {
         Verifies::Introspect => {
             let bound_s = i64::from(checking.cache_s) + i64::from(checking.leeway_s);
             Known { channel: Channel::Introspection, known: true, worst_case_at: ended_at.plus_s(bound_s).min(dead) }
         }
-        Verifies::ExpOnly | Verifies::List | Verifies::Crl => {
-            Known { channel: Channel::Expiry, known: false, worst_case_at: dead }
+        // The last list without the end was signed before it.
+        Verifies::List => {
+            let bound_s = i64::from(checking.list_life_s) + i64::from(checking.leeway_s);
+            let worst_case_at = ended_at.plus_s(bound_s).min(dead);
+            Known { channel: Channel::StatusList, known: shown, worst_case_at }
         }
+        Verifies::ExpOnly | Verifies::Crl => Known { channel: Channel::Expiry, known: false, worst_case_at: dead },
     }
 }
 
@@ -80,12 +105,15 @@ pub fn known_of_key(checking: Checking, tainted_at: UnixMs, jwks_max_age_s: i64)
     Known { channel, known: true, worst_case_at: tainted_at.plus_s(bound_s) }
 }
 
-/// One line for each channel: the latest worst case counts.
+/// One line for each channel: the latest worst case counts, and it knows when it knows of all.
 pub fn merged(all: impl IntoIterator<Item = Known>) -> Vec<Known> {
     let mut merged: Vec<Known> = Vec::new();
     for known in all {
         match merged.iter_mut().find(|other| other.channel == known.channel) {
-            Some(other) => other.worst_case_at = other.worst_case_at.max(known.worst_case_at),
+            Some(other) => {
+                other.worst_case_at = other.worst_case_at.max(known.worst_case_at);
+                other.known &= known.known;
+            }
             None => merged.push(known),
         }
     }
@@ -100,19 +128,32 @@ mod tests {
 
     #[test]
     fn t_108_the_bound_is_that_of_the_targets_own_way() {
-        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30, list_life_s: 300 };
         assert_eq!(reach(introspect, 900)[0].bound_s, 40);
-        assert_eq!(known(introspect, AT, AT.plus_s(900)).worst_case_at, AT.plus_s(40));
-        assert_eq!(known(introspect, AT, AT.plus_s(5)).worst_case_at, AT.plus_s(35), "never past its own end");
+        assert_eq!(known(introspect, AT, AT.plus_s(900), true).worst_case_at, AT.plus_s(40));
+        assert_eq!(known(introspect, AT, AT.plus_s(5), true).worst_case_at, AT.plus_s(35), "never past its own end");
         let exp_only = Checking { verifies: Verifies::ExpOnly, ..introspect };
         assert_eq!(reach(exp_only, 900)[0].bound_s, 930);
-        let after = known(exp_only, AT, AT.plus_s(900));
+        let after = known(exp_only, AT, AT.plus_s(900), true);
         assert!(!after.known && after.worst_case_at == AT.plus_s(930));
     }
 
     #[test]
+    fn t_108_the_bound_of_a_list_is_its_life() {
+        let list = Checking { verifies: Verifies::List, cache_s: 10, leeway_s: 30, list_life_s: 300 };
+        let promised = Reach { channel: Channel::StatusList, usual_s: 16, bound_s: 330 };
+        assert_eq!(reach(list, 900), [promised]);
+        assert_eq!(reach(list, 60)[0].bound_s, 90, "the token expires first");
+        assert_eq!(reach(Checking { leeway_s: 0, ..list }, 5)[0], Reach { usual_s: 5, bound_s: 5, ..promised });
+        assert_eq!(known(list, AT, AT.plus_s(900), true).worst_case_at, AT.plus_s(330));
+        assert_eq!(known(list, AT, AT.plus_s(60), true).worst_case_at, AT.plus_s(90));
+        let all = [true, false].map(|shown| known(list, AT, AT.plus_s(900), shown));
+        assert!(!merged(all)[0].known, "one that is not shown is enough");
+    }
+
+    #[test]
     fn t_197_the_bound_of_a_leaked_key_is_not_the_exp_of_what_it_signed() {
-        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30, list_life_s: 300 };
         assert_eq!(known_of_key(introspect, AT, 300).worst_case_at, AT.plus_s(40));
         for verifies in [Verifies::ExpOnly, Verifies::List, Verifies::Crl] {
             let known = known_of_key(Checking { verifies, ..introspect }, AT, 300);
@@ -122,8 +163,11 @@ mod tests {
 
     #[test]
     fn each_channel_is_told_once() {
-        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30 };
-        let all = merged([known(introspect, AT, AT.plus_s(900)), known(introspect, AT.plus_s(1), AT.plus_s(900))]);
+        let introspect = Checking { verifies: Verifies::Introspect, cache_s: 10, leeway_s: 30, list_life_s: 300 };
+        let all = merged([
+            known(introspect, AT, AT.plus_s(900), true),
+            known(introspect, AT.plus_s(1), AT.plus_s(900), true),
+        ]);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].worst_case_at, AT.plus_s(41));
     }

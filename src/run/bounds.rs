@@ -7,7 +7,7 @@ use dayfly_verifier::{
 };
 
 use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
-use crate::{config, flow::bounds as flow, http::bounds as http, policy, store::bounds as store, sys};
+use crate::{config, flow::bounds as flow, http::bounds as http, policy, revoke, store::bounds as store, sys};
 
 /// Something that has a most.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +136,18 @@ pub const BOUNDS: &[Bound] = &[
     bound("actions named in an ask", policy::ACTIONS_MAX, "actions", "`E-DETAILS` (400)"),
     bound("ticket of a task", policy::TICKET_MAX_CHARS, "characters", "`E-DETAILS` (400)"),
     bound("reason given with an end", http::REASON_MAX_CHARS, "characters", "`E-INVALID` (422)"),
+    bound(
+        "places of a status list",
+        revoke::LIST_SLOTS_MAX as usize,
+        "places",
+        "three quarters of them are given; then another list",
+    ),
+    bound(
+        "leases of one target and hour on a list that it shares",
+        revoke::SMALL as usize,
+        "leases",
+        "the target gets a list of its own",
+    ),
     bound("items of a page", http::LIMIT_MAX, "items", "`E-INVALID` (422)"),
     bound("rows looked at for a page", flow::LOOKED_AT_MAX, "rows", "the page is shorter; its cursor goes on"),
     bound(
@@ -246,6 +258,10 @@ pub const PROPORTIONAL: &[(&str, &str)] = &[
     (
         "tasks, leases, evidence keys, handles, job labels and the calendar in memory",
         "one each for a committed row that still matters; forgotten, a slice a second, when it expired",
+    ),
+    (
+        "status lists in memory, and places on them",
+        "one for each target that verifies by list, or for what small ones share, and hour of expiry; a place for each of their leases; forgotten five minutes after the hour",
     ),
     ("words in memory", "shared texts of those records; dropped with the last record that has them"),
     ("blocks", "one for each end that an operator asked, until the task's deadline (30 days at most)"),

@@ -116,6 +116,8 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("dayfly_signing_key_expiry_timestamp_seconds", &[], "when the key that signs now retires"),
     counter("dayfly_simulated_total", &["outcome"], "dry runs and explanations by outcome: permit, deny"),
+    gauge("dayfly_status_lists", &[], "status lists that may be asked for"),
+    gauge("dayfly_status_list_slots", &["state"], "places on them: `given`, or `free`"),
     counter(
         "dayfly_storms_total",
         &[],

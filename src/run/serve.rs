@@ -85,6 +85,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         source: Arc::new(source),
         strict_rollback: settings.strict_rollback,
         review_grace: settings.review_grace,
+        list_sizes: Default::default(),
         allowance: limits::allowance(caps),
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));

@@ -198,10 +198,13 @@ pub(super) fn every_lease(connection: &Connection, each: impl FnMut(LeaseRow)) -
 }
 
 pub(super) fn live_leases(connection: &Connection, now: UnixMs, each: impl FnMut(LeaseRow)) -> Result<(), StoreError> {
-    // The index gives the few that live; sorted are their ids alone, not their rows.
-    let live = "SELECT id FROM lease WHERE expires > ?1";
+    // The index gives the few that live; sorted are their ids alone, not their rows. A list shows what ended
+    // until its hour is over.
+    let live = "SELECT id FROM lease WHERE expires > ?1 \
+         UNION ALL SELECT id FROM lease WHERE expires <= ?1 AND expires > ?2 AND list IS NOT NULL";
     let sql = format!("SELECT {LEASE} FROM lease l WHERE l.id IN ({live}) ORDER BY l.id");
-    every(connection, &sql, [now.as_ms()], columns::lease, each)
+    let hour_ago = now.plus_s(-3_600).as_ms();
+    every(connection, &sql, [now.as_ms(), hour_ago], columns::lease, each)
 }
 
 pub(super) fn live_blocks(connection: &Connection, now: UnixMs, each: impl FnMut(BlockRow)) -> Result<(), StoreError> {

@@ -230,14 +230,18 @@ fn asking(id: &str) -> Vec<Request<Body>> {
         path if path.starts_with("/v1/ledger") => id.replace("tsk_", "evt_"),
         _ => id.to_owned(),
     };
-    let requests =
-        rows.map(|row| match (row.verb, row.path.replace("{id}", &of_kind(row.path)).replace("{name}", "github")) {
+    let requests = rows.map(|row| {
+        match (
+            row.verb,
+            row.path.replace("{id}", &of_kind(row.path)).replace("{name}", "github").replace("{kid}", "k1"),
+        ) {
             (Verb::Get, path) => get(&path, None),
             (Verb::Post, path) if path.starts_with("/oauth2/") => form(&path, None, &[("token", "a.b.c")]),
             (Verb::Post, path) if path == "/v1/end" => post_json(&path, None, &json!({ "filter": { "owner": "x" } })),
             (Verb::Post, path) => post_json(&path, None, &json!({})),
             (Verb::Delete, path) => delete(&path.replace("{block}", &id.replace("tsk_", "blk_")), None),
-        });
+        }
+    });
     requests.collect()
 }
 

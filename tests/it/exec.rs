@@ -10,6 +10,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -19,6 +20,8 @@ use super::{
     dev::{self, Dev, good, text},
     foreign::skipped,
 };
+
+static EVIDENCE: AtomicU32 = AtomicU32::new(0);
 
 /// A broker, and a job that may open tasks there.
 pub struct Stage {
@@ -45,7 +48,9 @@ impl Stage {
     /// The same, started by something else.
     pub fn exec_by(&self, by: &[&str], options: &[&str], command: &[&str]) -> Command {
         let env = dev::env(self.work());
-        let own = ["--evidence-file".to_owned(), dev::evidence(self.work(), "evidence")];
+        // Each its own: several may be under way.
+        let name = format!("evidence-{}", EVIDENCE.fetch_add(1, Ordering::Relaxed));
+        let own = ["--evidence-file".to_owned(), dev::evidence(self.work(), &name)];
         let own = own.iter().filter(|_| !options.contains(&"--evidence-file"));
         let mut whole = Command::new(by[0]);
         whole.args(&by[1..]).arg(env!("CARGO_BIN_EXE_dayfly"));

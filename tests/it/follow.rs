@@ -68,6 +68,7 @@ impl Site {
             source: source(Folder { path: dir.path().join("mount"), env }),
             strict_rollback: strict,
             review_grace: dayfly_domain::Span::seconds(30 * 86_400),
+            list_sizes: Default::default(),
             allowance: dayfly::run::limits::allowance(crate::world::PLENTY),
         };
         let (flow, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));

@@ -374,6 +374,7 @@ impl Stepping {
             source: Arc::new(Folder { path: folder, env }),
             strict_rollback: false,
             review_grace: dayfly_domain::Span::seconds(30 * 86_400),
+            list_sizes: Default::default(),
             allowance: dayfly::run::limits::allowance(crate::world::PLENTY),
         };
         let (flow, writer, _) = start(startup).unwrap();

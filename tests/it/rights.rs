@@ -24,41 +24,7 @@ const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 /// Beside the world: an operator's token, an auditor whom a permit lets see everything, and a
 /// server that may introspect for the shop.
-const MORE: &str = r#"
-[task.operate]
-purpose   = "operate the broker"
-owner     = "team-shop"
-grants    = { broker = ["broker:operate"] }
-ttl       = "15m"
-review_by = 2099-01-01
-
-[[task.operate.allow]]
-id     = "ops-operates"
-issuer = "ci"
-claims = { sub = "ops" }
-
-[task.audit]
-purpose   = "look at everything"
-owner     = "team-pay"
-grants    = { broker = ["introspect", "leases:end", "leases:read", "ledger:read", "tasks:end", "tasks:read"] }
-ttl       = "15m"
-review_by = 2099-01-01
-
-[[task.audit.allow]]
-id     = "auditor-looks"
-issuer = "ci"
-claims = { sub = "auditor" }
-
-[issuer.shop-server]
-profile = "oidc"
-owner   = "team-shop"
-kind    = "verifier"
-url     = "shop-0"
-keys    = { jwks_file = "other.json" }
-
-[[target.shop.verifier]]
-issuer = "shop-server"
-"#;
+const MORE: &str = include_str!("rights.toml");
 
 const CEDAR: &str = r#"
 @id("auditor-sees") @purpose("an auditor reaches every owner's rows")
@@ -242,6 +208,8 @@ struct Stage {
     auditor: String,
     /// A watcher's token, bound to this key.
     bound: String,
+    /// Path of a status list.
+    list: String,
     key: SigningKey,
     count: u32,
 }
@@ -268,13 +236,27 @@ impl Stage {
         let operate = token(&open(&mut world, Job::shop().with("sub", "ops"), "operate").await);
         let owner = token(&open(&mut world, Job::shop(), "watch").await);
         let other_owner = token(&open(&mut world, Job::pay(), "pay-watch").await);
+        let flush = token(&open(&mut world, Job::shop(), "flush").await);
+        let list = crate::lists::place(&flush).0;
         let auditor = token(&open(&mut world, Job::shop().with("sub", "auditor"), "audit").await);
         // Past the first seconds a proof needs no nonce.
         world.pass_s(10);
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
         let bound = String::new();
-        let mut stage =
-            Self { world, strangers, target_token, glance, operate, owner, other_owner, auditor, bound, key, count: 0 };
+        let mut stage = Self {
+            world,
+            strangers,
+            target_token,
+            glance,
+            operate,
+            owner,
+            other_owner,
+            auditor,
+            bound,
+            list,
+            key,
+            count: 0,
+        };
         stage.bound = stage.open_bound().await;
         stage
     }
@@ -365,6 +347,8 @@ impl Stage {
             _ if operating.is_some() => operating.unwrap(),
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
+            Route::StatusLists => plain(),
+            Route::StatusList => get(&self.list, bearer),
             Route::Token => {
                 let evidence = self.world.evidence(&Job::shop());
                 let fields = [
@@ -509,11 +493,13 @@ fn check(row: &RouteRow, by: By, outcome: Outcome, answer: &Answer, cell: &Cell)
             // It tells of a row of the bundle, not of the cell's.
             let silent = silent || row.route == Route::Beat;
             let silent = silent || row.route == Route::Entitlements && answer.text.contains("shop-deploys");
+            // And this of lists.
+            let silent = silent || row.route == Route::StatusLists && answer.text.contains("/status/lst_");
             assert!(silent || tells(answer, cell), "{what}");
         }
         Outcome::Without => {
             assert_eq!((answer.status, tells(answer, cell)), (200, false), "{what}");
-            assert!(["{\"items\":[]}", "{\"active\":false}"].contains(&&*answer.text), "{what}");
+            assert!(["{\"items\":[]}", "{\"active\":false}", "{\"lists\":[]}"].contains(&&*answer.text), "{what}");
         }
         Outcome::Unknown => {
             assert_eq!((answer.status, reason(answer)), (401, json!("E-CLIENT")), "{what}");

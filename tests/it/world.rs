@@ -19,6 +19,7 @@ use dayfly::{
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
     policy::{Ask, BundleEnv, What, parse},
+    revoke::Sizes,
     run::limits::allowance,
     store::{Reader, Store},
     sys::{
@@ -66,6 +67,7 @@ pub struct World {
     other: SigningKey,
     folder: Option<TempDir>,
     strict: bool,
+    sizes: Sizes,
     caps: Caps,
     count: u64,
 }
@@ -243,9 +245,17 @@ impl World {
         let text = Mutex::new(bundle.to_owned());
         let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
         let clock = Stepped::at(START);
-        let broker = broker(&clock, &bundle, folder.as_ref(), strict, caps).unwrap_or_else(|error| panic!("{error:?}"));
-        let Broker { flow, upkeep, reader, writer } = broker;
-        Self { flow, upkeep, clock, bundle, reader, writer: Some(writer), key, other, folder, strict, caps, count: 0 }
+        let sizes = Sizes::default();
+        let broker = broker(&clock, &bundle, folder.as_ref(), strict, sizes, caps);
+        let Broker { flow, upkeep, reader, writer } = broker.unwrap_or_else(|error| panic!("{error:?}"));
+        let writer = Some(writer);
+        Self { flow, upkeep, clock, bundle, reader, writer, key, other, folder, strict, sizes, caps, count: 0 }
+    }
+
+    /// With status lists of these sizes, from a restart on.
+    pub async fn resize(&mut self, sizes: Sizes) {
+        self.sizes = sizes;
+        self.restart().await;
     }
 
     /// Stops the broker as a shutdown does and starts it on the same file.
@@ -256,7 +266,7 @@ impl World {
 
     pub fn start_again(&mut self) -> Result<(), StartError> {
         let Broker { flow, upkeep, reader, writer } =
-            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.caps)?;
+            broker(&self.clock, &self.bundle, self.folder.as_ref(), self.strict, self.sizes, self.caps)?;
         (self.flow, self.upkeep, self.reader, self.writer) = (flow, upkeep, reader, Some(writer));
         Ok(())
     }
@@ -489,6 +499,7 @@ fn broker(
     bundle: &Arc<Text>,
     folder: Option<&TempDir>,
     strict: bool,
+    sizes: Sizes,
     caps: Caps,
 ) -> Result<Broker, StartError> {
     let store = match folder {
@@ -504,6 +515,7 @@ fn broker(
         source: bundle.clone(),
         strict_rollback: strict,
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
+        list_sizes: sizes,
         allowance: allowance(caps),
     };
     let (flow, writer, upkeep) = start(startup)?;

@@ -10,6 +10,7 @@ mod client;
 mod evidence;
 mod flood;
 mod folder;
+pub mod list;
 pub mod load;
 mod origin;
 pub mod policy;

@@ -1,4 +1,4 @@
-//! `dayfly-bench exchange|introspect|revoke|flood|policy`.
+//! `dayfly-bench exchange|introspect|revoke|flood|policy|list`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use dayfly_bench::{
     Fault, Plan, UNKNOWN,
     args::{Args, What},
-    flood, measure, policy,
+    flood, list, measure, policy,
 };
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
@@ -16,6 +16,18 @@ fn main() -> ExitCode {
         let tell = |one: &policy::PolicyReport| println!("{}", if args.json { one.line() } else { one.row() });
         return match policy::measure(args.n, tell) {
             Ok(()) => ExitCode::SUCCESS,
+            Err(what) => {
+                eprintln!("dayfly-bench: {what}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    if args.what == What::List {
+        return match list::measure(args.n.clamp(1, 1_000)) {
+            Ok(report) => {
+                println!("{}", if args.json { report.line() } else { report.row() });
+                ExitCode::SUCCESS
+            }
             Err(what) => {
                 eprintln!("dayfly-bench: {what}");
                 ExitCode::FAILURE

@@ -8,7 +8,7 @@ mod transport;
 
 use std::time::Duration;
 
-use dayfly_domain::{EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
+use dayfly_domain::{BlockId, EventId, HANDLE_PREFIX, LeaseId, Name, Secret, TaskId};
 use hyper::Method;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
@@ -20,7 +20,8 @@ use super::{
     proof::{Prover, may_be_bound},
 };
 use crate::http::shapes::{
-    Beat, Ended, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease, List, Task, TokenAnswer,
+    Beat, Block, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease,
+    List, Task, TokenAnswer,
 };
 
 pub use error::ApiError;
@@ -144,6 +145,22 @@ impl Api {
         self.post(&format!("/v1/leases/{id}/end"), reason_of(reason)).await
     }
 
+    /// Everything that a filter means. With `dry_run`: what would end.
+    pub async fn end(&self, ask: &EndRequest) -> Result<EndedBySelector, ApiError> {
+        let Ok(Value::Object(body)) = serde_json::to_value(ask) else { return Err(unwritten()) };
+        self.post("/v1/end", body).await
+    }
+
+    /// What may not be issued, newest first.
+    pub async fn blocks(&self, limit: usize) -> Result<Listed<Block>, ApiError> {
+        self.list("/v1/blocks", &[], limit).await
+    }
+
+    pub async fn lift_block(&self, id: BlockId) -> Result<(), ApiError> {
+        let (path, authorization) = (format!("/v1/blocks/{id}"), self.authorization());
+        self.answered(Request { method: Method::DELETE, path, authorization, body: None }).await.map(drop)
+    }
+
     pub async fn event(&self, id: EventId) -> Result<Event, ApiError> {
         self.get(&format!("/v1/ledger/{id}")).await
     }
@@ -264,11 +281,17 @@ impl Api {
         self.call(Request { method: Method::POST, path, authorization, body }).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
+    /// An answer that is no refusal.
+    async fn answered(&self, request: Request) -> Result<Answer, ApiError> {
         let answer = self.progress.watch(ASKING, self.sent(request)).await?;
         if !(200..300).contains(&answer.status) {
             return Err(ApiError::from_answer(&answer).having(self.shown()));
         }
+        Ok(answer)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: Request) -> Result<T, ApiError> {
+        let answer = self.answered(request).await?;
         // The error of the parser may quote what it read: only its place is told.
         serde_json::from_slice(&answer.body).map_err(|error| ApiError::Strange {
             status: answer.status,
@@ -335,6 +358,10 @@ impl Api {
         };
         self.issuer.get_or_try_init(ask).await
     }
+}
+
+fn unwritten() -> ApiError {
+    WireError::Setup("what is asked cannot be written as JSON".to_owned()).into()
 }
 
 fn unproven(failure: &Failure) -> ApiError {

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use dayfly_domain::{Kind, LeaseId, Name, Span, State, TaskId, UnixMs};
 
-use super::LedgerVerifyArgs;
+use super::{super::table::quoted, LedgerVerifyArgs};
 pub use dayfly_domain::EventId;
 
 /// Which broker. An option beats a variable; a variable beats the settings.
@@ -52,6 +52,22 @@ pub struct AskArgs {
     /// The platform's identity token, `-` for stdin
     #[arg(long, value_name = "FILE")]
     pub evidence_file: Option<PathBuf>,
+}
+
+impl DoorArgs {
+    /// The same options again, for a shell; each begins with a space.
+    pub fn typed(&self) -> String {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let Self { addr, state, config, dpop_key } = self;
+        let given = [
+            ("--addr", addr.clone()),
+            ("--state", path(state)),
+            ("--config", path(config)),
+            ("--dpop-key", path(dpop_key)),
+        ];
+        let typed = |(name, value): (&str, Option<String>)| value.map(|value| format!(" {name} {}", quoted(&value)));
+        given.into_iter().filter_map(typed).collect()
+    }
 }
 
 /// `dayfly token`.
@@ -314,27 +330,6 @@ pub struct TaskEndArgs {
     pub door: DoorArgs,
 }
 
-/// `dayfly revoke`.
-#[derive(Debug, Clone, Args)]
-pub struct RevokeArgs {
-    /// `lse_...` for one lease, `tsk_...` for a task and everything it was given
-    pub id: Revoked,
-    /// Why, for the ledger
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Also keep the job from opening the same task again until its deadline (the default for tasks)
-    #[arg(long)]
-    pub block: bool,
-    /// End the task, but let the job open another
-    #[arg(long, conflicts_with = "block")]
-    pub no_block: bool,
-    /// Show what would end, and end nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    #[command(flatten)]
-    pub door: DoorArgs,
-}
-
 /// `dayfly ledger show`.
 #[derive(Debug, Clone, Args)]
 pub struct LedgerShowArgs {
@@ -358,23 +353,6 @@ pub struct LedgerShowArgs {
     pub limit: u32,
     #[command(flatten)]
     pub door: DoorArgs,
-}
-
-/// What `revoke` can end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revoked {
-    Task(TaskId),
-    Lease(LeaseId),
-}
-
-impl FromStr for Revoked {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let task = text.parse().map(Self::Task);
-        task.or_else(|_| text.parse().map(Self::Lease))
-            .map_err(|_| "expected `tsk_` or `lse_` and 26 lower-case characters".to_owned())
-    }
 }
 
 /// A value of `--state` where lists are sifted by state: a state's word, or else a folder.
@@ -523,12 +501,5 @@ mod tests {
         assert_eq!((hour.ago(now), hour.ahead(now)), (UnixMs::from_s(6_400), UnixMs::from_s(13_600)));
         let fixed: When = "1970-01-01T00:00:05Z".parse().unwrap();
         assert_eq!((fixed.ago(now), fixed.ahead(now)), (UnixMs::from_s(5), UnixMs::from_s(5)));
-    }
-
-    #[test]
-    fn what_is_revoked_is_known_by_its_prefix() {
-        let lease = LeaseId::from_parts(1, [0; 10]);
-        assert_eq!(lease.to_string().parse(), Ok(Revoked::Lease(lease)));
-        assert!("lse_x".parse::<Revoked>().is_err());
     }
 }

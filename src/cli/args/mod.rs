@@ -4,6 +4,7 @@
 mod broker;
 mod client;
 mod doctor;
+mod ending;
 mod explain;
 mod trust;
 
@@ -15,10 +16,11 @@ pub use broker::{
 };
 pub use client::{
     AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
-    KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, RevokeArgs, Revoked, ShowLeaseArgs,
-    ShowTaskArgs, SiftArgs, TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
+    KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
+    TaskEndArgs, TaskListArgs, TaskVerb, TokenArgs, When,
 };
 pub use doctor::DoctorArgs;
+pub use ending::{BlockLiftArgs, BlockListArgs, BlockVerb, RevokeArgs, Revoked};
 pub use explain::{ExplainArgs, Explained};
 pub use trust::{TrustAddArgs, TrustVerb};
 
@@ -105,8 +107,12 @@ pub enum Verb {
     /// List and show leases: the credentials that were given
     #[command(subcommand)]
     Lease(LeaseVerb),
-    /// End a lease or a whole task, as an operator
+    /// End a lease, a whole task, or everything that matches, as an operator
+    #[command(long_about = REVOKE_ABOUT)]
     Revoke(RevokeArgs),
+    /// List and lift what ends by selector keep from being issued
+    #[command(subcommand)]
+    Block(BlockVerb),
     /// Say why a decision came out as it did, and what would change it
     #[command(long_about = EXPLAIN_ABOUT)]
     Explain(Box<ExplainArgs>),
@@ -177,6 +183,19 @@ while the broker is away: until the lists expire, no longer.
 The lists are those of the caller: all on the broker's machine, over the network those of the targets
 that its token may introspect. Each file is replaced whole. --watch says how much later than from the
 broker an end is heard of.";
+
+const REVOKE_ABOUT: &str = "\
+End a lease, a whole task, or everything that matches, as an operator.
+
+  dayfly revoke lse_...                                      one credential; its task lives on
+  dayfly revoke tsk_...                                      a task and everything it was given
+  dayfly revoke --where 'repository_id == \"88120\"' --reason TEXT   everything of a repository
+
+`--where` takes job, workload, owner, issuer, target, row and template, and the claims that the bundle's
+profiles call revocable (`claim.NAME` where a claim has one of these names), joined by `&&`. Values are
+compared whole. What would end is counted and shown, and then asked for; without a terminal say how many
+with --confirm N, as --dry-run counts them. It also blocks the same until `dayfly block lift`, unless
+--no-block.";
 
 const EXPLAIN_ABOUT: &str = "\
 Say why a decision came out as it did, and what would change it. Changes nothing.

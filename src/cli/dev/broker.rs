@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use dayfly_domain::{Kind, Name, Secret, bundle::Problem};
-use dayfly_verifier::crypto::SigningKey;
+use dayfly_verifier::{Jws, crypto::SigningKey};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 
@@ -141,6 +141,7 @@ fn launch(
         source: bundle.clone(),
         strict_rollback: false,
         review_grace: crate::config::REVIEW_GRACE,
+        list_sizes: Default::default(),
         allowance: limits::allowance(Caps::default()),
     };
     let parts = Parts {
@@ -171,8 +172,8 @@ impl Operator {
         Self { flow, home, issuer, key: keys.operator.clone(), clock }
     }
 
-    /// A new token in the operator's file. Gives how many seconds it is good for.
-    pub async fn renew(&self) -> Result<u64, Failure> {
+    /// A new token in the operator's file.
+    pub async fn renew(&self) -> Result<Fresh, Failure> {
         let refused = |why: String| Failure::failed("the operator got no token").because(why);
         let evidence = token::evidence(Given::subject(OVERLAY), &self.issuer, &self.key, self.clock.wall(), &[]);
         let evidence = Secret::new(evidence.map_err(|error| refused(error.to_string()))?);
@@ -189,24 +190,33 @@ impl Operator {
         })?;
         let credential = issued.credential.ok_or_else(|| refused("a task without a credential".to_owned()))?;
         self.home.put(&self.home.operator_token_file(), &format!("{}\n", credential.token.expose()))?;
-        Ok(credential.ttl_s)
+        let kid = Jws::parse(credential.token.expose()).ok().and_then(|jws| jws.kid().map(str::to_owned));
+        Ok(Fresh { ttl_s: credential.ttl_s, kid: kid.unwrap_or_default() })
     }
 
-    /// Renews at half-life, for as long as it is polled. The older token lives to its `exp`.
-    /// `first`: how long the token is good for that there is.
-    pub async fn keep_fresh(&self, first: Option<u64>, warn: impl Fn(&Failure)) {
-        let mut wait_s = first.map_or(RETRY_S, |ttl_s| (ttl_s / 2).max(1));
+    /// Renews at half-life, for as long as it is polled. The older token lives to its `exp`, unless the
+    /// key is tainted that signed it: then there is a new one at once.
+    pub async fn keep_fresh(&self, first: Option<Fresh>, warn: impl Fn(&Failure)) {
+        let mut fresh = first;
         loop {
-            tokio::time::sleep(Duration::from_secs(wait_s)).await;
-            wait_s = match self.renew().await {
-                Ok(ttl_s) => (ttl_s / 2).max(1),
-                Err(failure) => {
-                    warn(&failure);
-                    RETRY_S
+            let wait_s = fresh.as_ref().map_or(RETRY_S, |fresh| (fresh.ttl_s / 2).max(1));
+            for _ in 0..wait_s {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if fresh.as_ref().is_some_and(|fresh| self.flow.has_tainted(&fresh.kid)) {
+                    break;
                 }
-            };
+            }
+            fresh = self.renew().await.inspect_err(&warn).ok();
         }
     }
+}
+
+/// A token that there is.
+#[derive(Debug)]
+pub struct Fresh {
+    ttl_s: u64,
+    /// Of the key that signed it.
+    kid: String,
 }
 
 /// Between two tries of an operator who is refused.

@@ -11,7 +11,7 @@ use dayfly_domain::UnixMs;
 use super::finding::Finding;
 use crate::{
     config::{SOCKET_NAME, Settings},
-    mint::KEYS_FILE,
+    mint::{KEYS_FILE, LIST_KEYS_FILE},
     run::DATABASE,
     sys::{
         files::{self, Held},
@@ -57,7 +57,7 @@ pub fn state(dir: &Path) -> Vec<Finding> {
         let what = format!("`{shown}` has mode {:04o}; a start closes it to others", folder.mode);
         found.push(Finding::warning("state", what, format!("chmod 0700 {shown}")));
     }
-    let names = [DATABASE, "dayfly.db-wal", "dayfly.db-shm", KEYS_FILE, SOCKET_NAME, "lock"];
+    let names = [DATABASE, "dayfly.db-wal", "dayfly.db-shm", KEYS_FILE, LIST_KEYS_FILE, SOCKET_NAME, "lock"];
     let mut there = Vec::new();
     for path in names.iter().map(|name| dir.join(name)) {
         match files::held(&path) {

@@ -11,7 +11,7 @@ use crate::{
         failure::Failure,
         print::{self, Shown, text},
         session::Session,
-        table::{Table, escape},
+        table::{Table, quoted},
     },
     http::shapes::{KeyState, KeyTaint},
 };
@@ -51,7 +51,8 @@ fn would_be(would: &KeyTaint, session: &Session) -> Result<(), Failure> {
 fn agreed(would: &KeyTaint, args: &KeyTaintArgs, session: &Session) -> Result<(), Failure> {
     let what = format!("this takes {} out for ever and ends {} live leases", would.kid, would.leases_ended);
     if session.no_input {
-        let again = format!("dayfly key taint {} --reason {} --confirm", would.kid, quoted(&args.reason));
+        let (kid, reason, door) = (&would.kid, quoted(&args.reason), args.door.typed());
+        let again = format!("dayfly key taint {kid} --reason {reason} --confirm{door}");
         return Err(Failure::usage("nothing was tainted: there is no terminal to ask at").because(what).help(again));
     }
     session.screen.show(&data(would, Output::Table));
@@ -59,16 +60,6 @@ fn agreed(would: &KeyTaint, args: &KeyTaintArgs, session: &Session) -> Result<()
         true => Ok(()),
         false => Err(Failure::failed("nothing was tainted: the answer was not yes")),
     }
-}
-
-/// One word for a shell, whatever is in it.
-pub fn quoted(text: &str) -> String {
-    let shown = |letter: char| match letter {
-        // Within single quotes a shell leaves it alone.
-        '\\' => letter.to_string(),
-        _ => escape(letter.encode_utf8(&mut [0; 4])).into_owned(),
-    };
-    format!("'{}'", text.chars().map(shown).collect::<String>().replace('\'', r"'\''"))
 }
 
 fn show(done: &KeyTaint, session: &Session) -> Result<(), Failure> {
@@ -82,9 +73,7 @@ fn show(done: &KeyTaint, session: &Session) -> Result<(), Failure> {
     if let Some(signs) = &done.signs {
         session.screen.say(&format!("signs now: {signs}{}", not_yet_known(done.signs_known_at, session.clock.wall())));
     }
-    session
-        .screen
-        .say("whoever has the key can forge until then, for any target; look at what each served since it leaked");
+    session.screen.say("whoever has the key can forge credentials for any target until its servers stop believing it:");
     session.screen.data(&data(done, session.output))
 }
 
@@ -166,7 +155,7 @@ mod tests {
         assert_eq!(failure.exit(), 2);
         assert_eq!(
             failure.parts().help.as_deref(),
-            Some(r"dayfly key taint k-1 --reason 'it'\''s in a log' --confirm")
+            Some(r#"dayfly key taint k-1 --reason 'it'"'"'s in a log' --confirm"#)
         );
         assert_eq!(script.seen(), [r#"POST /v1/keys/k-1/taint {"dry_run":true,"reason":"it's in a log"}"#]);
     }

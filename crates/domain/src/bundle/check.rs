@@ -203,6 +203,9 @@ mod tests {
         an_action_with_a_blank: "\"db:migrate\"" => "\"db migrate\"", "target.shop-production.actions", "`db migrate`";
         a_target_that_takes_no_time: "verifies    = \"introspect\"" => "verifies    = \"introspect\"\nmax_ttl = \"0s\"", "target.shop-production.max_ttl", "between";
         a_leeway_of_an_hour: "verifies    = \"introspect\"" => "verifies    = \"introspect\"\nleeway = \"1h\"", "target.shop-production.leeway", "5m";
+        a_list_that_lives_for_a_second: "verifies    = \"introspect\"" => "verifies    = \"list\"\nlist_life = \"1s\"", "target.shop-production.list_life", "between 1m and 1d";
+        a_list_that_lives_for_two_days: "verifies    = \"introspect\"" => "verifies    = \"list\"\nlist_life = \"2d\"", "target.shop-production.list_life", "between 1m and 1d";
+        a_list_that_nobody_reads: "verifies    = \"introspect\"" => "verifies    = \"introspect\"\nlist_life = \"5m\"", "target.shop-production.list_life", "verifies by `list`";
         unrevocable_without_a_reason: "verifies    = \"introspect\"" => "verifies    = \"exp_only\"\naccept_unrevocable = \" \"", "target.shop-production.accept_unrevocable", "no reason";
         a_grant_on_an_unknown_target: "{ shop-staging = [" => "{ shop-statging = [", "task.deploy-staging.grants.shop-statging", "no target";
         a_grant_beyond_the_target: "{ shop-staging = [\"deploy:create\"" => "{ shop-staging = [\"db:migrate\"", "task.deploy-staging.grants.shop-staging", "`db:migrate`";
@@ -257,7 +260,7 @@ mod tests {
 
     #[test]
     fn keys_of_later_parts_are_read() {
-        let text = SHOP.replacen("verifies    = \"introspect\"", "verifies = \"list\"\ntags = [\"pci\"]", 1).replacen(
+        let text = SHOP.replacen("verifies    = \"introspect\"", "verifies = \"crl\"\ntags = [\"pci\"]", 1).replacen(
             "purpose   = \"release",
             "explain = \"caller\"\nkeys_per_job = 2\ngrace = \"15s\"\nserves = [\"a.example\"]\npurpose   = \"release",
             1,

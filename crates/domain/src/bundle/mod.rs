@@ -173,6 +173,8 @@ pub struct Target {
     pub max_ttl: Span,
     pub cache: Span,
     pub leeway: Span,
+    /// Where it verifies by list: how long after a list was signed a server may still go by it.
+    pub list_life: Span,
     pub accept_unrevocable: Option<String>,
     /// Words that policies may speak of it by, spelt like actions.
     pub tags: BTreeSet<Arc<str>>,

@@ -110,6 +110,7 @@ pub struct TargetTable {
     pub max_ttl: Option<Span>,
     pub cache: Option<Span>,
     pub leeway: Option<Span>,
+    pub list_life: Option<Span>,
     pub accept_unrevocable: Option<String>,
     #[serde(default)]
     pub tags: Vec<String>,

@@ -20,6 +20,10 @@ const LEEWAY: Span = Span::seconds(30);
 /// No credential lives longer than a day.
 pub(super) const TTL_CAP: Span = Span::seconds(86_400);
 const LEEWAY_CAP: Span = Span::seconds(300);
+const LIST_LIFE: Span = Span::seconds(300);
+/// A server looks again after 15 seconds; an outage of the broker that is shorter than this is not to be felt.
+const LIST_LIFE_MIN: Span = Span::seconds(60);
+const LIST_LIFE_CAP: Span = Span::seconds(86_400);
 const CACHE_CAP: Span = Span::seconds(3_600);
 
 pub(super) fn all(
@@ -78,6 +82,7 @@ fn target(
         max_ttl: table.max_ttl.unwrap_or(MAX_TTL),
         cache: table.cache.unwrap_or(CACHE),
         leeway: table.leeway.unwrap_or(LEEWAY),
+        list_life: table.list_life.unwrap_or(LIST_LIFE),
         accept_unrevocable: table.accept_unrevocable.clone(),
         tags: table.tags.iter().map(|tag| tag.as_str().into()).collect(),
         verifiers,
@@ -122,6 +127,12 @@ fn check_times(table: &TargetTable, place: &Place<'_>, found: &mut Found) {
     found.require(max_ttl > zero && max_ttl <= TTL_CAP, place, "max_ttl", "is not between 1s and 1d");
     found.require(table.cache.unwrap_or(CACHE) <= CACHE_CAP, place, "cache", "is longer than 1h");
     found.require(table.leeway.unwrap_or(LEEWAY) <= LEEWAY_CAP, place, "leeway", "is longer than 5m");
+    if let Some(life) = table.list_life {
+        let within = (LIST_LIFE_MIN..=LIST_LIFE_CAP).contains(&life);
+        found.require(within, place, "list_life", "is not between 1m and 1d");
+        let read = table.verifies == Verifies::List;
+        found.require(read, place, "list_life", "means something only where the server verifies by `list`");
+    }
     if let Some(reason) = &table.accept_unrevocable {
         let help = "say why nobody needs to revoke what this server accepts";
         if reason.trim().is_empty() {
@@ -173,6 +184,7 @@ fn broker(given: &Surroundings<'_>) -> Target {
         // It reads its own lease table, and its own clock.
         cache: Span::seconds(0),
         leeway: Span::seconds(0),
+        list_life: LIST_LIFE,
         accept_unrevocable: None,
         tags: BTreeSet::new(),
         verifiers: Vec::new(),

@@ -100,9 +100,16 @@ fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
 
 fn of_target(target: &Target, lints: &mut Vec<Lint>) {
     let at = || format!("target.{}", target.name);
-    if matches!(target.verifies, Verifies::List | Verifies::Crl) {
+    if target.verifies == Verifies::Crl {
         let what = format!("no credential can be issued for it yet: `{}` comes in a later part", target.verifies);
-        lints.push(lint(Rule::NotYet, at(), what, Some("use `introspect` or `exp_only`")));
+        lints.push(lint(Rule::NotYet, at(), what, Some("use `introspect`, `list` or `exp_only`")));
+    }
+    if target.verifies == Verifies::List && target.list_life >= target.max_ttl {
+        let what = format!(
+            "a server that cannot reach the broker may go by a list for {}, as long as a credential lives ({})",
+            target.list_life, target.max_ttl
+        );
+        lints.push(lint(Rule::Unrevocable, at(), what, Some("shorten `list_life`")));
     }
     if target.binding == BindingKind::Mtls {
         lints.push(lint(
