@@ -533,14 +533,15 @@ impl Table {
     }
 
     fn forget_task(&self, place: Place) {
-        let Some((id, task)) = self.tasks.at(place) else { return };
-        if !self.is_childless(id, place) {
+        let waits = self.tasks.at(place).is_some_and(|(id, _)| !self.is_childless(id, place));
+        if waits {
             return;
         }
+        let Some((id, task)) = self.tasks.remove(place) else { return };
+        // SECURITY: whoever gives it a lease from here on finds no task, and counts it down itself.
         let holder = self.counts.of_task(&task);
         task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
-        self.take_from_job(place, id, &task);
-        self.tasks.remove(place);
+        self.take_from_job(id, &task);
         self.holds.release(id);
         if let Some(parent) = self.forget_child(task.parent, id) {
             self.forget_task(parent);
