@@ -2,6 +2,8 @@
 //! real broker. What an operator sees says whether a credential is dead.
 
 mod github;
+mod gitlab;
+mod snippet;
 
 use std::{fs, path::Path};
 
@@ -12,7 +14,7 @@ use super::dev::{self, Dev};
 /// A broker, a job that it knows, and an endpoint's certificate.
 struct Stage {
     work: tempfile::TempDir,
-    _broker: Dev,
+    broker: Dev,
 }
 
 impl Stage {
@@ -22,7 +24,7 @@ impl Stage {
         let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         fs::write(work.path().join("runner.pem"), own.cert.pem()).unwrap();
         fs::write(work.path().join("runner.key"), own.signing_key.serialize_pem()).unwrap();
-        Self { work, _broker: broker }
+        Self { work, broker }
     }
 
     fn path(&self) -> &Path {
@@ -39,7 +41,8 @@ impl Stage {
 
     /// Every task of the job, newest first.
     fn tasks(&self) -> Vec<Value> {
-        let listed = dev::good(self.path(), &["task", "ls", "--template", &self.var("DAYFLY_DEV_TASK"), "--output", "json"]);
+        let listed =
+            dev::good(self.path(), &["task", "ls", "--template", &self.var("DAYFLY_DEV_TASK"), "--output", "json"]);
         serde_json::from_str::<Value>(&listed).unwrap()["items"].as_array().unwrap().clone()
     }
 
@@ -50,4 +53,8 @@ impl Stage {
         let text = |name: &str| tasks[0][name].as_str().unwrap_or_default().to_owned();
         (text("state"), text("cause"))
     }
+}
+
+fn over(cause: &str) -> (String, String) {
+    ("ended".to_owned(), cause.to_owned())
 }
