@@ -30,14 +30,15 @@ function end(folder, door) {
   process.stderr.write(ended.stderr ?? '');
   if (ended.status === 0) return false;
   const why = (ended.stderr ?? '').trim() || ended.error?.message || 'it was killed';
+  const task = ['the task', lib.state('task')].join(' ').trim();
   // A task that main.js never saw may never have been opened.
   const known = lib.state('task') !== '' || handles(folder).left !== undefined;
   if (known && lib.REFUSED.includes(ended.status)) {
-    lib.command('error title=dayfly', `the broker refused to end the task ${lib.state('task')}\n${why}`);
+    lib.command('error title=dayfly', `the broker refused to end ${task}\n${why}`);
     return true;
   }
   const so = known ? 'without its holder the broker ends it by itself' : 'it may never have been opened';
-  lib.command('warning title=dayfly', `the task ${lib.state('task')} could not be ended; ${so}\n${why}`);
+  lib.command('warning title=dayfly', `${task} could not be ended; ${so}\n${why}`);
   return false;
 }
 

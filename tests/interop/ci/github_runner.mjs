@@ -67,10 +67,14 @@ function shown(text) {
   return masks.reduce((log, mask) => log.replaceAll(mask, '***'), lines.join('\n'));
 }
 
+/** Whether the job was asked who it is, and left this file: it is about to ask the broker. */
+function asks(file) {
+  return audiences.length > 0 && readdirSync(temp).some((folder) => existsSync(join(temp, folder, file)));
+}
+
 async function cancelled(child, seen) {
-  while (!seen().includes(spec.cancel.at) && !(spec.cancel.file && readdirSync(temp).some((folder) => existsSync(join(temp, folder, spec.cancel.file))))) {
-    await new Promise((done) => setTimeout(done, 20));
-  }
+  const due = () => ('file' in spec.cancel ? asks(spec.cancel.file) : seen().includes(spec.cancel.at));
+  while (!due() && child.exitCode === null) await new Promise((done) => setTimeout(done, 5));
   for (const signal of spec.cancel.with) {
     child.kill(signal);
     const ended = new Promise((done) => child.on('exit', () => done(true)));
