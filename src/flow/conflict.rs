@@ -33,10 +33,11 @@ fn reason_of(overtaken: Overtaken) -> Reason {
     match overtaken {
         Overtaken::Replayed => Reason::Replayed,
         Overtaken::Conflict(_) => Reason::Conflict,
-        Overtaken::Ended => Reason::Ended,
+        // No verb opens children yet: these will say more when one does.
+        Overtaken::Ended | Overtaken::ParentEnded | Overtaken::OutlivesParent => Reason::Ended,
         Overtaken::HandleUsed => Reason::HandleUsed,
         Overtaken::Blocked => Reason::Blocked,
-        Overtaken::PerJob => Reason::PerJob,
+        Overtaken::PerJob | Overtaken::TooDeep | Overtaken::TooManyChildren => Reason::PerJob,
         Overtaken::Quota(_) => Reason::Quota,
     }
 }

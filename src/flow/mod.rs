@@ -197,7 +197,10 @@ impl std::fmt::Debug for Flow {
 
 /// How much room the verbs take, for the reference.
 pub mod bounds {
-    pub use crate::intake::FETCHES_AHEAD_MAX;
+    pub use crate::{
+        intake::FETCHES_AHEAD_MAX,
+        lease::{CHILDREN_MAX, ENDED_EACH_MAX, LEVELS_MAX},
+    };
 
     pub use super::{
         allowance::OWNERS_SHOWN_MAX,

@@ -2,7 +2,7 @@
 //! who may see them. Unknown and not-visible look the same (law L7).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::{Bound, EventId, LeaseId, Reason, State, TaskId};
+use dayfly_domain::{Bound, Cause, EventId, LeaseId, Reason, State, TaskId};
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     lease::{End, Now},
     policy::{RowFacts, RowKind},
-    store::{EndRow, EventRow, LeaseFilter, LeaseRow, Page, StoreError, TaskFilter, TaskRow},
+    store::{EventRow, LeaseFilter, LeaseRow, Page, StoreError, TaskFilter, TaskRow},
     sys::offload::offload,
 };
 
@@ -62,7 +62,10 @@ impl Flow {
                 read,
                 |row| row.id,
                 TaskId::as_u128,
-                |row| flow.sees_task(&authority, row) && state.is_none_or(|state| flow.task_end(row, now).0 == state),
+                |row| {
+                    flow.sees_task(&authority, row)
+                        && state.is_none_or(|state| flow.task_end(row, now).is_ok_and(|(found, _)| found == state))
+                },
             )?;
             let mut page = page.try_map(|row| flow.task_view(row, now))?;
             // What ended since the rows were written is shown as it is, so it is not what was asked.
@@ -109,7 +112,9 @@ impl Flow {
                 |(row, _)| row.id,
                 LeaseId::as_u128,
                 |(row, task)| {
-                    let judged = || state.is_none_or(|state| flow.lease_end(row, task, now).0 == state);
+                    let judged = || {
+                        state.is_none_or(|state| flow.lease_end(row, task, now).is_ok_and(|(found, _)| found == state))
+                    };
                     flow.sees_lease(&authority, row, task) && judged()
                 },
             )?;
@@ -212,20 +217,24 @@ impl Flow {
         if self.table.has_tombs() { state.take() } else { None }
     }
 
-    fn task_end(&self, row: &TaskRow, now: Now) -> (State, Option<End>) {
-        let marked = self.table.end_of_task(row.id);
-        match marked.or(row.end.map(End::from)).filter(|end| end.at <= now.at) {
+    fn task_end(&self, row: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
+        let marked = self.table.standing(row.id, now).and_then(|standing| standing.end);
+        let end = match marked {
+            Some(end) => Some(end),
+            None => self.kept_end(row, now)?,
+        };
+        Ok(match end {
             Some(end) => (State::Ended, Some(end)),
             None if now.expired(row.opened_at, row.deadline) => (State::Expired, None),
             None => (State::Active, None),
-        }
+        })
     }
 
-    fn lease_end(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> (State, Option<End>) {
-        match self.table.lease(row.id) {
+    fn lease_end(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
+        Ok(match self.table.lease(row.id) {
             Some(lease) => self.table.lease_state(&lease, now),
-            None => kept_state(row, task, now),
-        }
+            None => kept_state(row, self.kept_end(task, now)?, now),
+        })
     }
 
     /// How many leases of a task are live, and how many have ended. Rows that may be behind are judged
@@ -236,12 +245,13 @@ impl Flow {
         }
         let filter = LeaseFilter { task: Some(task), ..LeaseFilter::default() };
         let rows = self.reader.leases(&filter, now.latest, Page { before: None, limit: LOOKED_AT_MAX })?;
-        let count = |state| rows.iter().filter(|(row, task)| self.lease_end(row, task, now).0 == state).count() as u64;
+        let is = |row, task, state| self.lease_end(row, task, now).is_ok_and(|(found, _)| found == state);
+        let count = |state| rows.iter().filter(|(row, task)| is(row, task, state)).count() as u64;
         Ok((count(State::Active), count(State::Ended)))
     }
 
     fn task_view(&self, row: TaskRow, now: Now) -> Result<TaskView, Failed> {
-        let (state, end) = self.task_end(&row, now);
+        let (state, end) = self.task_end(&row, now)?;
         let (ended_by, reason) = self.who_and_why(end)?;
         let (leases_active, leases_ended) = self.lease_counts(row.id, now)?;
         let leases_active = if state == State::Active { leases_active } else { 0 };
@@ -261,8 +271,21 @@ impl Flow {
         })
     }
 
+    /// What the rows say of a task's end, its own or one above it: the earliest.
+    fn kept_end(&self, row: &TaskRow, now: Now) -> Result<Option<End>, Failed> {
+        let mut first = row.end.map(End::from).filter(|end| end.at <= now.at);
+        let mut next = row.parent;
+        while let Some(above) = next.map(|id| self.reader.task(id)).transpose()?.flatten() {
+            let end = above.end.filter(|end| end.at <= now.at && end.at < row.deadline);
+            let end = end.map(|end| End { cause: Cause::ParentEnded, ..End::from(end) });
+            first = [first, end].into_iter().flatten().min_by_key(|end| end.at);
+            next = above.parent;
+        }
+        Ok(first)
+    }
+
     pub(super) fn lease_view(&self, row: LeaseRow, task: &TaskRow, now: Now) -> Result<LeaseView, Failed> {
-        let (state, end) = self.lease_end(&row, task, now);
+        let (state, end) = self.lease_end(&row, task, now)?;
         let (ended_by, reason) = self.who_and_why(end)?;
         Ok(LeaseView {
             workload: task.workload.clone(),
@@ -399,10 +422,10 @@ impl From<Failed> for Refused {
 }
 
 /// The state of a lease that memory has forgotten.
-fn kept_state(row: &LeaseRow, task: &TaskRow, now: Now) -> (State, Option<End>) {
-    let earlier = |end: &EndRow| end.at < row.expires && end.at <= now.at;
-    match [row.end, task.end].into_iter().flatten().filter(earlier).min_by_key(|end| end.at) {
-        Some(end) => (State::Ended, Some(End::from(end))),
+fn kept_state(row: &LeaseRow, task_end: Option<End>, now: Now) -> (State, Option<End>) {
+    let earlier = |end: &End| end.at < row.expires && end.at <= now.at;
+    match [row.end.map(End::from), task_end].into_iter().flatten().filter(earlier).min_by_key(|end| end.at) {
+        Some(end) => (State::Ended, Some(end)),
         None if now.expired(row.issued_at, row.expires) => (State::Expired, None),
         None => (State::Active, None),
     }

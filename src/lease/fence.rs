@@ -29,6 +29,14 @@ pub enum Overtaken {
     Blocked,
     #[error("the job has as many live tasks of the template as it may have")]
     PerJob,
+    #[error("the task that it would open below has ended")]
+    ParentEnded,
+    #[error("it would go on after the task that it would open below")]
+    OutlivesParent,
+    #[error("its tree is as deep as a tree may be")]
+    TooDeep,
+    #[error("its parent has as many open children as it may have")]
+    TooManyChildren,
     #[error("the quota {0:?} is used up")]
     Quota(Quota),
 }
@@ -56,6 +64,10 @@ pub struct Fence<'a> {
     /// In which tasks were opened, and what these hold.
     jobs: HashMap<Job, HashSet<Holding>>,
     blocked: HashSet<Label>,
+    /// Tasks that this batch opens.
+    tasks: HashSet<TaskId>,
+    /// How many of them below which task.
+    children: HashMap<TaskId, usize>,
     lifted: HashSet<BlockId>,
 }
 
@@ -72,6 +84,8 @@ impl<'a> Fence<'a> {
             opened: HashMap::new(),
             jobs: HashMap::new(),
             blocked: HashSet::new(),
+            tasks: HashSet::new(),
+            children: HashMap::new(),
             lifted: HashSet::new(),
         }
     }
@@ -79,7 +93,9 @@ impl<'a> Fence<'a> {
     /// Whether this batch opens a task that the new one would have to be judged by. It is judged
     /// once that one is durable: a batch may fail.
     pub fn follows(&self, task: &TaskRow, job_counts: bool) -> bool {
-        self.evidence.contains(&task.evidence_key) || job_counts && self.jobs.contains_key(&Job::of_row(task))
+        self.evidence.contains(&task.evidence_key)
+            || task.parent.is_some_and(|parent| self.tasks.contains(&parent))
+            || job_counts && self.jobs.contains_key(&Job::of_row(task))
     }
 
     /// Whether this batch gives the job something that it did not hold when the decision was made.
@@ -113,8 +129,14 @@ impl<'a> Fence<'a> {
         self.not_blocked(&label)?;
         self.not_selected(task, lease)?;
         self.within(task, &label, limits)?;
+        let beside = task.parent.and_then(|parent| self.children.get(&parent)).copied().unwrap_or_default();
+        self.table.takes_child(task, beside, self.now)?;
         let owner = task.owner.as_str().into();
         self.room(self.table.counts.holder(owner, &task.environment, &task.workload, task.untrusted), asks)?;
+        self.tasks.insert(task.id);
+        if let Some(parent) = task.parent {
+            *self.children.entry(parent).or_default() += 1;
+        }
         self.evidence.insert(task.evidence_key);
         self.handles.insert(task.handle_hash);
         self.jobs.entry(label.job()).or_default().insert(Holding::of_row(task));

@@ -181,11 +181,9 @@ impl Table {
         }
     }
 
-    pub(super) fn take_from_job(&self, place: Place, id: TaskId, task: &Task) {
+    /// Once its record is gone, and with it that it was the only one.
+    pub(super) fn take_from_job(&self, id: TaskId, task: &Task) {
         let job = Job::of(task);
-        if self.tasks.not_alone(place, &job) {
-            return;
-        }
         if let Some(mut list) = self.jobs.get_mut(&job) {
             if let Some(alike) = list.iter_mut().find(|alike| alike.is_of(task)) {
                 alike.open.remove(&id);

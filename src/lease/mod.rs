@@ -27,4 +27,4 @@ pub use table::{Counts, End, Label, Lease, Table, Task, bound_to};
 pub use time::{Now, TOLERANCE_MS, Time};
 pub use tomb::{BehindRow, Origins, SAMPLE_MAX, Survey, Tomb};
 pub use touched::Touched;
-pub use tree::Standing;
+pub use tree::{CHILDREN_MAX, LEVELS_MAX, Standing};

@@ -280,8 +280,13 @@ impl Pair {
             return Ok(());
         }
         let due = |until: UnixMs| until.plus_ms(999).as_s() <= now.at.as_s();
-        for task in &mut self.plain.tasks {
-            task.forgotten |= due(task.deadline.max(task.evidence_until));
+        // Those below were opened later; what is forgotten is forgotten after them.
+        let mut remembered = std::collections::BTreeSet::new();
+        for task in self.plain.tasks.iter_mut().rev() {
+            task.forgotten |= due(task.deadline.max(task.evidence_until)) && !remembered.contains(&task.id);
+            if !task.forgotten {
+                remembered.extend(task.parent);
+            }
             prop_assert_eq!(self.rig.table.task(task.id).is_none(), task.forgotten, "{:?}", task);
         }
         for lease in &mut self.plain.leases {
@@ -381,11 +386,14 @@ impl Pair {
 
     fn task_row(&mut self, opening: &Opening, parent: Option<TaskId>, now: Now) -> TaskRow {
         self.made += 1;
+        let mut random = [7; 10];
+        random[..8].copy_from_slice(&self.made.to_be_bytes());
         let deadline = now.at.plus_s(opening.ttl_s);
         // Law L3.
         let deadline = parent.map_or(deadline, |parent| deadline.min(self.plain.task(parent).deadline));
         TaskRow {
-            id: TaskId::from_parts(self.made, [7; 10]),
+            // Some are drawn when they are opened, as all are in earnest.
+            id: TaskId::from_parts(if self.made % 2 == 0 { now.at.as_ms().unsigned_abs() } else { 0 }, random),
             parent,
             template: template_name(opening.template),
             job: job_label(opening.job),

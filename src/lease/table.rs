@@ -22,6 +22,7 @@ use super::{
     time::Now,
     tomb::{Tomb, Tombs},
     touched::{Touched, Touches},
+    tree::Brood,
 };
 use crate::{
     store::{BlockRow, Change, EndRow, LeaseRow, TaskRow},
@@ -107,6 +108,7 @@ pub struct Table {
     pub(super) leases: Leases,
     /// Of jobs that have had more than one task.
     pub(super) jobs: DashMap<Job, Vec<Alike>>,
+    pub(super) broods: DashMap<TaskId, Brood>,
     pub(super) blocks: Blocks,
     pub(super) tombs: Tombs,
     revocable: ArcSwap<Revocable>,
@@ -126,6 +128,7 @@ impl Default for Table {
             leases: tasks.leases(),
             tasks,
             jobs: DashMap::new(),
+            broods: DashMap::new(),
             blocks: Blocks::default(),
             tombs: Tombs::default(),
             revocable: ArcSwap::default(),
@@ -356,10 +359,7 @@ impl Table {
         if earlier.is_some() {
             return earlier;
         }
-        self.end_in_job(id, &Job::of(&task));
-        self.touches.push_task(id);
-        self.release_task(id);
-        self.holds.release(id);
+        self.let_go(id, task.parent, &Job::of(&task));
         own
     }
 
@@ -392,11 +392,8 @@ impl Table {
             Change::AddLease(row) => self.add_lease(row),
             Change::EndTask(id, end) => {
                 if let Some((task, _)) = self.tasks.change_end(id, |_| Some(End::from(*end))) {
-                    self.end_in_job(*id, &Job::of(&task));
-                    self.release_task(*id);
+                    self.let_go(*id, task.parent, &Job::of(&task));
                 }
-                self.touches.push_task(*id);
-                self.holds.release(*id);
             }
             Change::EndLease(id, end) => {
                 self.leases.change(id, |lease| {
@@ -450,7 +447,9 @@ impl Table {
         self.counts.note_open(&task);
         self.add_to_job(place, row.id, &task);
         lock(&self.task_calendar).insert(over_at, place);
-        if row.held && task.end.is_none() {
+        let open = task.end.is_none();
+        self.add_child(row.parent, row.id, open);
+        if row.held && open {
             self.holds.begin(row.id);
         }
     }
@@ -534,12 +533,19 @@ impl Table {
     }
 
     fn forget_task(&self, place: Place) {
-        let Some((id, task)) = self.tasks.at(place) else { return };
+        let waits = self.tasks.at(place).is_some_and(|(id, _)| !self.is_childless(id, place));
+        if waits {
+            return;
+        }
+        let Some((id, task)) = self.tasks.remove(place) else { return };
+        // SECURITY: whoever gives it a lease from here on finds no task, and counts it down itself.
         let holder = self.counts.of_task(&task);
         task.leases.iter().for_each(|lease| self.release_for(*lease, &holder));
-        self.take_from_job(place, id, &task);
-        self.tasks.remove(place);
+        self.take_from_job(id, &task);
         self.holds.release(id);
+        if let Some(parent) = self.forget_child(task.parent, id) {
+            self.forget_task(parent);
+        }
     }
 
     fn word(&self, text: &str) -> Arc<str> {

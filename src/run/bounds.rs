@@ -165,6 +165,19 @@ pub const BOUNDS: &[Bound] = &[
         "a larger batch may fail once more",
     ),
     bound(
+        "lost holds that are ended in one second",
+        flow::ENDED_EACH_MAX,
+        "tasks",
+        "the next second; a beat that comes until then still counts",
+    ),
+    bound(
+        "levels of a tree of tasks, its root counted",
+        flow::LEVELS_MAX,
+        "levels",
+        "`E-PER-JOB` (400); no verb opens children yet",
+    ),
+    bound("open children of a task", flow::CHILDREN_MAX, "tasks", "as above"),
+    bound(
         "live leases that one end by selector may end without being an alarm",
         flow::MASS_LEASES as usize,
         "leases",
@@ -259,6 +272,7 @@ pub const PROPORTIONAL: &[(&str, &str)] = &[
         "tasks, leases, evidence keys, handles, job labels and the calendar in memory",
         "one each for a committed row that still matters; forgotten, a slice a second, when it expired",
     ),
+    ("holds", "a number for each live task that beats, and its place in a calendar; gone with the task"),
     (
         "status lists in memory, and places on them",
         "one for each target that verifies by list, or for what small ones share, and hour of expiry; a place for each of their leases; forgotten five minutes after the hour",

@@ -5,14 +5,31 @@ use rusqlite::types::Value;
 
 use super::{EventFilter, LeaseFilter, TaskFilter, columns::id_bytes};
 
+/// When the first of the ancestors of a task `t` ended, or NULL: an end reaches everything below, and
+/// nothing is written there. Trees are few levels deep.
+macro_rules! above {
+    () => {
+        "CASE WHEN t.parent IS NOT NULL THEN (WITH RECURSIVE up (parent, end_at) AS ( \
+           SELECT p.parent, p.end_at FROM task p WHERE p.id = t.parent \
+           UNION ALL SELECT p.parent, p.end_at FROM task p JOIN up ON p.id = up.parent) \
+         SELECT min(end_at) FROM up) END"
+    };
+}
+
 /// The state of a task `t` at the moment `?1`.
-const TASK_STATE: &str = "CASE WHEN t.end_at <= ?1 THEN 'ended' WHEN t.deadline <= ?1 THEN 'expired' ELSE 'active' END";
+const TASK_STATE: &str = concat!(
+    "CASE WHEN t.end_at <= ?1 THEN 'ended' WHEN ",
+    above!(),
+    " < min(?1 + 1, t.deadline) THEN 'ended' WHEN t.deadline <= ?1 THEN 'expired' ELSE 'active' END"
+);
 
 /// The state of a lease `l` of a task `t` at the moment `?1`. A task that ended after a lease had
 /// run out did not end that lease.
-pub(super) const LEASE_STATE: &str = "CASE \
-     WHEN l.end_at <= ?1 OR (t.end_at <= ?1 AND t.end_at < l.expires) THEN 'ended' \
-     WHEN l.expires <= ?1 OR t.deadline <= ?1 THEN 'expired' ELSE 'active' END";
+pub(super) const LEASE_STATE: &str = concat!(
+    "CASE WHEN l.end_at <= ?1 OR (t.end_at <= ?1 AND t.end_at < l.expires) OR ",
+    above!(),
+    " < min(?1 + 1, l.expires) THEN 'ended' WHEN l.expires <= ?1 OR t.deadline <= ?1 THEN 'expired' ELSE 'active' END"
+);
 
 const NAMES_TARGET: &str = "EXISTS (SELECT 1 FROM json_each(t.grants) g WHERE g.key = $)";
 

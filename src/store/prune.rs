@@ -19,10 +19,11 @@ const LEASES: &str =
     "DELETE FROM lease WHERE id IN (SELECT id FROM lease WHERE expires < ?1 ORDER BY expires LIMIT ?2)";
 
 /// As long as the evidence of a task could be presented again, with 30 s for other clocks, its row
-/// is what refuses it.
+/// is what refuses it. A parent stays as long as a child: it says how that one ended.
 // SECURITY: `prune_keeps_what_must_be_kept`.
 const TASKS: &str = "DELETE FROM task WHERE id IN (SELECT t.id FROM task t WHERE t.deadline < ?1 \
      AND t.evidence_exp_s * 1000 + 30000 < ?2 AND NOT EXISTS (SELECT 1 FROM lease l WHERE l.task = t.id) \
+     AND NOT EXISTS (SELECT 1 FROM task c WHERE c.parent = t.id) \
      ORDER BY t.deadline LIMIT ?3)";
 
 const BLOCKS: &str = "DELETE FROM block WHERE id IN (SELECT id FROM block WHERE until < ?1 ORDER BY until LIMIT ?2)";

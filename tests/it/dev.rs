@@ -42,19 +42,35 @@ pub struct Dev {
 impl Dev {
     /// Starts and waits for `dev.env`.
     pub fn start(work: &Path, args: &[&str]) -> Self {
-        let dev = Self::spawn(work, args);
+        Self::ready(work, dayfly(&["dev"]), args)
+    }
+
+    /// The same under a program that becomes the broker, such as `unshare`.
+    pub fn start_through(work: &Path, through: &[&str], args: &[&str]) -> Self {
+        let mut command = Command::new(through[0]);
+        command.args(&through[1..]).args([env!("CARGO_BIN_EXE_dayfly"), "dev"]).stdin(Stdio::null());
+        command.env_clear().env("PATH", std::env::var("PATH").unwrap());
+        Self::ready(work, command, args)
+    }
+
+    fn ready(work: &Path, command: Command, args: &[&str]) -> Self {
+        let dev = Self::spawn(work, command, args);
         let env = work.join("state/dev.env");
         wait_until("dev.env", || env.exists());
         dev
     }
 
-    fn spawn(work: &Path, args: &[&str]) -> Self {
+    fn spawn(work: &Path, mut command: Command, args: &[&str]) -> Self {
         // Of an earlier start; a script that waits for it must not find it.
         let _ = fs::remove_file(work.join("state/dev.env"));
         let (said, state) = (work.join("said"), work.join("state"));
         let stderr = fs::File::create(&said).unwrap();
-        let mut command = dayfly(&["dev", "--state", state.to_str().unwrap()]);
-        command.args(args).current_dir(work).stdout(Stdio::null()).stderr(stderr);
+        command
+            .args(["--state", state.to_str().unwrap()])
+            .args(args)
+            .current_dir(work)
+            .stdout(Stdio::null())
+            .stderr(stderr);
         Self { child: command.spawn().unwrap(), said }
     }
 

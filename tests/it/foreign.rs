@@ -3,7 +3,9 @@
 //! `tests/run` prepares them below the target folder from the lock files in `tests/interop`.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio},
@@ -32,9 +34,20 @@ pub fn node(work: &Path, script: &str) -> Command {
         std::os::unix::fs::symlink(modules, link).unwrap();
     }
     fs::copy(source(&format!("node/{script}")), work.join(script)).unwrap();
-    let mut command = Command::new(env::var_os("DAYFLY_TEST_NODE").unwrap_or_else(|| "node".into()));
+    let mut command = Command::new(node_program());
     command.arg(script).current_dir(work).stdin(Stdio::null());
     command
+}
+
+/// A script of `tests/interop` that needs no packages, started where it is.
+pub fn plain_node(script: &str) -> Command {
+    let mut command = Command::new(node_program());
+    command.arg(source(script)).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    command
+}
+
+fn node_program() -> OsString {
+    env::var_os("DAYFLY_TEST_NODE").unwrap_or_else(|| "node".into())
 }
 
 /// Runs it to its end with this on its standard input.

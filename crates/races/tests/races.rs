@@ -9,11 +9,13 @@ use dayfly_races::lease::Overtaken;
 use shuttle::thread;
 use world::{World, lease_id, task_id};
 
-/// So many schedules of each: some seconds.
-const SCHEDULES: usize = 4_000;
+/// So many schedules of each: some seconds. `DAYFLY_SCHEDULES` asks for more.
+const SCHEDULES: usize = 5_000;
 
+#[allow(clippy::disallowed_methods, reason = "how long a test runs is asked of whoever runs it")]
 fn under_schedules(scenario: impl Fn() + Send + Sync + 'static) {
-    shuttle::check_random(scenario, SCHEDULES);
+    let asked = std::env::var("DAYFLY_SCHEDULES").ok().and_then(|text| text.parse().ok());
+    shuttle::check_random(scenario, asked.unwrap_or(SCHEDULES));
 }
 
 fn all(threads: Vec<thread::JoinHandle<()>>) {

@@ -4,7 +4,7 @@
 
 use dayfly_domain::{Cause, LeaseId, State, TaskId, UnixMs};
 
-use crate::lease::{Counts, Limits, Now, Overtaken};
+use crate::lease::{Counts, LEVELS_MAX, Limits, Now, Overtaken};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PlainEnd {
@@ -79,9 +79,8 @@ impl Plain {
     fn end_of_tree(&self, id: TaskId, now: Now) -> Option<PlainEnd> {
         let task = self.task(id);
         let own = task.end.filter(|end| end.at <= now.at);
-        // What is forgotten says nothing any more: everything below it is over by then (law L3).
-        let parent = task.parent.filter(|parent| !self.task(*parent).forgotten);
-        let above = parent.and_then(|parent| self.end_of_tree(parent, now));
+        // Nothing is forgotten before what is below it.
+        let above = task.parent.and_then(|parent| self.end_of_tree(parent, now));
         let above = above.map(|end| PlainEnd { cause: Cause::ParentEnded, ..end });
         [own, above].into_iter().flatten().min_by_key(|end| end.at)
     }
@@ -153,9 +152,16 @@ impl Plain {
             return Err(Overtaken::Blocked);
         }
         self.may_hold(new, limits, now)?;
+        if new.parent.is_some_and(|parent| self.level(parent) >= LEVELS_MAX) {
+            return Err(Overtaken::TooDeep);
+        }
         // Forgotten here, and still kept by the store.
         let kept = self.tasks.iter().any(|task| task.evidence == new.evidence || task.handle == new.handle);
         if kept { Err(Overtaken::HandleUsed) } else { Ok(()) }
+    }
+
+    fn level(&self, id: TaskId) -> usize {
+        1 + self.task(id).parent.map_or(0, |parent| self.level(parent))
     }
 
     fn may_hold(&self, new: &PlainTask, limits: Limits, now: Now) -> Result<(), Overtaken> {

@@ -121,14 +121,9 @@ impl Tasks {
         write(&self.0).add_task(id, task, keys)
     }
 
-    pub fn remove(&self, place: Place) {
-        write(&self.0).remove_task(place);
-    }
-
-    pub fn at(&self, place: Place) -> Option<(TaskId, Task)> {
-        let records = read(&self.0);
-        let task = Some(records.tasks.at(place)).filter(|task| !task.is_vacant())?;
-        Some((task.id(), records.whole_task(task)))
+    /// As it was when it was removed: no lease of it is known that is not among its own.
+    pub fn remove(&self, place: Place) -> Option<(TaskId, Task)> {
+        write(&self.0).remove_task(place)
     }
 
     /// The task that was said to be the only one of this job.
@@ -147,11 +142,11 @@ impl Tasks {
         records.alone = alone;
     }
 
-    /// It is not, or will not be. Whether it was.
-    pub fn not_alone(&self, place: Place, job: &Job) -> bool {
+    /// It is not any more.
+    pub fn not_alone(&self, place: Place, job: &Job) {
         let mut records = write(&self.0);
         let hash = records.hash(job);
-        remove(&mut records.alone, hash, place)
+        remove(&mut records.alone, hash, place);
     }
 
     /// `end`: the end that the task has from now on, by what it is. What it was before, and its end.
@@ -178,7 +173,7 @@ impl Tasks {
     pub fn of_evidence(&self, key: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
         let records = read(&self.0);
         let mark = records.hasher.hash_one(key);
-        let found = records.by_evidence.find(mark, |place| records.tasks.at(*place).evidence == mark)?;
+        let found = records.by_evidence.find(mark, |place| records.tasks.at(*place).evidence() == mark)?;
         Some(records.bound(*found))
     }
 
@@ -318,18 +313,21 @@ impl Records {
         let Self { tasks, shared, by_task, by_handle, by_evidence, hasher, .. } = self;
         let mark = hasher.hash_one(keys.evidence);
         let packed = shared.pack_task(id, task, keys.handle, mark);
-        let (handle, over_at) = (packed.handle, packed.over_at());
+        let (handle, over_at) = (packed.handle, shared.over_at(&packed));
         let place = tasks.put(packed);
         by_task.insert_unique(hasher.hash_one(id), place, |place| hasher.hash_one(tasks.at(*place).id()));
         by_handle.insert_unique(hasher.hash_one(handle), place, |place| hasher.hash_one(tasks.at(*place).handle));
-        by_evidence.insert_unique(mark, place, |place| tasks.at(*place).evidence);
+        by_evidence.insert_unique(mark, place, |place| tasks.at(*place).evidence());
         (place, over_at)
     }
 
-    fn remove_task(&mut self, place: Place) {
+    fn remove_task(&mut self, place: Place) -> Option<(TaskId, Task)> {
         if self.tasks.at(place).is_vacant() {
-            return;
+            return None;
         }
+        let task = self.task(place);
+        let job = self.hash(self.job_of(place));
+        remove(&mut self.alone, job, place);
         let packed = self.tasks.take(place);
         let mut next = packed.newest;
         while next != NOWHERE {
@@ -339,14 +337,14 @@ impl Records {
         }
         remove(&mut self.by_task, self.hasher.hash_one(packed.id()), place);
         remove(&mut self.by_handle, self.hasher.hash_one(packed.handle), place);
-        remove(&mut self.by_evidence, packed.evidence, place);
+        remove(&mut self.by_evidence, packed.evidence(), place);
         self.shared.forget_task(&packed);
+        Some((packed.id(), task))
     }
 
     fn add_lease(&mut self, lease: &Lease) -> Place {
         let task = self.place_of_task(lease.task);
-        let bound = task.map(|place| (place, self.shared.key(self.tasks.at(place))));
-        let mut packed = self.shared.pack_lease(lease, bound);
+        let mut packed = self.shared.pack_lease(lease, task.map(|place| (place, self.tasks.at(place))));
         if let Some(task) = task {
             packed.before = self.tasks.at(task).newest;
         }
@@ -392,9 +390,11 @@ impl Records {
     }
 }
 
-/// Each place is in an index once, so that it is enough to know the entry by. Whether it was there.
-fn remove(index: &mut HashTable<Place>, hash: u64, place: Place) -> bool {
-    index.find_entry(hash, |other| *other == place).map(|entry| entry.remove()).is_ok()
+/// Each place is in an index once, so that it is enough to know the entry by.
+fn remove(index: &mut HashTable<Place>, hash: u64, place: Place) {
+    if let Ok(entry) = index.find_entry(hash, |other| *other == place) {
+        entry.remove();
+    }
 }
 
 fn read(records: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
@@ -404,3 +404,6 @@ fn read(records: &RwLock<Records>) -> RwLockReadGuard<'_, Records> {
 fn write(records: &RwLock<Records>) -> RwLockWriteGuard<'_, Records> {
     records.write().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

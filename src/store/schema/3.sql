@@ -3,6 +3,7 @@
 ALTER TABLE task ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
 UPDATE task SET seq = coalesce((SELECT min(e.seq) FROM event e WHERE e.task = task.id), 0);
+CREATE INDEX task_parent ON task (parent) WHERE parent IS NOT NULL;
 ALTER TABLE lease ADD COLUMN kid TEXT;
 ALTER TABLE lease ADD COLUMN list BLOB;
 ALTER TABLE lease ADD COLUMN list_index INTEGER;
