@@ -1,5 +1,5 @@
-//! The hold over real processes: a client that is killed, stopped or cut off loses its task within the
-//! grace; a broker that is killed or stopped takes nobody's.
+//! The hold over real processes: a client that is killed or stopped loses its task within the grace (one
+//! that is cut off: `exec/cut.rs`); a broker that is killed or stopped takes nobody's.
 
 use std::{
     fs,
@@ -12,10 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{
-    dev::{self, Dev, wait_until},
-    foreign::skipped,
-};
+use super::dev::{self, Dev, wait_until};
 
 /// The shortest there is.
 const GRACE: Duration = Duration::from_secs(10);
@@ -38,16 +35,14 @@ fn work() -> TempDir {
 struct Client(Child);
 
 impl Client {
-    /// `through`: what starts it, or nothing.
-    fn start(work: &Path, name: &str, through: &[&str]) -> (Self, String) {
+    fn start(work: &Path, name: &str) -> (Self, String) {
         let before = tasks(work);
         let evidence = dev::evidence(work, &format!("{name}.evidence"));
         let task = dev::env(work)["DAYFLY_DEV_TASK"].clone();
-        let exec = [env!("CARGO_BIN_EXE_dayfly"), "exec", "--task", &task, "--evidence-file", &evidence, "--", "cat"];
-        let command: Vec<_> = through.iter().chain(&exec).collect();
+        let exec = ["exec", "--task", &task, "--evidence-file", &evidence, "--", "cat"];
         let said = fs::File::create(work.join(format!("{name}.said"))).unwrap();
-        let mut start = Command::new(command[0]);
-        start.args(&command[1..]).env_clear().envs(dev::env(work)).env("PATH", env_path());
+        let mut start = Command::new(env!("CARGO_BIN_EXE_dayfly"));
+        start.args(exec).env_clear().envs(dev::env(work)).env("PATH", env_path());
         let child = start.current_dir(work).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(said).spawn().unwrap();
         let client = Self(child);
         let mut opened = None;
@@ -100,9 +95,9 @@ fn a_client_that_is_killed_or_stopped_loses_its_task_and_its_neighbour_does_not(
     let work = work();
     let work = work.path();
     let _broker = Dev::start(work, &["--policies", "mine"]);
-    let (killed, killed_task) = Client::start(work, "killed", &[]);
-    let (stopped, stopped_task) = Client::start(work, "stopped", &[]);
-    let (_alive, alive_task) = Client::start(work, "alive", &[]);
+    let (killed, killed_task) = Client::start(work, "killed");
+    let (stopped, stopped_task) = Client::start(work, "stopped");
+    let (_alive, alive_task) = Client::start(work, "alive");
     let began = Instant::now();
     dev::signal(&killed.0, Signal::KILL);
     dev::signal(&stopped.0, Signal::STOP);
@@ -124,8 +119,8 @@ fn a_broker_that_is_killed_ends_nobody_but_who_died_meanwhile() {
     let work = work();
     let work = work.path();
     let broker = Dev::start(work, &["--policies", "mine"]);
-    let (_alive, alive_task) = Client::start(work, "alive", &[]);
-    let (dying, dying_task) = Client::start(work, "dying", &[]);
+    let (_alive, alive_task) = Client::start(work, "alive");
+    let (dying, dying_task) = Client::start(work, "dying");
     dev::signal(broker.child(), Signal::KILL);
     drop(broker);
     dev::signal(&dying.0, Signal::KILL);
@@ -145,8 +140,8 @@ fn t_104_a_broker_that_was_stopped_ends_nobody() {
     let work = work();
     let work = work.path();
     let broker = Dev::start(work, &["--policies", "mine"]);
-    let (_alive, alive_task) = Client::start(work, "alive", &[]);
-    let (dying, dying_task) = Client::start(work, "dying", &[]);
+    let (_alive, alive_task) = Client::start(work, "alive");
+    let (dying, dying_task) = Client::start(work, "dying");
     dev::signal(broker.child(), Signal::STOP);
     dev::signal(&dying.0, Signal::KILL);
     let stopped = Instant::now();
@@ -157,25 +152,4 @@ fn t_104_a_broker_that_was_stopped_ends_nobody() {
     assert!(back.elapsed() > GRACE / 2, "not at once, it was the broker that was away: {:?}", back.elapsed());
     assert!(is_active(work, &alive_task));
     assert!(broker.said().contains("every grace begins anew"), "{}", broker.said());
-}
-
-/// A broker and its client in a network of their own, which is then cut.
-#[test]
-fn a_client_that_is_cut_off_loses_its_task() {
-    if skipped("netns") {
-        return;
-    }
-    let work = work();
-    let work = work.path();
-    let up = "ip link set lo up && exec \"$0\" \"$@\"";
-    let inside = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", up];
-    let broker = Dev::start_through(work, &inside, &["--policies", "mine"]);
-    let pid = broker.child().id().to_string();
-    let enter = ["nsenter", "--preserve-credentials", "-U", "-n", "-t", &pid];
-    let (_client, task) = Client::start(work, "cut", &enter);
-    let began = Instant::now();
-    let cut = Command::new(enter[0]).args(&enter[1..]).args(["ip", "link", "set", "lo", "down"]).status().unwrap();
-    assert!(cut.success());
-    wait_until("its end", || is_lost(work, &task));
-    assert!(began.elapsed() < GRACE + SLACK, "{:?}", began.elapsed());
 }

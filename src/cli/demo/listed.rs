@@ -40,7 +40,7 @@ impl Story {
     pub(super) async fn job_is_killed(&mut self) -> Result<(), Failure> {
         let started = Instant::now();
         let mut job = self.exec().await?;
-        let what = "another one, as `dayfly exec -- ...`: it is held by beats";
+        let what = "another one, as `dayfly exec -- ...`: held by beats";
         self.page.step("CI job", what, Some(started.elapsed()))?;
         let server = self.start_edge().await?;
         let started = Instant::now();
