@@ -126,6 +126,12 @@ impl Tasks {
         write(&self.0).remove_task(place)
     }
 
+    pub fn at(&self, place: Place) -> Option<(TaskId, Task)> {
+        let records = read(&self.0);
+        let task = Some(records.tasks.at(place)).filter(|task| !task.is_vacant())?;
+        Some((task.id(), records.whole_task(task)))
+    }
+
     /// The task that was said to be the only one of this job.
     pub fn alone_in(&self, job: &Job) -> Option<(Place, TaskId, Task)> {
         let records = read(&self.0);
