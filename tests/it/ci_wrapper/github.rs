@@ -281,7 +281,7 @@ fn no_input_commands_the_runner() {
     // A line of its own would be a command to the runner, or another output; so would the older form.
     let commands = ["x\n::add-mask::a\n::set-env name=PATH::/evil", "x##[add-mask]a"];
     let steps = commands.iter().flat_map(|nasty| {
-        let with = |name: &str| [json!({ name: nasty }), json!({ name: nasty, "run": "echo ran" })];
+        let with = move |name: &str| [json!({ name: nasty }), json!({ name: nasty, "run": "echo ran" })];
         ["task", "ticket", "addr", "dayfly"].into_iter().flat_map(with)
     });
     for inputs in steps {
