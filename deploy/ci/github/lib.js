@@ -35,8 +35,16 @@ function raw(name) {
   return process.env[`INPUT_${name.toUpperCase()}`] ?? '';
 }
 
+/** One line, which stays one where a program quotes it: a line of its own could command the runner. */
+function plain(name, value) {
+  if (/[\x00-\x1f\x7f]|##\[/.test(value)) {
+    throw new Failure(`the input \`${name}\` holds a line break, or what commands the runner`, 2);
+  }
+  return value;
+}
+
 function input(name) {
-  return raw(name).trim();
+  return plain(name, raw(name).trim());
 }
 
 function state(name) {
@@ -47,6 +55,11 @@ function state(name) {
 function command(name, message) {
   const escaped = message.replace(/%/g, '%25').replace(/\r/g, '%0D').replace(/\n/g, '%0A');
   fs.writeSync(1, `::${name}::${escaped}\n`);
+}
+
+/** What a program said, without anything that the runner would take for a command. */
+function show(text) {
+  process.stderr.write(text.replace(/^(\s*):(?=:)/gm, '$1: ').replace(/##\[/g, '## ['));
 }
 
 function mask(file) {
@@ -143,6 +156,6 @@ async function step(work) {
 }
 
 module.exports = {
-  Failure, REFUSED, command, endOf, environment, found, input, lives, mask, pause, places, put, raw, seen, state, step,
-  worker,
+  Failure, REFUSED, command, endOf, environment, found, input, lives, mask, pause, places, plain, put, raw, seen,
+  show, state, step, worker,
 };

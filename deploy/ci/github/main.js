@@ -33,13 +33,13 @@ function wanted() {
   if (task === '') throw new lib.Failure('the input `task` is missing: the template to run', 2);
   const addr = lib.input('addr') || process.env.DAYFLY_ADDR;
   if (!addr) throw new lib.Failure('the input `addr` is missing: the broker\'s URL (or the variable DAYFLY_ADDR)', 2);
-  const actions = lib.input('actions').split(/[\s,]+/).filter((action) => action !== '');
+  const actions = lib.raw('actions').split(/[\s,]+/).filter((action) => action !== '');
   // One word each, so that no value is ever an option of its own.
   const options = ['target', 'ttl', 'ticket'].filter((name) => lib.input(name) !== '');
   const ask = [
     `--task=${task}`,
     ...options.map((name) => `--${name}=${lib.input(name)}`),
-    ...actions.map((action) => `--action=${action}`),
+    ...actions.map((action) => `--action=${lib.plain('actions', action)}`),
   ];
   return { addr, ask, dayfly: lib.found(lib.input('dayfly') || 'dayfly'), script: lib.raw('run') };
 }
@@ -58,8 +58,9 @@ function requireIdentity() {
 
 /** The authorities of the broker: PEM text becomes a file of the job. */
 function authorities(folder) {
-  const ca = lib.input('ca');
-  if (!ca.includes('-----BEGIN')) return ca === '' ? '' : path.resolve(process.env.GITHUB_WORKSPACE ?? '', ca);
+  const ca = lib.raw('ca').trim();
+  if (ca === '') return '';
+  if (!ca.includes('-----BEGIN')) return path.resolve(process.env.GITHUB_WORKSPACE ?? '', lib.input('ca'));
   const file = path.join(folder, 'ca.pem');
   fs.writeFileSync(file, `${ca}\n`, { mode: 0o600 });
   return file;
@@ -107,7 +108,7 @@ function kept(want, door, folder, args) {
     keeper.on('message', (message) => {
       if (message.said) {
         said += message.said;
-        process.stderr.write(message.said);
+        lib.show(message.said);
       }
       if (message.granted || message.over) done(message);
     });

@@ -27,7 +27,7 @@ function end(folder, door) {
   if (!fs.existsSync(handle) || fs.statSync(handle).size === 0) return false;
   const options = { env: lib.environment(door), timeout: END_MS, stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8' };
   const ended = spawnSync(lib.state('dayfly'), lib.endOf(handle, key), options);
-  process.stderr.write(ended.stderr ?? '');
+  lib.show(ended.stderr ?? '');
   if (ended.status === 0) return false;
   const why = (ended.stderr ?? '').trim() || ended.error?.message || 'it was killed';
   const task = ['the task', lib.state('task')].join(' ').trim();
@@ -81,7 +81,7 @@ lib.step(async () => {
   const refused = end(folder, { addr: lib.state('addr'), ca: lib.state('ca') });
   await stop();
   const { said } = lib.places(folder);
-  if (fs.existsSync(said)) process.stderr.write(fs.readFileSync(said));
+  if (fs.existsSync(said)) lib.show(fs.readFileSync(said, 'utf8'));
   forget(folder);
   return refused ? 1 : 0;
 });

@@ -269,11 +269,27 @@ fn no_input_is_read_by_a_shell_or_taken_for_an_option() {
         assert_ne!(ran["main"]["code"], 0, "{name}: {ran}");
         assert_eq!(ran["post"]["code"], 0, "{name}: {ran}");
     }
-    // A line of its own would be a command to the runner, or another output.
-    let injected = "x\n::add-mask::a\n::set-env name=PATH::/evil";
-    let ran = stage.github(&json!({ "task": injected, "ticket": injected }), &json!({}));
-    assert_eq!(ran["main"]["code"], 2, "{ran}");
-    assert_eq!((&ran["masks"], &ran["main"]["outputs"], &ran["main"]["env"]), (&json!([]), &json!({}), &json!("")));
-    assert!(!log(&ran["main"]).contains("\n::set-env"), "{ran}");
     assert!(!std::path::Path::new(&mark).exists());
+}
+
+#[test]
+fn no_input_commands_the_runner() {
+    if skipped("node") {
+        return;
+    }
+    let stage = Stage::new();
+    // A line of its own would be a command to the runner, or another output; so would the older form.
+    let commands = ["x\n::add-mask::a\n::set-env name=PATH::/evil", "x##[add-mask]a"];
+    let steps = commands.iter().flat_map(|nasty| {
+        let with = move |name: &str| [json!({ name: nasty }), json!({ name: nasty, "run": "echo ran" })];
+        ["task", "ticket", "addr", "dayfly"].into_iter().flat_map(with)
+    });
+    for inputs in steps {
+        let ran = stage.github(&inputs, &json!({}));
+        let main = &ran["main"];
+        assert_eq!((&main["code"], &ran["post"]["code"]), (&json!(2), &json!(0)), "{ran}");
+        assert_eq!((&ran["masks"], &main["outputs"], &main["env"]), (&json!([]), &json!({}), &json!("")), "{inputs}");
+        assert!(!log(main).contains("add-mask"), "{ran}");
+    }
+    assert_eq!(stage.tasks().len(), 0);
 }
