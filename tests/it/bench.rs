@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dayfly_bench::{Load, Plan, Report, Scenario, flood, measure};
+use dayfly_bench::{Load, Plan, Report, Scenario, flood, measure, memory, owner};
 
 /// The runner said that there is no `openssl`, which makes the RSA key that signs the evidence.
 fn skipped() -> bool {
@@ -67,6 +67,37 @@ async fn ends_by_possession_are_measured() {
 #[tokio::test]
 async fn ends_by_handle_are_measured() {
     run(Scenario::RevokeByHandle, CLOSED).await;
+}
+
+#[tokio::test]
+async fn ends_of_a_task_and_beats_are_measured() {
+    run(Scenario::RevokeTask, CLOSED).await;
+    run(Scenario::Beat, CLOSED).await;
+}
+
+fn twelve() -> Plan {
+    let broker = PathBuf::from(env!("CARGO_BIN_EXE_dayfly"));
+    Plan { scenario: Scenario::Exchange, load: CLOSED, n: 12, warm_up: 0, broker, log: "info".into() }
+}
+
+#[tokio::test]
+async fn the_end_of_all_that_an_owner_has_is_measured() {
+    if skipped() {
+        return;
+    }
+    let report = owner(&twelve()).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.ended, report.errors, &report.first_error), (12, 12, 0, &None));
+    assert!(report.effective_ms > 0.0 && report.caught_up_ms >= report.answered_ms && report.asked >= report.samples);
+}
+
+#[tokio::test]
+async fn what_live_leases_take_is_measured() {
+    if skipped() {
+        return;
+    }
+    let report = memory(&twelve()).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.errors), (12, 0));
+    assert!(report.rss_kb_started_again > 0 && report.started_again_ms > 0.0, "{}", report.table());
 }
 
 #[tokio::test]

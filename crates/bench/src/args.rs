@@ -6,6 +6,10 @@ use clap::{Parser, ValueEnum};
 
 use crate::{Load, Plan, Scenario};
 
+const OPERATIONS: usize = 10_000;
+/// Of one owner, or in memory.
+const LEASES: usize = 100_000;
+
 /// Measures a broker that it starts itself, over TLS connections that are kept open.
 ///
 /// The closed loop (default) sends the next request when the last is answered. The open loop
@@ -19,9 +23,9 @@ pub struct Args {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Operations to measure
-    #[arg(long, default_value_t = 10_000)]
-    pub n: usize,
+    /// Operations to measure; of `owner` and `memory`: live leases [default: 10000; of those two 100000]
+    #[arg(long)]
+    pub n: Option<usize>,
     /// Operations before the clock starts
     #[arg(long, default_value_t = 500)]
     pub warm_up: usize,
@@ -48,8 +52,14 @@ pub enum What {
     Exchange,
     /// Whether a token is live, asked by a known caller
     Introspect,
-    /// The end of a lease, durable
+    /// The end of a lease or a task, durable
     Revoke,
+    /// A beat, a task for each connection
+    Beat,
+    /// The end of every live lease of one owner: effective, on the record, rows caught up
+    Owner,
+    /// What live leases take of the broker's memory, as issued and after a new start
+    Memory,
     /// Exchanges alone and under a flood of tokens with unknown key ids
     Flood,
     /// Policy alone, by the number of rows: loads and decisions, in this process
@@ -64,6 +74,8 @@ pub enum By {
     Token,
     /// revoke: the handle of its task (`/v1/leases/{id}/end`)
     Handle,
+    /// revoke: a whole task, by its handle (`/v1/tasks/{id}/end`)
+    Task,
     /// introspect: a verifier's `client_assertion` (default)
     Assertion,
     /// introspect: the local operator, without TLS
@@ -73,25 +85,35 @@ pub enum By {
 impl Args {
     pub fn plan(&self) -> Result<Plan, String> {
         let scenario = match (self.what, self.by) {
-            (What::Exchange | What::Flood, None) => Scenario::Exchange,
+            (What::Exchange | What::Flood | What::Owner | What::Memory, None) => Scenario::Exchange,
+            (What::Beat, None) => Scenario::Beat,
             (What::Introspect, None | Some(By::Assertion)) => Scenario::IntrospectByAssertion,
             (What::Introspect, Some(By::Socket)) => Scenario::IntrospectBySocket,
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
+            (What::Revoke, Some(By::Task)) => Scenario::RevokeTask,
             (What::Policy | What::List, _) => return Err("that is measured without a broker".to_owned()),
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
-        if self.n == 0 || self.connections == 0 {
+        if self.n() == 0 || self.connections == 0 {
             return Err("`--n` and `--connections` are at least 1".to_owned());
         }
         let load = match self.rate {
             None => Load::Closed { connections: self.connections },
-            Some(_) if self.what == What::Flood => return Err("a flood is a closed loop".to_owned()),
+            Some(_) if matches!(self.what, What::Flood | What::Owner | What::Memory) => {
+                return Err(format!("{:?} is a closed loop", self.what).to_lowercase());
+            }
             Some(rate) if rate.is_finite() && rate > 0.0 => Load::Open { connections: self.connections, rate },
             Some(_) => return Err("`--rate` is more than 0".to_owned()),
         };
-        let (n, warm_up, log) = (self.n, self.warm_up, self.log.clone());
+        let (n, warm_up, log) = (self.n(), self.warm_up, self.log.clone());
         Ok(Plan { scenario, load, n, warm_up, broker: self.broker()?, log })
+    }
+
+    /// What was asked for, or as much as the goal names.
+    pub fn n(&self) -> usize {
+        let usual = if matches!(self.what, What::Owner | What::Memory) { LEASES } else { OPERATIONS };
+        self.n.unwrap_or(usual)
     }
 
     fn broker(&self) -> Result<PathBuf, String> {
@@ -107,6 +129,48 @@ impl Args {
                 "there is no broker at `{}`; build one (`cargo build --release --workspace`) or name it with `--broker`",
                 beside.display()
             )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(typed: &str) -> Result<Plan, String> {
+        let words = ["dayfly-bench", "--broker", "/bin/false"].into_iter().chain(typed.split(' '));
+        Args::try_parse_from(words).map_err(|error| error.to_string())?.plan()
+    }
+
+    #[test]
+    fn a_scenario_has_as_many_operations_as_its_goal_names() {
+        for (typed, scenario, n) in [
+            ("exchange", Scenario::Exchange, 10_000),
+            ("beat", Scenario::Beat, 10_000),
+            ("revoke --by task", Scenario::RevokeTask, 10_000),
+            ("owner", Scenario::Exchange, 100_000),
+            ("memory", Scenario::Exchange, 100_000),
+            ("memory --n 7", Scenario::Exchange, 7),
+        ] {
+            let plan = plan(typed).unwrap();
+            assert_eq!((plan.scenario, plan.n), (scenario, n), "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_says_nothing_about_a_scenario_is_refused() {
+        for (typed, why) in [
+            ("beat --by handle", "says nothing about beat"),
+            ("owner --by socket", "says nothing about owner"),
+            ("memory --by token", "says nothing about memory"),
+            ("introspect --by task", "says nothing about introspect"),
+            ("owner --rate 5", "owner is a closed loop"),
+            ("memory --rate 5", "memory is a closed loop"),
+            ("owner --n 0", "at least 1"),
+            ("list", "without a broker"),
+        ] {
+            let refused = plan(typed).unwrap_err();
+            assert!(refused.contains(why), "{typed}: {refused}");
         }
     }
 }

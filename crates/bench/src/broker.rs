@@ -60,16 +60,12 @@ impl Broker {
         let (platform, verifier) = (Platform::make()?, Verifier::make()?);
         let ca_pem = origin.map(|origin| origin.ca_pem.as_str());
         let folder = Folder::make(&platform.jwk(), &verifier.jwk(), ca_pem).map_err(BrokerError::Folder)?;
-        let mut command = Command::new(program);
-        command.args(["serve", "--config"]).arg(folder.settings()).env_clear().env("DAYFLY_LOG", log);
+        let mut command = serving(program, log, &folder);
         if let Some(origin) = origin {
             origin.publish(platform.jwk());
             command.env("HTTPS_PROXY", origin.proxy());
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let failed = |source| BrokerError::Start { program: program.to_owned(), source };
-        let mut child = command.spawn().map_err(failed)?;
-        let said = child.stderr.take().ok_or_else(|| failed(io::Error::other("it has no output")))?;
+        let (child, said) = spawn(&mut command)?;
         // From here on the child has an owner who ends it.
         let at = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut broker = Self { child, address: at, folder, platform, verifier };
@@ -81,8 +77,21 @@ impl Broker {
         self.child.id()
     }
 
+    /// Ends it and starts it again on what it left.
+    pub async fn start_again(&mut self, program: &Path, log: &str) -> Result<(), BrokerError> {
+        self.end().await;
+        let (child, said) = spawn(&mut serving(program, log, &self.folder))?;
+        self.child = child;
+        self.address = listening(said).await?;
+        Ok(())
+    }
+
     /// Asks it to end, and makes sure that it does.
     pub async fn stop(mut self) {
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             // Gone already: then there is nothing to end.
             let _ = kill_process(pid, Signal::TERM);
@@ -105,6 +114,21 @@ impl Drop for Broker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn serving(program: &Path, log: &str, folder: &Folder) -> Command {
+    let mut command = Command::new(program);
+    command.args(["serve", "--config"]).arg(folder.settings()).env_clear().env("DAYFLY_LOG", log);
+    command
+}
+
+fn spawn(command: &mut Command) -> Result<(Child, ChildStderr), BrokerError> {
+    let program = PathBuf::from(command.get_program());
+    let failed = |source| BrokerError::Start { program: program.clone(), source };
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let said = child.stderr.take().ok_or_else(|| failed(io::Error::other("it has no output")))?;
+    Ok((child, said))
 }
 
 /// Seconds since 1970.

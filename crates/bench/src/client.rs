@@ -81,7 +81,15 @@ impl Connection {
         if let Some(bearer) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
-        let request = request.body(Full::from(body)).map_err(|error| error.to_string())?;
+        self.send(request.body(Full::from(body)).map_err(|error| error.to_string())?).await
+    }
+
+    pub async fn get(&mut self, path: &str) -> Result<Answer, String> {
+        let request = Request::get(path).header(HOST, BROKER_HOST).body(Full::default());
+        self.send(request.map_err(|error| error.to_string())?).await
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         self.sender.ready().await.map_err(|error| error.to_string())?;
         let response = self.sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();

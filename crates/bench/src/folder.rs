@@ -19,6 +19,8 @@ pub(crate) const GITHUB: &str = "https://token.actions.githubusercontent.com";
 /// The resource server that introspects: its `client_id`.
 pub(crate) const VERIFIER: &str = "shop-api";
 pub(crate) const TEMPLATE: &str = "deploy";
+/// Who has all of it.
+pub(crate) const OWNER: &str = "team-shop";
 pub(crate) const OWNER_ID: &str = "4411";
 pub(crate) const REPOSITORY_ID: &str = "88120";
 

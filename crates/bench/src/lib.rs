@@ -12,7 +12,9 @@ mod flood;
 mod folder;
 pub mod list;
 pub mod load;
+mod memory;
 mod origin;
+mod owner;
 pub mod policy;
 mod report;
 mod scenario;
@@ -28,6 +30,8 @@ use crate::{
 pub use crate::{
     flood::{FloodReport, UNKNOWN, flood},
     load::Load,
+    memory::{MemoryReport, memory},
+    owner::{OwnerReport, owner},
     report::{Machine, Report},
     scenario::Scenario,
 };

@@ -1,4 +1,4 @@
-//! `dayfly-bench exchange|introspect|revoke|flood|policy|list`.
+//! `dayfly-bench exchange|introspect|revoke|beat|owner|memory|flood|policy|list`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::Parser;
 use dayfly_bench::{
     Fault, Plan, UNKNOWN,
     args::{Args, What},
-    flood, list, measure, policy,
+    flood, list, measure, memory, owner, policy,
 };
 
 #[allow(clippy::print_stdout, clippy::print_stderr, reason = "data on stdout, talk on stderr")]
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.what == What::Policy {
         let tell = |one: &policy::PolicyReport| println!("{}", if args.json { one.line() } else { one.row() });
-        return match policy::measure(args.n, tell) {
+        return match policy::measure(args.n(), tell) {
             Ok(()) => ExitCode::SUCCESS,
             Err(what) => {
                 eprintln!("dayfly-bench: {what}");
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         };
     }
     if args.what == What::List {
-        return match list::measure(args.n.clamp(1, 1_000)) {
+        return match list::measure(args.n().clamp(1, 1_000)) {
             Ok(report) => {
                 println!("{}", if args.json { report.line() } else { report.row() });
                 ExitCode::SUCCESS
@@ -56,12 +56,23 @@ fn main() -> ExitCode {
 
 /// What was measured, as it was asked for, and how much of it was wrong.
 async fn told(args: &Args, plan: &Plan) -> Result<(String, usize), Fault> {
-    if args.what == What::Flood {
-        let report = flood(plan, UNKNOWN).await?;
-        let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
-        return Ok((text, report.errors));
-    }
-    let report = measure(plan).await?;
-    let text = if args.json { format!("{}\n", report.line()) } else { report.table() };
-    Ok((text, report.errors))
+    let said = |line: String, table: String| if args.json { format!("{line}\n") } else { table };
+    Ok(match args.what {
+        What::Flood => {
+            let report = flood(plan, UNKNOWN).await?;
+            (said(report.line(), report.table()), report.errors)
+        }
+        What::Owner => {
+            let report = owner(plan).await?;
+            (said(report.line(), report.table()), report.errors)
+        }
+        What::Memory => {
+            let report = memory(plan).await?;
+            (said(report.line(), report.table()), report.errors)
+        }
+        _ => {
+            let report = measure(plan).await?;
+            (said(report.line(), report.table()), report.errors)
+        }
+    })
 }

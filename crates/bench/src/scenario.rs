@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use dayfly::http::shapes::{Ended, TokenAnswer};
+use dayfly::http::shapes::{Beat, Ended, TokenAnswer};
+use dayfly_domain::State;
 use serde::Deserialize;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// Tokens that introspection asks about, in turn.
 const TOKENS: usize = 1_000;
 
@@ -35,6 +36,10 @@ pub enum Scenario {
     RevokeByToken,
     /// `/v1/leases/{id}/end` with the handle of the lease's task.
     RevokeByHandle,
+    /// `/v1/tasks/{id}/end` with its handle.
+    RevokeTask,
+    /// `/v1/tasks/{id}/beat` with its handle: a task for each connection.
+    Beat,
 }
 
 /// What is ready when the clock starts. An index of a request picks what it is about.
@@ -44,11 +49,15 @@ pub(crate) enum Prepared {
     Introspect { assertion: Option<Arc<str>>, live: Arc<[TokenAnswer]> },
     RevokeByToken(Arc<[TokenAnswer]>),
     RevokeByHandle(Arc<[TokenAnswer]>),
+    RevokeTask(Arc<[TokenAnswer]>),
+    Beat(Arc<[TokenAnswer]>),
 }
 
 /// A connection with its work.
 pub(crate) struct Visitor {
     connection: Connection,
+    /// Which of the connections it is.
+    number: usize,
     work: Prepared,
 }
 
@@ -67,6 +76,8 @@ impl Scenario {
             Self::IntrospectBySocket => "introspect by socket",
             Self::RevokeByToken => "revoke by token",
             Self::RevokeByHandle => "revoke by handle",
+            Self::RevokeTask => "revoke a task",
+            Self::Beat => "beat",
         }
     }
 }
@@ -75,7 +86,8 @@ impl Prepared {
     pub async fn make(scenario: Scenario, broker: &Broker, total: usize, connections: usize) -> Result<Self, Fault> {
         let wanted = match scenario {
             Scenario::IntrospectByAssertion | Scenario::IntrospectBySocket => total.min(TOKENS),
-            Scenario::Exchange | Scenario::RevokeByToken | Scenario::RevokeByHandle => total,
+            Scenario::Exchange | Scenario::RevokeByToken | Scenario::RevokeByHandle | Scenario::RevokeTask => total,
+            Scenario::Beat => connections,
         };
         let evidence = sign(broker, wanted).await?;
         if scenario == Scenario::Exchange {
@@ -90,17 +102,19 @@ impl Prepared {
             Scenario::Exchange | Scenario::IntrospectBySocket => Self::Introspect { assertion: None, live },
             Scenario::RevokeByToken => Self::RevokeByToken(live),
             Scenario::RevokeByHandle => Self::RevokeByHandle(live),
+            Scenario::RevokeTask => Self::RevokeTask(live),
+            Scenario::Beat => Self::Beat(live),
         })
     }
 
     pub async fn visitors(&self, broker: &Broker, connections: usize) -> Result<Vec<Visitor>, Fault> {
         let mut visitors = Vec::new();
-        for _ in 0..connections {
+        for number in 0..connections {
             let connection = match self {
                 Self::Introspect { assertion: None, .. } => Connection::on_socket(broker).await?,
                 _ => Connection::over_tls(broker).await?,
             };
-            visitors.push(Visitor { connection, work: self.clone() });
+            visitors.push(Visitor { connection, number, work: self.clone() });
         }
         Ok(visitors)
     }
@@ -136,7 +150,7 @@ pub(crate) async fn exchanging(
 }
 
 /// Live leases for what ends them or asks about them.
-async fn exchange_all(
+pub(crate) async fn exchange_all(
     broker: &Broker,
     evidence: Arc<[String]>,
     connections: usize,
@@ -178,6 +192,8 @@ impl Visit for Visitor {
             }
             Prepared::RevokeByToken(live) => revoke(connection, &live[index]).await,
             Prepared::RevokeByHandle(live) => end(connection, &live[index]).await,
+            Prepared::RevokeTask(live) => end_task(connection, &live[index]).await,
+            Prepared::Beat(live) => beat(connection, &live[self.number]).await,
         }
     }
 }
@@ -197,6 +213,18 @@ async fn exchange(connection: &mut Connection, evidence: &str) -> Result<TokenAn
 }
 
 async fn introspect(connection: &mut Connection, assertion: Option<&str>, of: &TokenAnswer) -> Result<(), String> {
+    match is_active(connection, assertion, of).await? {
+        true => Ok(()),
+        false => Err("a live token is not active".to_owned()),
+    }
+}
+
+/// What introspection says of a token; of another one, it is a wrong answer.
+pub(crate) async fn is_active(
+    connection: &mut Connection,
+    assertion: Option<&str>,
+    of: &TokenAnswer,
+) -> Result<bool, String> {
     let mut form = format!("token={}", of.access_token);
     if let Some(assertion) = assertion {
         form.push_str(&format!("&client_assertion_type={ASSERTION}&client_assertion={assertion}"));
@@ -204,9 +232,9 @@ async fn introspect(connection: &mut Connection, assertion: Option<&str>, of: &T
     let body = connection.post("/oauth2/introspect", FORM, None, form).await?.body_of(200)?;
     let answer: Introspected = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     let jti = of.lease_id.map(|lease| lease.to_string());
-    match answer.active && answer.jti == jti {
-        true => Ok(()),
-        false => Err(format!("active: {}, jti: {:?} instead of {jti:?}", answer.active, answer.jti)),
+    match answer.active && answer.jti != jti {
+        true => Err(format!("active, with jti {:?} instead of {jti:?}", answer.jti)),
+        false => Ok(answer.active),
     }
 }
 
@@ -216,14 +244,29 @@ async fn revoke(connection: &mut Connection, of: &TokenAnswer) -> Result<(), Str
 }
 
 async fn end(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
-    let (Some(lease), Some(handle)) = (of.lease_id, of.task_control.as_deref()) else {
-        return Err("nothing to end".to_owned());
-    };
-    let path = format!("/v1/leases/{lease}/end");
-    let body = connection.post(&path, JSON, Some(handle), "{}".to_owned()).await?.body_of(200)?;
+    let lease = of.lease_id.ok_or("there is no lease to end")?;
+    ended(connection, of, format!("/v1/leases/{lease}/end")).await
+}
+
+async fn end_task(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
+    ended(connection, of, format!("/v1/tasks/{}/end", of.task_id)).await
+}
+
+async fn ended(connection: &mut Connection, of: &TokenAnswer, path: String) -> Result<(), String> {
+    let body = connection.post(&path, JSON, of.task_control.as_deref(), "{}".to_owned()).await?.body_of(200)?;
     let ended: Ended = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
     match ended.leases_ended {
         1 => Ok(()),
         other => Err(format!("{other} leases ended")),
+    }
+}
+
+async fn beat(connection: &mut Connection, of: &TokenAnswer) -> Result<(), String> {
+    let path = format!("/v1/tasks/{}/beat", of.task_id);
+    let body = connection.post(&path, JSON, of.task_control.as_deref(), "{}".to_owned()).await?.body_of(200)?;
+    let answer: Beat = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+    match answer.state {
+        State::Active => Ok(()),
+        other => Err(format!("the task is {}", other.as_str())),
     }
 }
