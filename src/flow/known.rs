@@ -28,7 +28,8 @@ pub(super) fn require_known(policy: &Policy, selector: &Selector, open: bool) ->
         }
     }
     let revocable = policy.revocable();
-    for name in claims.keys().filter(|name| !revocable.values().any(|names| names.contains(*name))) {
+    let stranger = claims.keys().find(|name| !revocable.values().any(|names| names.contains(*name)));
+    if let Some(name) = stranger {
         let names = revocable.values().flatten().map(String::as_str);
         return Err(unknown(format!("no profile in use says that claim `{name}` is revocable{}", told(names, open))));
     }

@@ -54,13 +54,15 @@ pub struct Survey {
     pub longest: Vec<Lease>,
 }
 
+/// Issuer, owner, template and row that opened a task.
+pub type Origin = [Arc<str>; 4];
+
 /// What of a bundle live tasks and leases hang on.
 #[derive(Debug, Default)]
 pub struct Origins {
-    /// Issuer, owner, template and row that opened it.
-    pub tasks: HashSet<[Arc<str>; 4]>,
-    /// The same of a lease's task, with the row that granted it and its target.
-    pub leases: HashSet<([Arc<str>; 4], Arc<str>, Arc<str>)>,
+    pub tasks: HashSet<Origin>,
+    /// Of a lease's task, with the row that granted it and its target.
+    pub leases: HashSet<(Origin, Arc<str>, Arc<str>)>,
 }
 
 /// So many leases are shown of those that are meant.

@@ -2,6 +2,8 @@
 //! schedules: nothing waits for ever, nothing that ended lives again, evidence opens one task, counts
 //! agree with what is there.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod world;
 
 use dayfly_domain::{Cause, Selector, State};

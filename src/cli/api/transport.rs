@@ -82,7 +82,8 @@ impl Transport {
     pub async fn send_with_proof(&self, request: &Request, proof: Option<&str>) -> Result<Answer, WireError> {
         match self {
             Self::Client(client) => {
-                let answer = client.send(outgoing(request, proof)?).await?;
+                // On the heap: every verb holds this future within its own.
+                let answer = Box::pin(client.send(outgoing(request, proof)?)).await?;
                 let retry_after_s = retry_after_s(&answer.headers);
                 let dpop_nonce = text_of(&answer.headers, "dpop-nonce");
                 Ok(Answer { status: answer.status, retry_after_s, dpop_nonce, body: answer.body })

@@ -69,7 +69,7 @@ async fn replayed(
         let page = api.event_page(filter, cursor.as_deref()).await;
         let (events, next) = page.map_err(|error| error.failure("the ledger cannot be read"))?;
         events.into_iter().for_each(|event| judge(reading.take(event), policy, &mut tally));
-        count.set(tally.decisions() as u64, 0);
+        count.set(tally.decisions(), 0);
         let Some(next) = next else { break };
         cursor = Some(next);
     }

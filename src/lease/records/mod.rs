@@ -187,7 +187,7 @@ impl Tasks {
     /// the hash: that is of no use without the handle.
     pub fn of_handle(&self, hash: &[u8; 32]) -> Option<(TaskId, Option<Thumbprint>)> {
         let (records, half) = (read(&self.0), half(hash));
-        let found = records.by_handle.find(records.hash(&half), |place| records.tasks.at(*place).handle == half)?;
+        let found = records.by_handle.find(records.hash(half), |place| records.tasks.at(*place).handle == half)?;
         Some(records.bound(*found))
     }
 

@@ -477,9 +477,8 @@ impl Origin {
 
 /// A label is below its issuer, and its first part is what its jobs share, if it has more than one.
 fn label_end(job: &str, issuer: &str) -> usize {
-    let below =
-        if job.starts_with(issuer) { job[issuer.len()..].find('/').map(|at| issuer.len() + at + 1) } else { None };
-    let below = below.unwrap_or(0);
+    let rest = job.strip_prefix(issuer).and_then(|rest| rest.find('/'));
+    let below = rest.map_or(0, |at| issuer.len() + at + 1);
     job[below..].find('/').map_or(below, |at| below + at + 1)
 }
 
