@@ -393,7 +393,7 @@ impl Pair {
         let deadline = parent.map_or(deadline, |parent| deadline.min(self.plain.task(parent).deadline));
         TaskRow {
             // Some are drawn when they are opened, as all are in earnest.
-            id: TaskId::from_parts(if self.made % 2 == 0 { now.at.as_ms().unsigned_abs() } else { 0 }, random),
+            id: TaskId::from_parts(if self.made.is_multiple_of(2) { now.at.as_ms().unsigned_abs() } else { 0 }, random),
             parent,
             template: template_name(opening.template),
             job: job_label(opening.job),
