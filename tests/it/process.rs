@@ -10,12 +10,13 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly::{
-    store::{LeaseFilter, Page, Reader},
+    store::{LeaseFilter, Page, Reader, StatusSlot},
     sys::{
         clock::Clock,
         net::{Answer, Client},
     },
 };
+use dayfly_domain::TaskId;
 use dayfly_verifier::StatusRef;
 use http_body_util::Full;
 use hyper::Request;
@@ -78,6 +79,25 @@ pub fn ops(work: &Path, path: &str) -> String {
     answer
 }
 
+/// Where the only lease of a task stands on a status list.
+fn slot(reader: &Reader, task: TaskId) -> StatusSlot {
+    let filter = LeaseFilter { task: Some(task), ..LeaseFilter::default() };
+    let rows = reader.leases(&filter, Clock::Machine.wall(), Page { before: None, limit: 10 }).unwrap();
+    let [(lease, _)] = rows.as_slice() else { panic!("{} leases", rows.len()) };
+    lease.status.unwrap()
+}
+
+/// The evidence alone: with its handle's hash, without it, and with a thief's own.
+fn assert_worth_nothing(work: &Path, open: &[(&str, &str)]) {
+    let stolen = URL_SAFE_NO_PAD.encode(handle().1);
+    let (last, others) = open.split_last().unwrap();
+    for control in [Some(*last), None, Some((last.0, stolen.as_str()))] {
+        let again: Vec<_> = others.iter().copied().chain(control).collect();
+        let (status, replayed) = ask(work, &again);
+        assert_eq!((status, &replayed["reason"]), (400, &Value::from("E-REPLAYED")), "{control:?}");
+    }
+}
+
 #[test]
 fn t_109_killed_between_commit_and_answer() {
     let work = dev::work();
@@ -113,27 +133,14 @@ fn t_109_killed_between_commit_and_answer() {
     });
     drop(broker);
     let unseen = reader.task_by_handle(&hash).unwrap().unwrap();
-    let kept = reader
-        .leases(&LeaseFilter::default(), Clock::Machine.wall(), Page { before: None, limit: 10 })
-        .unwrap()
-        .into_iter()
-        .find(|(lease, _)| lease.task == unseen.id);
-    let slot = kept.unwrap().0.status.unwrap();
+    let slot = slot(&reader, unseen.id);
     drop(reader);
 
     let _broker = Dev::start(work, &["--policies", "mine"]);
     let uri = format!("{}/status/{}", dev::env(work)["DAYFLY_ADDR"], slot.list);
     let unseen_entry = StatusRef { idx: slot.index, uri };
     assert_eq!(outside::bit(work, &unseen_entry), 0);
-    // The evidence alone gets nothing, with the handle's hash, without it, or with a thief's own.
-    let (_, stolen) = self::handle();
-    let stolen = URL_SAFE_NO_PAD.encode(stolen);
-    for control in [Some(&control), None, Some(&stolen)] {
-        let mut again = open[..4].to_vec();
-        again.extend(control.map(|control| ("task_control_s256", control.as_str())));
-        let (status, replayed) = ask(work, &again);
-        assert_eq!((status, &replayed["reason"]), (400, &Value::from("E-REPLAYED")), "{control:?}");
-    }
+    assert_worth_nothing(work, &open);
     let feed = [
         ("grant_type", EXCHANGE),
         ("subject_token_type", CONTROL),
