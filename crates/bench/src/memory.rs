@@ -46,6 +46,8 @@ pub async fn memory(plan: &Plan) -> Result<MemoryReport, Fault> {
 
 async fn held(plan: &Plan, broker: &mut Broker) -> Result<MemoryReport, Fault> {
     let evidence = sign(broker, plan.n).await?;
+    // A first start makes keys and a store: what it leaves behind is nothing that leases take.
+    broker.start_again(&plan.broker, &plan.log).await?;
     let empty = rss_kb(broker)?;
     let live = exchange_all(broker, evidence, plan.load.connections()).await?;
     let issued = rss_kb(broker)?;
