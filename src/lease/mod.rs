@@ -11,6 +11,8 @@ mod matching;
 #[cfg(test)]
 mod model_tests;
 mod records;
+#[cfg(test)]
+mod soak_tests;
 mod table;
 mod time;
 mod tomb;

@@ -492,7 +492,7 @@ fn key_text(key: Option<u8>) -> Option<String> {
     key.map(|key| URL_SAFE_NO_PAD.encode([key; 32]))
 }
 
-fn blank_row() -> TaskRow {
+pub(super) fn blank_row() -> TaskRow {
     let text = String::new;
     TaskRow {
         id: TaskId::from_parts(0, [0; 10]),
