@@ -164,7 +164,9 @@ fn t_105_issue_renew_end_and_sweep_at_once_never_stop() {
         |soak, round| soak.renew(soak.lately(round), 1 + round % 200),
         |soak, round| soak.end(soak.lately(round)),
         |soak, round| soak.look(soak.lately(round)),
-        |soak, _| drop(soak.table.forget_expired(soak.now(), 7)),
+        |soak, _| {
+            soak.table.forget_expired(soak.now(), 7);
+        },
         |soak, round| {
             if round % 50 == 0 {
                 soak.end_by_owner(round)
