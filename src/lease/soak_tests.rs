@@ -59,7 +59,7 @@ impl Soak {
             evidence_key[..8].copy_from_slice(&number.to_le_bytes());
             let task = TaskRow {
                 id: task_id(number),
-                job: (number % 3 > 0).then(|| format!("7/{}", number % 50)),
+                job: (!number.is_multiple_of(3)).then(|| format!("7/{}", number % 50)),
                 owner: format!("team-{}", number % 5),
                 evidence_key,
                 handle_hash: evidence_key,
@@ -124,7 +124,7 @@ impl Soak {
             self.table.lease_state(&lease, now);
         }
         self.table.holdings(&Job::of_parts("ci", Some(&format!("7/{}", number % 50)), "ci/shop"), None, now);
-        if number % 100 == 0 {
+        if number.is_multiple_of(100) {
             self.table.active_leases(now);
             self.table.release_over(now);
         }
