@@ -80,9 +80,11 @@ impl Flow {
         let (ack, begun) = oneshot::channel();
         self.submit(Group::Hold(id, ack), begun).await.map_err(|failed| match failed {
             NotCommitted::Overtaken(_) | NotCommitted::Gone | NotCommitted::Released => self.over_by_now(id),
-            NotCommitted::Store | NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey => {
-                Reason::Store.into()
-            }
+            NotCommitted::Store
+            | NotCommitted::OtherBundle
+            | NotCommitted::OtherJob
+            | NotCommitted::OtherKey
+            | NotCommitted::OtherEnds => Reason::Store.into(),
         })?;
         // It may have ended at once.
         let _ = self.table.holds.beat(id, self.time.uptime_ms());

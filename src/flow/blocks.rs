@@ -67,6 +67,7 @@ impl Flow {
             | NotCommitted::OtherBundle
             | NotCommitted::OtherJob
             | NotCommitted::OtherKey
+            | NotCommitted::OtherEnds
             | NotCommitted::Overtaken(_)
             | NotCommitted::Released => Reason::Store.into(),
         })

@@ -279,7 +279,7 @@ impl Writer {
     }
 
     fn prepare_issue(&self, group: IssueGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
-        let IssueGroup { decided_under, seen, task, mut lease, events, supersede_s, ack } = group;
+        let IssueGroup { decided_under, seen, ends_asked, task, mut lease, events, supersede_s, ack } = group;
         let ended = self.replaced(&task, lease.as_ref(), supersede_s, now);
         let asks = match (&lease, ended.is_empty()) {
             (None, _) => Asks::Nothing,
@@ -290,6 +290,9 @@ impl Writer {
             Err(NotCommitted::OtherBundle)
         } else if seen.is_some_and(|seen| !fence.unchanged(&seen)) {
             Err(NotCommitted::OtherJob)
+        // SECURITY: `t_092_nothing_that_was_decided_before_an_end_by_selector_leaves_after_it`.
+        } else if ends_asked != self.shared.table.ends_asked() {
+            Err(NotCommitted::OtherEnds)
         } else if self.shared.is_signed_by_tainted(lease.as_ref()) {
             Err(NotCommitted::OtherKey)
         } else {

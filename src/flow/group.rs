@@ -100,6 +100,8 @@ pub(super) struct IssueGroup {
     pub decided_under: Fingerprint,
     /// What the decision knew of the job, where a policy looks at it.
     pub seen: Option<Seen>,
+    /// Ends by selector that had been asked when it was decided.
+    pub ends_asked: u64,
     pub task: Subject,
     pub lease: Option<LeaseRow>,
     /// In order; the last one is where the answer points.
@@ -187,6 +189,8 @@ pub(super) enum NotCommitted {
     OtherBundle,
     #[error("signed with a key that was tainted meanwhile")]
     OtherKey,
+    #[error("decided before an end by selector that was asked meanwhile")]
+    OtherEnds,
     #[error("the job holds something else than when it was decided")]
     OtherJob,
     #[error("the store cannot be written")]

@@ -220,8 +220,8 @@ impl Flow {
         row.map_err(|error| error.reason().into())
     }
 
-    /// Decides, plans and signs; once more when before the commit the bundle was swapped, the key tainted, or what the
-    /// job holds changed and a policy looks at that.
+    /// Decides, plans and signs; once more when before the commit the bundle was swapped, the key tainted,
+    /// something was ended by selector, or what the job holds changed and a policy looks at that.
     async fn decide_twice(
         &self,
         asking: &Asking<'_>,
@@ -234,7 +234,12 @@ impl Flow {
             let prepared = self.decide(&policy, asking, opening, supersede_s, now)?;
             match self.commit(prepared).await {
                 Ok(issued) => return Ok(issued),
-                Err(NotCommitted::OtherBundle | NotCommitted::OtherJob | NotCommitted::OtherKey) => {}
+                Err(
+                    NotCommitted::OtherBundle
+                    | NotCommitted::OtherJob
+                    | NotCommitted::OtherKey
+                    | NotCommitted::OtherEnds,
+                ) => {}
                 Err(NotCommitted::Overtaken(overtaken)) => {
                     let moment = self.moment_of(&policy, asking, now)?;
                     return Err(self.overtaken(overtaken, refusal(&policy, asking, &moment, Reason::Overtaken), now));
@@ -317,8 +322,10 @@ impl Flow {
         };
         let (ack, committed) = oneshot::channel();
         let lease = minted.as_ref().map(|(lease, _)| lease.clone());
+        let ends_asked = moment.ends_asked();
         let seen = moment.watched(policy, grant.template());
-        let group = IssueGroup { decided_under: bundle, seen, task: subject, lease, events, supersede_s, ack };
+        let group =
+            IssueGroup { decided_under: bundle, seen, ends_asked, task: subject, lease, events, supersede_s, ack };
         let slot = minted.as_ref().and_then(|(lease, _)| lease.status);
         let (lease, kid) = minted.as_ref().map(|(lease, signed)| (lease.id, signed.kid.clone())).unzip();
         let answer = Issued {

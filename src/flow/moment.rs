@@ -22,6 +22,7 @@ pub(super) struct Moment {
     held: Vec<String>,
     asked: (i64, Vec<String>),
     seen: Seen,
+    ends_asked: u64,
 }
 
 impl Moment {
@@ -43,6 +44,11 @@ impl Moment {
         }
     }
 
+    /// Ends by selector so far.
+    pub fn ends_asked(&self) -> u64 {
+        self.ends_asked
+    }
+
     /// For the fence, where a policy of the template looks at what is held.
     pub fn watched(self, policy: &Policy, template: &str) -> Option<Seen> {
         policy.reads_held(template).then_some(self.seen)
@@ -59,6 +65,8 @@ impl Shared {
         (proven, issued_at): (BindingKind, UnixMs),
         now: Now,
     ) -> Result<Moment, Refused> {
+        // First: what is asked from here on is asked after this decision.
+        let ends_asked = self.table.ends_asked();
         let job = Job::of_parts(&workload.issuer, workload.job.as_deref(), &workload.principal);
         let but: Option<TaskId> = task.map(|row| row.id);
         let seen = Seen { holdings: self.table.holdings(&job, but, now), job, but };
@@ -72,7 +80,7 @@ impl Shared {
             held.extend(own.difference(&asked.1.iter().cloned().collect()).cloned());
         }
         let age_s = (now.at.as_ms() - issued_at.as_ms()) / 1000;
-        Ok(Moment { proven, age_s, held: held.into_iter().collect(), asked, seen })
+        Ok(Moment { proven, age_s, held: held.into_iter().collect(), asked, seen, ends_asked })
     }
 }
 

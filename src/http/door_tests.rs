@@ -34,10 +34,18 @@ fn head<'a>(response: &'a Response, name: &str) -> &'a str {
     response.headers().get(name).map_or("", |value| value.to_str().unwrap())
 }
 
+/// The path with something in each of its places.
+fn filled(path: &str) -> String {
+    let places = [("{id}", "tsk_0"), ("{name}", "ci"), ("{block}", "blk_0"), ("{kid}", "k-1"), ("{list}", "lst_0")];
+    let path = places.iter().fold(path.to_owned(), |path, (place, text)| path.replace(place, text));
+    assert!(!path.contains('{'), "{path}");
+    path
+}
+
 #[tokio::test]
 async fn every_row_reaches_its_route() {
     for row in ROUTES.iter().filter(|row| row.listener == Listener::Broker) {
-        let path = row.path.replace("{id}", "tsk_0").replace("{name}", "ci");
+        let path = filled(row.path);
         let response = send(row.verb.as_str(), &path, &[]).await;
         assert_eq!(head(&response, "x-route"), format!("{:?}", row.route), "{path}");
         if row.verb == Verb::Get {
@@ -55,12 +63,7 @@ async fn every_row_refuses_other_methods_with_allow() {
             Verb::Delete => (["GET", "POST"], "DELETE"),
         };
         for method in others.into_iter().chain(["TRACE", "PURGE"]) {
-            let response = send(
-                method,
-                &row.path.replace("{id}", "tsk_0").replace("{name}", "ci").replace("{block}", "blk_0"),
-                &[],
-            )
-            .await;
+            let response = send(method, &filled(row.path), &[]).await;
             assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {}", row.path);
             assert_eq!(head(&response, "allow"), allow, "{method} {}", row.path);
             let media_type = head(&response, "content-type").to_owned();

@@ -117,7 +117,7 @@ impl Tombs {
     }
 
     fn add(&self, selector: Selector, end: End, blocks: bool) -> Arc<Tomb> {
-        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let number = self.count.fetch_add(1, Ordering::AcqRel);
         let tomb = Arc::new(Tomb { number, matcher: Matcher::new(selector), end, blocks, left: AtomicU64::new(0) });
         self.all.rcu(|all| all.iter().cloned().chain([tomb.clone()]).collect::<Vec<_>>());
         tomb
@@ -166,6 +166,11 @@ impl Table {
         let tomb = self.tombs.add(selector, End { at, cause, seq: None }, blocks);
         self.counts.note_reach();
         tomb
+    }
+
+    /// How many ends by selector were ever asked here.
+    pub fn ends_asked(&self) -> u64 {
+        self.tombs.count.load(Ordering::Acquire)
     }
 
     /// Those that rows may be behind of, and those that are not yet on the record.

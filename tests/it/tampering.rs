@@ -120,9 +120,11 @@ async fn a_row_of_another_owner_template_or_target_is_noticed() {
         "UPDATE task SET evidence_exp_s = evidence_exp_s - 100",
         "DELETE FROM block",
         "UPDATE block SET until = until - 1000",
-        "UPDATE block SET template = 'other'",
-        "UPDATE block SET job = 'other' WHERE job IS NOT NULL",
-        "UPDATE block SET workload = 'other', job = NULL",
+        "UPDATE block SET selector = replace(selector, 'template == \"', 'template == \"x')",
+        "UPDATE block SET selector = replace(selector, 'job == \"', 'job == \"x')",
+        "UPDATE block SET selector = 'workload == \"other\" && template == \"deploy\"'",
+        "UPDATE block SET selector = 'template == \"deploy\"'",
+        "UPDATE block SET until = NULL",
         "UPDATE task SET untrusted = 1",
         "UPDATE task SET profile = 'other'",
         "UPDATE task SET evidence_iat_s = evidence_iat_s - 1",
@@ -146,7 +148,7 @@ async fn a_live_row_that_is_gone_is_noticed() {
         "DELETE FROM task WHERE template = 'pay'",
         "INSERT INTO task SELECT zeroblob(16), parent, template, purpose, ticket, job, permit, owner, environment, issuer, \
          profile, workload, untrusted, grants, randomblob(32), evidence_iat_s, evidence_exp_s, claims, randomblob(32), \
-         bound, thumbprint, opened_at, deadline, end_at, end_cause, end_seq FROM task LIMIT 1",
+         bound, thumbprint, opened_at, deadline, end_at, end_cause, end_seq, seq, held FROM task LIMIT 1",
     ] {
         assert!(!after(statement).await.problems.is_empty(), "{statement}");
     }

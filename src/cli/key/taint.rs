@@ -157,7 +157,7 @@ mod tests {
             failure.parts().help.as_deref(),
             Some(r#"dayfly key taint k-1 --reason 'it'"'"'s in a log' --confirm"#)
         );
-        assert_eq!(script.seen(), [r#"POST /v1/keys/k-1/taint {"dry_run":true,"reason":"it's in a log"}"#]);
+        assert_eq!(script.seen(), [r#"POST /v1/keys/k-1/taint {"reason":"it's in a log","dry_run":true}"#]);
     }
 
     #[tokio::test]

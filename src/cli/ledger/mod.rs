@@ -123,14 +123,14 @@ mod tests {
         2026-11-22T05:00:00Z  evt_00000000030000000000000000  denied  E-NOMATCH  -      github/4411/88120  -
         ");
         insta::assert_snapshot!(print::one(&event, Output::Table), @r#"
-        id        evt_00000000030000000000000000
-        seq       3
-        at        2026-11-22T05:00:00Z
-        type      denied
-        outcome   denied
-        workload  github/4411/88120
-        reason    E-NOMATCH
-        details   {"ref":"refs/heads/\u{202e}x"}
+        id           evt_00000000030000000000000000
+        seq          3
+        at           2026-11-22T05:00:00Z
+        type         denied
+        outcome      denied
+        workload     github/4411/88120
+        reason       E-NOMATCH
+        details      {"ref":"refs/heads/\u{202e}x"}
         "#);
         assert!(!print::one(&event, Output::Json).contains('\u{202e}'));
     }

@@ -289,7 +289,7 @@ fn t_119_secrets_are_not_compared_byte_by_byte() {
             continue;
         }
         // Two records of our own are held against each other there; nobody presents one.
-        if path.ends_with("ledger/verify.rs") || path.to_string_lossy().ends_with("_tests.rs") {
+        if path.ends_with("ledger/verify.rs") || is_of_tests(&path) {
             continue;
         }
         let text = std::fs::read_to_string(&path).unwrap_or_default();
@@ -303,6 +303,10 @@ fn t_119_secrets_are_not_compared_byte_by_byte() {
     for planted in ["if lease.credential_hash == hash {", "hash != row.handle_hash", "token.expose() == other"] {
         assert!(compares_a_secret(planted), "{planted}");
     }
+}
+
+fn is_of_tests(path: &std::path::Path) -> bool {
+    path.iter().any(|part| part.to_string_lossy().trim_end_matches(".rs").ends_with("_tests"))
 }
 
 fn compares_a_secret(line: &str) -> bool {
