@@ -24,7 +24,7 @@ async fn story() -> World {
     assert!(!world.active(&token(&ship)).await);
     world.restart().await;
     world.open(&Job::pay(), "pay").await;
-    world.pass_s(45);
+    world.live_s(45);
     world
 }
 
