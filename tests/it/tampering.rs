@@ -24,7 +24,12 @@ async fn story() -> World {
     assert!(!world.active(&token(&ship)).await);
     world.restart().await;
     world.open(&Job::pay(), "pay").await;
-    world.live_s(45);
+    world.pass_s(45);
+    // Rows that the swap ended follow; the next look sees that none is left.
+    for _ in 0..2 {
+        world.upkeep.catch_up().await;
+        world.open(&Job::pay(), "pay").await;
+    }
     world
 }
 
@@ -41,7 +46,7 @@ async fn a_mixed_story_verifies() {
     let world = story().await;
     let report = world.verify();
     assert_eq!((report.problems, report.more, report.erased), (vec![], 0, 0));
-    assert_eq!((report.tasks, report.leases), (6, 8));
+    assert_eq!((report.tasks, report.leases), (8, 10));
     assert_eq!(world.verify().root, report.root);
 }
 

@@ -6,7 +6,7 @@ use dayfly::{
     revoke::{LIST_SLOTS_MAX, Lists, Published, Sizes, Wish, list_claims},
     store::{Change, LeaseRow},
 };
-use dayfly_domain::{Kind, LeaseId, TaskId, UnixMs};
+use dayfly_domain::{Kind, LeaseId, ListId, TaskId, UnixMs};
 use serde::Serialize;
 
 use crate::{report::Machine, sys::thread_cpu};
@@ -41,7 +41,7 @@ pub enum ListFault {
     Unchanged,
 }
 
-/// A list of 2^17 places, three quarters of them given; signed `n` times, each with one more end.
+/// A list of 2^17 places, given away until it takes no more; signed `n` times, each with one more end.
 pub fn measure(n: usize) -> Result<ListReport, ListFault> {
     one(LIST_SLOTS_MAX, n)
 }
@@ -51,12 +51,13 @@ fn one(slots: u32, n: usize) -> Result<ListReport, ListFault> {
     dayfly_verifier::crypto::init().map_err(|error| said(&error))?;
     let keys = ListKeyring::in_memory(AT).map_err(|error| said(&error))?;
     let lists = Lists::with_sizes(Sizes { shared: slots, small: u32::MAX, own: slots, most: slots });
-    let leases = u64::from(slots / 4 * 3 - 8);
     let before = thread_cpu();
-    (0..leases).for_each(|number| issue(&lists, number));
+    let id = issue(&lists, 0);
+    // The first that is on another list is one too many.
+    let others = (1..).find(|number| issue(&lists, *number) != id);
+    let leases = others.unwrap_or_default();
     let reserve_us = (thread_cpu() - before).as_secs_f64() * 1e6 / leases as f64;
     (0..leases).step_by(ENDED_EACH as usize).for_each(|number| lists.end(lease(number), AT));
-    let id = lists.views()[0].id;
     let uri = format!("https://dayfly.bench.test/status/{id}");
     let (mut took, mut last, mut set) = (Vec::new(), None, 0);
     for round in 0..n {
@@ -95,7 +96,7 @@ fn lease(number: u64) -> LeaseId {
     LeaseId::from_u128(u128::from(number))
 }
 
-fn issue(lists: &Lists, number: u64) {
+fn issue(lists: &Lists, number: u64) -> ListId {
     let wish = Wish { target: "edge", environment: "bench", expires: AT.plus_s(900) };
     let mut random = [0; 56];
     for (at, eight) in random.chunks_mut(8).enumerate() {
@@ -122,6 +123,7 @@ fn issue(lists: &Lists, number: u64) {
         status: Some(slot),
         end: None,
     }));
+    slot.list
 }
 
 impl ListReport {
