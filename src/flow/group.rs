@@ -201,6 +201,16 @@ pub(super) enum NotCommitted {
     Released,
 }
 
+impl NotCommitted {
+    /// Whether it was turned away before anything of it was written.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Overtaken(_) | Self::OtherBundle | Self::OtherKey | Self::OtherEnds | Self::OtherJob => true,
+            Self::Store | Self::Gone | Self::Released => false,
+        }
+    }
+}
+
 /// Groups in order; of ends of the same thing only the first, which answers for all.
 pub(super) fn each_end_once(groups: impl Iterator<Item = Group>) -> VecDeque<Group> {
     let mut places = HashMap::new();

@@ -400,8 +400,8 @@ impl Flow {
         };
         // Past the deadline the outcome is unknown, so it is no success; the handle finds out.
         let durable = tokio::time::timeout(COMMIT_WITHIN, durable).await.map_err(|_| NotCommitted::Store)?;
-        if let (Err(NotCommitted::Overtaken(_) | NotCommitted::OtherBundle | NotCommitted::OtherJob), Some(slot)) =
-            (&durable, slot)
+        if let (Err(error), Some(slot)) = (&durable, slot)
+            && error.is_refusal()
         {
             self.lists.give_back(slot);
         }
