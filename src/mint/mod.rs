@@ -6,6 +6,7 @@
 mod keyring;
 mod lists;
 mod name;
+pub mod pki;
 mod plan;
 
 pub use keyring::{

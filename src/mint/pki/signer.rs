@@ -1,0 +1,94 @@
+//! A key of a CA, wherever it is held: in a file, or in a token that only signs.
+
+use std::fmt;
+
+use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use zeroize::Zeroizing;
+
+/// What went wrong with the authority. Never quotes a key.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error("the key cannot be used: {0}")]
+    Key(String),
+    #[error("the certificate cannot be built: {0}")]
+    Build(String),
+    #[error("the certificate cannot be read: {0}")]
+    Read(String),
+    #[error("no CA is in force that lives long enough")]
+    NoCa,
+}
+
+/// A P-256 key that signs with ECDSA and SHA-256.
+pub trait CaSigner: fmt::Debug + Send + Sync {
+    /// The public point, uncompressed: 65 octets.
+    fn public_key(&self) -> &[u8];
+
+    /// Over `message`; the signature is DER (RFC 3279 section 2.2.3).
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError>;
+}
+
+/// A key that was read from a file, or made to be written to one.
+pub struct FileKey {
+    pair: EcdsaKeyPair,
+    pkcs8: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for FileKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("FileKey([redacted])")
+    }
+}
+
+impl FileKey {
+    pub fn generate() -> Result<Self, PkiError> {
+        let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
+        Self::from_pkcs8(made.map_err(|_| PkiError::Key("none can be made".to_owned()))?.as_ref())
+    }
+
+    /// `pkcs8`: DER.
+    pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, PkiError> {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new());
+        let pair = pair.map_err(|_| PkiError::Key("it is no P-256 key in PKCS#8".to_owned()))?;
+        Ok(Self { pair, pkcs8: Zeroizing::new(pkcs8.to_vec()) })
+    }
+
+    /// To be sealed and kept, never shown.
+    pub fn pkcs8(&self) -> &[u8] {
+        &self.pkcs8
+    }
+}
+
+impl CaSigner for FileKey {
+    fn public_key(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        let signature = self.pair.sign(&SystemRandom::new(), message);
+        Ok(signature.map_err(|_| PkiError::Key("it does not sign".to_owned()))?.as_ref().to_vec())
+    }
+}
+
+/// The same key, as the builder of certificates takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct CaKey<'a>(pub &'a dyn CaSigner);
+
+impl PublicKeyData for CaKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for CaKey<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        self.0.sign(message).map_err(|_| rcgen::Error::RemoteKeyError)
+    }
+}
