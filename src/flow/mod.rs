@@ -56,7 +56,7 @@ use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
-    mint::{Keyring, ListKeyring},
+    mint::{Keyring, ListKeyring, pki::Authority},
     policy::Policy,
     revoke::Lists,
     store::Reader,
@@ -102,6 +102,8 @@ pub struct Shared {
     reader: Reader,
     keyring: Keyring,
     list_keys: ListKeyring,
+    /// Who signs certificates.
+    authority: Option<Arc<Authority>>,
     lists: Lists,
     /// Held while lists are brought up to the lease table.
     settling: Mutex<()>,
@@ -154,6 +156,11 @@ impl Flow {
     /// The issuer URL: `https`, no trailing slash.
     pub fn issuer(&self) -> &str {
         &self.0.issuer
+    }
+
+    /// Who signs certificates, where there is an authority.
+    pub fn authority(&self) -> Option<&Arc<Authority>> {
+        self.0.authority.as_ref()
     }
 
     /// The public JWK Set, ready to send.

@@ -28,7 +28,7 @@ use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Now, Revocable, Table, Time},
     ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError, ListKeyring, NotTainted},
+    mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Authority},
     revoke::{Lists, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
@@ -72,12 +72,24 @@ pub struct Startup {
     /// How large status lists are.
     pub list_sizes: Sizes,
     pub allowance: Allowance,
+    /// Who signs certificates; absent: none are issued.
+    pub authority: Option<Arc<Authority>>,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, list_sizes, allowance } =
-        startup;
+    let Startup {
+        issuer,
+        clock,
+        store,
+        keys_dir,
+        source,
+        strict_rollback,
+        review_grace,
+        list_sizes,
+        allowance,
+        authority,
+    } = startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -100,6 +112,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         reader: store.reader(),
         keyring,
         list_keys,
+        authority,
         lists,
         settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),

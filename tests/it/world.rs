@@ -18,6 +18,7 @@ use dayfly::{
     },
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
+    mint::pki::{Authority, Places},
     policy::{Ask, BundleEnv, What, parse},
     revoke::Sizes,
     run::limits::allowance,
@@ -527,6 +528,7 @@ fn broker(
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         list_sizes: sizes,
         allowance: allowance(caps),
+        authority: Some(Arc::new(authority())),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let counts = counts.clone();
