@@ -91,7 +91,7 @@ fn writer(dir: &std::path::Path) -> (Upkeep, Writer) {
         review_grace: Span::seconds(1),
         list_sizes: Default::default(),
         allowance: Allowance { workload: Rate::new(1, 1), storm_per_minute: 1, quotas: QUOTAS },
-        authority: None,
+        pki: None,
     };
     let (_, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
     (upkeep, writer)

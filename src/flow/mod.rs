@@ -56,7 +56,7 @@ use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},
     ledger::Entry,
-    mint::{Keyring, ListKeyring, pki::Authority},
+    mint::{Keyring, ListKeyring, pki::Pki},
     policy::Policy,
     revoke::Lists,
     store::Reader,
@@ -103,7 +103,7 @@ pub struct Shared {
     keyring: Keyring,
     list_keys: ListKeyring,
     /// Who signs certificates.
-    authority: Option<Arc<Authority>>,
+    pki: Option<Arc<Pki>>,
     lists: Lists,
     /// Held while lists are brought up to the lease table.
     settling: Mutex<()>,
@@ -159,8 +159,8 @@ impl Flow {
     }
 
     /// Who signs certificates, where there is an authority.
-    pub fn authority(&self) -> Option<&Arc<Authority>> {
-        self.0.authority.as_ref()
+    pub fn pki(&self) -> Option<&Arc<Pki>> {
+        self.0.pki.as_ref()
     }
 
     /// The public JWK Set, ready to send.

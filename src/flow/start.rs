@@ -28,7 +28,7 @@ use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Now, Revocable, Table, Time},
     ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Authority},
+    mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Pki},
     revoke::{Lists, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
@@ -73,23 +73,13 @@ pub struct Startup {
     pub list_sizes: Sizes,
     pub allowance: Allowance,
     /// Who signs certificates; absent: none are issued.
-    pub authority: Option<Arc<Authority>>,
+    pub pki: Option<Arc<Pki>>,
 }
 
 /// Starts on what the store holds. The writer wants a thread of its own.
 pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
-    let Startup {
-        issuer,
-        clock,
-        store,
-        keys_dir,
-        source,
-        strict_rollback,
-        review_grace,
-        list_sizes,
-        allowance,
-        authority,
-    } = startup;
+    let Startup { issuer, clock, store, keys_dir, source, strict_rollback, review_grace, list_sizes, allowance, pki } =
+        startup;
     let place = source.place();
     let Loaded { policy, lints } = source.load().map_err(StartError::Bundle)?;
     lints.iter().for_each(|lint| tracing::warn!(%lint, "the bundle loads, but look at this"));
@@ -112,7 +102,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         reader: store.reader(),
         keyring,
         list_keys,
-        authority,
+        pki,
         lists,
         settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),

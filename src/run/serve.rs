@@ -87,7 +87,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         review_grace: settings.review_grace,
         list_sizes: Default::default(),
         allowance: limits::allowance(caps),
-        authority: None,
+        pki: None,
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
     if let Some(fewer) = fewer {

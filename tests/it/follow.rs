@@ -70,7 +70,7 @@ impl Site {
             review_grace: dayfly_domain::Span::seconds(30 * 86_400),
             list_sizes: Default::default(),
             allowance: dayfly::run::limits::allowance(crate::world::PLENTY),
-            authority: None,
+            pki: None,
         };
         let (flow, writer, upkeep) = start(startup).unwrap_or_else(|error| panic!("{error:?}"));
         std::thread::spawn(move || writer.run());

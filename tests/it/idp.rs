@@ -376,7 +376,7 @@ impl Stepping {
             review_grace: dayfly_domain::Span::seconds(30 * 86_400),
             list_sizes: Default::default(),
             allowance: dayfly::run::limits::allowance(crate::world::PLENTY),
-            authority: None,
+            pki: None,
         };
         let (flow, writer, _) = start(startup).unwrap();
         std::thread::spawn(move || writer.run());

@@ -18,7 +18,7 @@ use dayfly::{
     },
     http::{Door, Front, Peer, router},
     ledger::{self, Report},
-    mint::pki::{Authority, Places},
+    mint::pki::{Pki, Places},
     policy::{Ask, BundleEnv, What, parse},
     revoke::Sizes,
     run::limits::allowance,
@@ -528,10 +528,15 @@ fn broker(
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         list_sizes: sizes,
         allowance: allowance(caps),
-        authority: Some(Arc::new(authority())),
+        pki: Some(Arc::new(pki(START))),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let counts = counts.clone();
     let writer = std::thread::spawn(move || metrics::with_local_recorder(&*counts, || writer.run()));
     Ok(Broker { flow, upkeep, reader, writer })
+}
+
+/// An authority that lives as long as the world.
+fn pki(now: UnixMs) -> Pki {
+    Pki::in_memory("example.org", Places { base: "http://pki.example.org".into() }, now).unwrap()
 }

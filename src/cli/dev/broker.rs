@@ -143,7 +143,7 @@ fn launch(
         review_grace: crate::config::REVIEW_GRACE,
         list_sizes: Default::default(),
         allowance: limits::allowance(Caps::default()),
-        authority: None,
+        pki: None,
     };
     let parts = Parts {
         startup,

@@ -45,14 +45,14 @@ struct Turns {
 
 /// The CAs of one trust domain. The root's key is never here.
 #[derive(Debug)]
-pub struct Authority {
+pub struct Pki {
     places: Places,
     root: CertificateDer<'static>,
     area: Arc<Ca>,
     turns: ArcSwap<Turns>,
 }
 
-impl Authority {
+impl Pki {
     /// Three tiers that live and die with the process: for `dev` in memory, and for tests.
     pub fn in_memory(trust_domain: &str, places: Places, now: UnixMs) -> Result<Self, PkiError> {
         let [root_tier, area_tier, issuing_tier] = CA_TIERS;
@@ -105,10 +105,10 @@ mod tests {
 
     #[test]
     fn each_tier_is_signed_by_the_one_above_and_ends_no_later() {
-        let authority = Authority::in_memory("example.org", Places { base: "http://pki.test".into() }, NOW).unwrap();
-        let (area, issuing) = (authority.area(), authority.active(NOW.plus_s(900)).unwrap());
+        let pki = Pki::in_memory("example.org", Places { base: "http://pki.test".into() }, NOW).unwrap();
+        let (area, issuing) = (pki.area(), pki.active(NOW.plus_s(900)).unwrap());
         assert!(issuing.not_after() <= area.not_after());
         assert_eq!(issuing.not_after().as_s() - issuing.not_before().as_s(), 3 * 86_400 - 1);
-        assert!(authority.active(NOW.plus_s(4 * 86_400)).is_err(), "none lives that long");
+        assert!(pki.active(NOW.plus_s(4 * 86_400)).is_err(), "none lives that long");
     }
 }
