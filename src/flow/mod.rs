@@ -21,6 +21,7 @@ mod load;
 mod mass;
 mod meter;
 mod moment;
+mod pki;
 mod possession;
 mod read;
 mod recorded;

@@ -72,7 +72,7 @@ impl Door {
         R: Future<Output = Response> + Send + 'static,
     {
         let mut router = Router::new();
-        for row in ROUTES.iter().filter(|row| row.listener == listener) {
+        for row in ROUTES.iter().filter(|row| listener.serves(row.listener)) {
             let (door, answer) = (self.clone(), answer.clone());
             let serve = move |request: Request| {
                 let (door, answer) = (door.clone(), answer.clone());

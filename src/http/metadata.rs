@@ -27,9 +27,14 @@ pub(super) struct Document {
 impl Document {
     pub fn new(value: &Value) -> Self {
         let body = value.to_string();
+        Self { etag: Self::tag(body.as_bytes()), body: body.into() }
+    }
+
+    /// Names a text as it is now.
+    pub fn tag(body: &[u8]) -> String {
         let mut hasher = DefaultHasher::new();
         body.hash(&mut hasher);
-        Self { etag: format!("\"{:016x}\"", hasher.finish()), body: body.into() }
+        format!("\"{:016x}\"", hasher.finish())
     }
 
     /// The document, or 304 when the caller has it already.

@@ -17,6 +17,7 @@ mod oauth;
 mod operate;
 mod ops;
 mod peer;
+mod pki;
 mod proof;
 mod refusal;
 mod routes;
@@ -35,6 +36,7 @@ use axum::{Router, extract::Request, response::Response};
 pub use door::Door;
 pub use ops::{Ops, ops_router};
 pub use peer::Peer;
+pub use pki::pki_router;
 pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
 
 /// How much a request may bring, for the reference.
@@ -113,6 +115,7 @@ async fn serve(
         Route::Simulate => simulate::simulate(flow, request).await,
         Route::StatusList => status::list(flow, &request.into_parts().0).await,
         Route::StatusLists => status::lists(flow, &request.into_parts().0).await,
+        Route::CaCertificate | Route::SpiffeBundle => pki::serve(flow, route, request).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

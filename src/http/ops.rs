@@ -67,7 +67,9 @@ fn over(
             | Route::RefreshIssuer
             | Route::Simulate
             | Route::StatusList
-            | Route::StatusLists => context.refuse(dayfly_domain::Reason::NotFound.into()),
+            | Route::StatusLists
+            | Route::CaCertificate
+            | Route::SpiffeBundle => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))
     })

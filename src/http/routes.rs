@@ -33,6 +33,8 @@ pub enum Route {
     Simulate,
     StatusList,
     StatusLists,
+    CaCertificate,
+    SpiffeBundle,
     Healthz,
     Readyz,
     Metrics,
@@ -62,8 +64,18 @@ impl Verb {
 pub enum Listener {
     /// The broker's own, and the local socket.
     Broker,
+    /// The same, and one without TLS where the settings name it (`pki.listen`): what anybody may fetch of
+    /// the authority.
+    Pki,
     /// That of health and metrics.
     Ops,
+}
+
+impl Listener {
+    /// Whether this listener serves a row of that one.
+    pub fn serves(self, row: Self) -> bool {
+        self == row || self == Self::Broker && row == Self::Pki
+    }
 }
 
 /// Who may call a route. What it says is decided in `flow`; here it is only told.
@@ -122,6 +134,10 @@ const fn get(route: Route, path: &'static str, who: Who, help: &'static str) -> 
 
 const fn ops(route: Route, path: &'static str, help: &'static str) -> RouteRow {
     RouteRow { route, verb: Verb::Get, path, listener: Listener::Ops, who: Who::Ops, records: &[], help }
+}
+
+const fn pki(route: Route, path: &'static str, help: &'static str) -> RouteRow {
+    RouteRow { route, verb: Verb::Get, path, listener: Listener::Pki, who: Who::Public, records: &[], help }
 }
 
 const fn post(
@@ -273,6 +289,12 @@ pub const ROUTES: &[RouteRow] = &[
         Who::ActionOrVerifier("introspect"),
         "the lists of the caller's own targets; a verifier sends its assertion as a bearer token",
     ),
+    pki(
+        Route::CaCertificate,
+        "/pki/{file}",
+        "`{ca}.cer`: the certificate of a CA of ours, by its subject key identifier in hex; DER, `application/pkix-cert`",
+    ),
+    pki(Route::SpiffeBundle, "/spiffe/bundle", "the SPIFFE trust bundle: the root certificates of our trust domain"),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),
     ops(Route::Metrics, "/metrics", "Prometheus text"),
@@ -299,8 +321,19 @@ mod tests {
 
     #[test]
     fn what_is_not_built_has_no_route() {
-        for path in ["/pki", "/spiffe/bundle"] {
+        for path in ["/acme", "/ssf", "/v1/reviews"] {
             assert!(ROUTES.iter().all(|row| !row.path.starts_with(path)), "{path}");
+        }
+    }
+
+    #[test]
+    fn without_tls_only_what_anybody_may_fetch_is_served() {
+        let plain: Vec<_> = ROUTES.iter().filter(|row| Listener::Pki.serves(row.listener)).collect();
+        assert!(plain.len() >= 2);
+        for row in plain {
+            let public = row.who == Who::Public && row.records.is_empty();
+            assert!(public && (row.path.starts_with("/pki/") || row.path == "/spiffe/bundle"), "{}", row.path);
+            assert!(Listener::Broker.serves(row.listener) && !Listener::Ops.serves(row.listener));
         }
     }
 }

@@ -43,6 +43,8 @@ pub struct Parts {
     pub tls: Arc<ArcSwap<ServerConfig>>,
     /// Health and metrics.
     pub ops: Option<TcpListener>,
+    /// What is public of the authority, without TLS.
+    pub pki: Option<TcpListener>,
     /// Where local operators are served; an old socket there is replaced.
     pub socket: Option<PathBuf>,
     pub limits: Limits,
@@ -83,7 +85,7 @@ pub enum Ended {
 
 /// Starts everything. When it returns, the listeners are being served.
 pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
-    let Parts { startup, api, tls, ops, socket, limits } = parts;
+    let Parts { startup, api, tls, ops, pki, socket, limits } = parts;
     let clock = startup.clock.clone();
     let (flow, writer, upkeep) = flow::start(startup)?;
     let writer = spawn_writer(writer)?;
@@ -99,6 +101,11 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     let inside = Door { limits: limits.inside(), ..door };
     if let Some(path) = &socket {
         spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, inside.clone(), stop.clone()));
+    }
+    if let Some(pki) = pki {
+        // Strangers come here as they come to the API: the same limits.
+        let app = http::pki_router(Front { flow: flow.clone(), door: words.clone() });
+        spawn(&mut tasks, "pki", accept::serve_plain(pki, Door { app, limits, ..inside.clone() }, stop.clone()));
     }
     if let Some(ops) = ops {
         let app = http::ops_router(Ops { flow: flow.clone(), door: words, metrics: Arc::new(metrics::render) });

@@ -93,7 +93,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     if let Some(fewer) = fewer {
         tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
     }
-    let parts = Parts { startup, api, tls: tls.config(), ops: Some(ops), socket, limits: Limits::of(caps) };
+    let parts = Parts { startup, api, tls: tls.config(), ops: Some(ops), pki: None, socket, limits: Limits::of(caps) };
     let mut running = super::launch(parts)?;
     running.also("tls", tls.clone().watch(running.flow.clone(), running.stopper()));
     running.also("issuers", super::fetch_ahead(running.flow.clone(), running.stopper()));

@@ -210,6 +210,8 @@ struct Stage {
     bound: String,
     /// Path of a status list.
     list: String,
+    /// Path of a CA's certificate.
+    ca: String,
     key: SigningKey,
     count: u32,
 }
@@ -239,6 +241,7 @@ impl Stage {
         let flush = token(&open(&mut world, Job::shop(), "flush").await);
         let list = crate::lists::place(&flush).0;
         let auditor = token(&open(&mut world, Job::shop().with("sub", "auditor"), "audit").await);
+        let ca = format!("/pki/{}.cer", world.flow.pki().unwrap().area().id());
         // Past the first seconds a proof needs no nonce.
         world.pass_s(10);
         let key = SigningKey::from_pkcs8(SigningKey::generate_pkcs8().unwrap().expose()).unwrap();
@@ -254,6 +257,7 @@ impl Stage {
             auditor,
             bound,
             list,
+            ca,
             key,
             count: 0,
         };
@@ -347,7 +351,8 @@ impl Stage {
             _ if operating.is_some() => operating.unwrap(),
             Route::OAuthMetadata | Route::OpenIdMetadata | Route::Jwks => plain(),
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
-            Route::StatusLists => plain(),
+            Route::StatusLists | Route::SpiffeBundle => plain(),
+            Route::CaCertificate => get(&self.ca, bearer),
             Route::StatusList => get(&self.list, bearer),
             Route::Token => {
                 let evidence = self.world.evidence(&Job::shop());

@@ -150,6 +150,7 @@ fn launch(
         api: listeners.broker,
         tls: tls.clone(),
         ops: Some(listeners.metrics),
+        pki: None,
         socket: Some(dir.join(SOCKET_NAME)).filter(|path| path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES),
         // Loopback only: every client there is one address, and none of them a stranger.
         limits: Limits { rate: None, ..Limits::default() },

@@ -9,7 +9,10 @@ use rcgen::{
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::{
+    extensions::ParsedExtension,
+    prelude::{FromDer, X509Certificate},
+};
 
 use super::signer::{CaKey, CaSigner, PkiError};
 
@@ -42,8 +45,17 @@ impl fmt::Display for CaId {
 
 impl CaId {
     pub fn of_key(key: &dyn CaSigner) -> Self {
-        let hex = key_identifier(key).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        Self(hex.into())
+        Self(hex(&key_identifier(key)).into())
+    }
+
+    /// As the certificate says itself: its subject key identifier.
+    pub fn of_certificate(der: &[u8]) -> Result<Self, PkiError> {
+        let (_, read) = X509Certificate::from_der(der).map_err(|error| PkiError::Read(error.to_string()))?;
+        let found = read.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(hex(id.0)),
+            _ => None,
+        });
+        found.map(|id| Self(id.into())).ok_or_else(|| PkiError::Read("it has no subject key identifier".to_owned()))
     }
 
     pub fn as_str(&self) -> &str {
@@ -153,6 +165,10 @@ fn params(terms: &CaTerms<'_>, key: &dyn CaSigner, parent: Option<&Ca>) -> Resul
     params.crl_distribution_points =
         terms.crl.iter().map(|uri| CrlDistributionPoint { uris: vec![uri.clone()] }).collect();
     Ok(params)
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// The first 20 octets of SHA-256 over the public key (RFC 7093 section 2, method 1).

@@ -84,6 +84,25 @@ impl Pki {
         &self.area
     }
 
+    /// What a relying party trusts: the root, for as long as there is one.
+    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
+        vec![self.root.clone()]
+    }
+
+    /// Grows whenever the roots change.
+    pub fn sequence(&self) -> u64 {
+        1
+    }
+
+    /// The certificate of a CA of ours, whichever tier it is of.
+    pub fn certificate(&self, id: &str) -> Option<CertificateDer<'static>> {
+        let all = self.issuing().into_iter().chain([self.area.clone()]);
+        let below = all.into_iter().find(|ca| ca.id().as_str() == id).map(|ca| ca.der().clone());
+        below.or_else(|| {
+            self.roots().into_iter().find(|root| CaId::of_certificate(root).is_ok_and(|own| own.as_str() == id))
+        })
+    }
+
     /// The CA that signs a leaf which is valid until `exp`.
     pub fn active(&self, exp: UnixMs) -> Result<Arc<Ca>, PkiError> {
         let turns = self.turns.load();

@@ -77,8 +77,10 @@ fn routes() -> String {
     format!(
         "## Routes\n\nThe API, over TLS and on the local socket. An action is one of the target `broker`, held by a token \
          for `{{iss}}/v1`; whoever comes by the local socket holds them all. GET also answers HEAD.\n\n{}\n\
+         What is public of the authority: as the others, and without TLS on the listener that `pki.listen` names.\n\n{}\n\
          Health and metrics, on a listener of their own, without TLS.\n\n{}",
         of(Listener::Broker),
+        of(Listener::Pki),
         of(Listener::Ops)
     )
 }
