@@ -248,6 +248,7 @@ impl Writer {
                 let changes = numbered(vec![entry], seq).into_iter().chain([word]).collect();
                 Some((changes, Reply::Note(ack)))
             }
+            Group::Word(word, text, ack) => Some((vec![Change::Meta(word, text)], Reply::Note(ack))),
             Group::Block(entry, label, until, ack) => {
                 let at = *seq;
                 let mut changes = numbered(vec![entry], seq);
@@ -442,6 +443,7 @@ impl Writer {
         let failed = match written {
             Ok(()) => {
                 changes.iter().for_each(|change| self.shared.lists.apply(change));
+                changes.iter().for_each(|change| self.shared.crls.apply(change));
                 changes.iter().for_each(|change| self.shared.table.apply(change));
                 self.count(changes);
                 count_replaced(changes);

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Flow,
+    certificates::Named,
     group::{COMMIT_WITHIN, EndGroup, Group, NotCommitted, What},
     introspect::Authority,
     possession::Held,
@@ -152,6 +153,11 @@ impl Flow {
 
     /// RFC 7009 by possession: ends that lease only. Unknown tokens are `Ok`.
     pub async fn revoke_presented(&self, token: &Presented) -> Result<(), Refused> {
+        // SECURITY: everybody sees a certificate, so having one proves nothing;
+        // t_136_a_certificate_is_not_revoked_by_whoever_has_seen_it
+        if Named::read(token.expose()).is_some() {
+            return Err(Reason::TokenType.into());
+        }
         let now = self.time.now();
         let Some((id, lease, _)) = self.lease_of(token) else { return Ok(()) };
         if self.over(&lease, now).is_none() {
@@ -250,7 +256,7 @@ impl Flow {
             leases_ended = self.leases_ended_by(end).await?;
             if let Some(task) = self.table.task(id) {
                 let leases = self.table.ended_with(&task, end.at);
-                channels = self.channels(leases.iter(), end.at, self.lists_show(&task.leases, self.time.now().at));
+                channels = self.channels(leases.iter(), end.at, self.is_shown(&task.leases));
             }
         }
         metrics::histogram!("dayfly_end_propagation_seconds", "channel" => "introspection")
@@ -271,9 +277,7 @@ impl Flow {
 
     fn answer_lease(&self, id: LeaseId, lease: &Lease, end: Option<End>, now: Now) -> EndAnswer {
         let (state, channels) = match end {
-            Some(end) => {
-                (State::Ended, self.channels([lease].into_iter(), end.at, self.lists_show(&[id], self.time.now().at)))
-            }
+            Some(end) => (State::Ended, self.channels([lease].into_iter(), end.at, self.is_shown(&[id]))),
             None => (State::Expired, Vec::new()),
         };
         EndAnswer {
@@ -300,7 +304,13 @@ impl Flow {
         }
     }
 
-    /// `shown`: their status lists show it.
+    /// Whether whoever fetches status lists or CRLs now reads in them that these have ended.
+    fn is_shown(&self, leases: &[LeaseId]) -> bool {
+        let now = self.time.now().at;
+        self.lists_show(leases, now) && self.crls_show(leases, now)
+    }
+
+    /// `shown`: their status lists and CRLs show it.
     fn channels<'a>(&self, leases: impl Iterator<Item = &'a Lease>, at: UnixMs, shown: bool) -> Vec<Known> {
         let policy = self.policy.load();
         let known = leases.map(|lease| {

@@ -82,6 +82,8 @@ pub(super) enum Group {
     Block(Event, Label, UnixMs, oneshot::Sender<Result<(), NotCommitted>>),
     /// An event whose id is remembered under this word.
     Remember(Event, String, oneshot::Sender<Result<(), NotCommitted>>),
+    /// A word, and what is to be remembered under it.
+    Word(String, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// Takes a block away, with its event; refused when it does not stand any more.
     Lift(BlockId, String, oneshot::Sender<Result<(), NotCommitted>>),
     /// A task whose first beat came.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{
     Flow,
+    certificates::Named,
     issue::{is_handle, workload_of},
     possession::Held,
     sha256,
@@ -27,7 +28,7 @@ use crate::{
 const BROKER: &str = "broker";
 
 /// The one action that a verifier has.
-const INTROSPECT: &str = "introspect";
+pub(super) const INTROSPECT: &str = "introspect";
 
 /// What a caller may reach, resolved once for each request.
 #[derive(Debug)]
@@ -150,6 +151,9 @@ impl Flow {
             return Err(Reason::Scope.into());
         }
         let now = self.time.now();
+        if let Some(named) = Named::read(token.expose()) {
+            return self.introspect_certificate(&authority, named, now).await;
+        }
         let Some((id, lease, jws)) = self.lease_of(token) else {
             self.look_for_forgery(token, now);
             return Ok(None);

@@ -130,18 +130,21 @@ impl Shared {
         format!("{}/status/{id}", self.issuer)
     }
 
-    /// Brings the lists to what the lease table says now. One at a time: whoever comes second finds done
+    /// Brings the lists, and what CRLs are made of, to what the lease table says now. One at a time: whoever comes second finds done
     /// what happened before it came.
     pub(super) fn settle_lists(&self, now: Now) {
         let _turn = self.settling.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let touched = self.table.touched();
-        if self.lists.is_empty() {
+        if self.lists.is_empty() && self.crls.is_empty() {
             return;
         }
         let everything = touched.contains(&Touched::Everything);
         for touched in touched {
             match touched {
-                Touched::Over(lease, ended) => self.lists.over(lease, ended),
+                Touched::Over(lease, ended, end) => {
+                    self.lists.over(lease, ended);
+                    self.crls.over(lease, end);
+                }
                 _ if everything => {}
                 Touched::Lease(lease) => self.settle_lease(lease, now),
                 Touched::Task(task) => {
@@ -151,15 +154,24 @@ impl Shared {
                 Touched::Everything => {}
             }
         }
-        let rest = if everything { self.lists.leases() } else { self.lists.due(now.at) };
-        rest.into_iter().for_each(|lease| self.settle_lease(lease, now));
+        let (listed, certified) = match everything {
+            true => (self.lists.leases(), self.crls.leases()),
+            false => (self.lists.due(now.at), self.crls.due_ends(now.at)),
+        };
+        listed.into_iter().chain(certified).for_each(|lease| self.settle_lease(lease, now));
     }
 
     fn settle_lease(&self, id: LeaseId, now: Now) {
         let Some(lease) = self.table.lease(id) else { return };
         match (self.table.lease_state(&lease, now), lease.end) {
-            ((State::Ended, Some(end)), _) => self.lists.end(id, end.at),
-            ((State::Active, _), Some(ahead)) => self.lists.ends_at(id, ahead.at),
+            ((State::Ended, Some(end)), _) => {
+                self.lists.end(id, end.at);
+                self.crls.end(id, end);
+            }
+            ((State::Active, _), Some(ahead)) => {
+                self.lists.ends_at(id, ahead.at);
+                self.crls.ends_at(id, ahead.at);
+            }
             _ => {}
         }
     }

@@ -6,8 +6,10 @@ mod archive;
 mod beat;
 mod blocks;
 mod bundle;
+mod certificates;
 mod commit;
 mod conflict;
+mod crls;
 mod end;
 pub mod explain;
 mod follow;
@@ -21,6 +23,7 @@ mod load;
 mod mass;
 mod meter;
 mod moment;
+mod ocsp;
 mod pki;
 mod possession;
 mod read;
@@ -51,7 +54,10 @@ use tokio::sync::mpsc;
 pub use crate::intake::{KeysHealth, KeysState};
 pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
-pub use crate::revoke::{Known as ChannelState, LIST_TTL_S, Published, Reach as RevocationBound};
+pub use crate::revoke::{
+    CRL_MAX_AGE_S, Known as ChannelState, LIST_TTL_S, NotAnswered, OCSP_MAX_AGE_S, OCSP_MAX_BYTES, OcspAnswer,
+    Published, PublishedCrl, Reach as RevocationBound,
+};
 pub use crate::store::EventFilter;
 use crate::{
     intake::{IssuerKeys, ProofDesk},
@@ -59,7 +65,7 @@ use crate::{
     ledger::Entry,
     mint::{Keyring, ListKeyring, pki::Pki},
     policy::Policy,
-    revoke::Lists,
+    revoke::{Crls, Lists, OcspSigners},
     store::Reader,
 };
 pub use allowance::{Allowance, Limit};
@@ -106,6 +112,12 @@ pub struct Shared {
     /// Who signs certificates.
     pki: Option<Arc<Pki>>,
     lists: Lists,
+    /// Which certificates have ended.
+    crls: Crls,
+    /// CRLs are made one at a time.
+    pressing: tokio::sync::Mutex<()>,
+    /// Who signs OCSP answers.
+    ocsp: OcspSigners,
     /// Held while lists are brought up to the lease table.
     settling: Mutex<()>,
     keys: IssuerKeys,

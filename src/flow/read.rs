@@ -230,7 +230,7 @@ impl Flow {
         })
     }
 
-    fn lease_end(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
+    pub(super) fn lease_end(&self, row: &LeaseRow, task: &TaskRow, now: Now) -> Result<(State, Option<End>), Failed> {
         Ok(match self.table.lease(row.id) {
             Some(lease) => self.table.lease_state(&lease, now),
             None => kept_state(row, self.kept_end(task, now)?, now),

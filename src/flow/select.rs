@@ -396,7 +396,8 @@ impl Flow {
         let mut worst_case = BTreeMap::new();
         let policy = self.policy.load();
         // Whose places they have is not looked up: one list of this second is enough.
-        let shown = !self.lists.is_any_fresh(self.time.now().at);
+        let now = self.time.now().at;
+        let shown = !self.lists.is_any_fresh(now) && self.crls_are_due(now);
         for lease in &found.longest {
             let target = policy.bundle().targets.get(&*lease.target);
             let checking = target.map_or(super::end::UNKNOWN_TARGET, Checking::from);

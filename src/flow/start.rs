@@ -17,6 +17,7 @@ use super::{
     archive,
     bundle::{BundleSource, Loaded},
     commit::{Writer, numbered},
+    crls::last_crl_number,
     group,
     load::NotSwapped,
     refuse::Refusals,
@@ -29,7 +30,7 @@ use crate::{
     lease::{Now, Revocable, Table, Time},
     ledger::{self, Stamp, Start},
     mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Pki},
-    revoke::{Lists, SERVED_AFTER_S, Sizes},
+    revoke::{Crls, Lists, OcspSigners, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
         clock::Clock,
@@ -89,7 +90,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
     let lists = Lists::with_sizes(list_sizes);
-    let (table, last_exp) = fold(&store, &lists, policy.revocable(), now)?;
+    let crls = Crls::default();
+    let (table, last_exp) = fold(&store, &lists, &crls, policy.revocable(), now)?;
+    crls.go_on_from(last_crl_number(&store.reader())?);
     keyring.note_exp(last_exp);
     taint::honour(&store.reader(), &keyring, now.at)?;
     let checkpointer = store.checkpointer()?;
@@ -104,6 +107,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         list_keys,
         pki,
         lists,
+        crls,
+        pressing: tokio::sync::Mutex::default(),
+        ocsp: OcspSigners::default(),
         settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),
         proofs: ProofDesk::new(&entropy::bytes::<32>()?, now.at),
@@ -153,7 +159,13 @@ fn list_keyring(dir: Option<&Path>, now: UnixMs) -> Result<ListKeyring, KeyringE
 
 /// The lease table and the lists as the fold of what was committed, and the latest `exp` in it. A list
 /// shows what ended for as long as a server's leeway after its hour.
-fn fold(store: &Store, lists: &Lists, revocable: Revocable, now: Now) -> Result<(Table, UnixMs), StoreError> {
+fn fold(
+    store: &Store,
+    lists: &Lists,
+    crls: &Crls,
+    revocable: Revocable,
+    now: Now,
+) -> Result<(Table, UnixMs), StoreError> {
     let table = Table::default();
     table.know(revocable);
     let mut last_exp = UnixMs::default();
@@ -162,9 +174,10 @@ fn fold(store: &Store, lists: &Lists, revocable: Revocable, now: Now) -> Result<
             last_exp = last_exp.max(row.expires);
         }
         lists.apply(&change);
+        crls.apply(&change);
         table.apply(&change);
     })?;
-    // What expired was needed for its list alone.
+    // What expired was needed for its list or CRL alone.
     while now.safe && table.forget_leases(now, SLICE) >= SLICE {}
     Ok((table, last_exp))
 }

@@ -67,11 +67,19 @@ impl Upkeep {
         self.flow.gauge_issuers(&mut self.issuers.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Every second: CRLs that read differently, or are old. A fetch does the same.
+    pub async fn press_crls(&self) {
+        if self.flow.press_crls().await.is_err() {
+            tracing::error!("CRLs could not be looked at; the last ones go on");
+        }
+    }
+
     /// Every ten seconds: what takes a look at every lease; how often entitlements were used.
     pub fn each_ten_seconds(&self) {
         let _ = self.flow.queue.try_send(Group::Count);
         let now = self.flow.time.now();
         self.flow.tidy_lists(now.at);
+        self.flow.gauge_crls();
         self.flow.table.release_over(now);
         self.flow.gauge_quotas(&mut self.owners.lock().unwrap_or_else(PoisonError::into_inner));
         let active = self.flow.table.active_leases(now);

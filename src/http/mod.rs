@@ -4,6 +4,7 @@ mod assertion;
 mod blocks;
 mod body;
 mod caller;
+mod crl;
 mod details;
 mod door;
 mod ending;
@@ -14,6 +15,7 @@ mod form;
 mod issuers;
 mod metadata;
 mod oauth;
+mod ocsp;
 mod operate;
 mod ops;
 mod peer;
@@ -115,7 +117,12 @@ async fn serve(
         Route::Simulate => simulate::simulate(flow, request).await,
         Route::StatusList => status::list(flow, &request.into_parts().0).await,
         Route::StatusLists => status::lists(flow, &request.into_parts().0).await,
-        Route::CaCertificate | Route::SpiffeBundle => pki::serve(flow, route, request).await,
+        Route::CaCertificate
+        | Route::Crl
+        | Route::CrlBundle
+        | Route::OcspPost
+        | Route::OcspGet
+        | Route::SpiffeBundle => pki::serve(flow, route, request).await,
         Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => {
             Err(dayfly_domain::Reason::NotFound.into())
         }

@@ -69,6 +69,10 @@ fn over(
             | Route::StatusList
             | Route::StatusLists
             | Route::CaCertificate
+            | Route::Crl
+            | Route::CrlBundle
+            | Route::OcspPost
+            | Route::OcspGet
             | Route::SpiffeBundle => context.refuse(dayfly_domain::Reason::NotFound.into()),
         };
         std::future::ready(with(response, axum::http::header::CACHE_CONTROL, "no-store"))

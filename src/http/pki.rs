@@ -16,10 +16,11 @@ use axum::{
 use dayfly_domain::Reason;
 
 use super::{
-    Front,
+    Front, crl,
     door::Context,
     filters,
     metadata::{Document, is_known},
+    ocsp,
     refusal::with,
     routes::{Listener, Route},
 };
@@ -48,6 +49,10 @@ pub(super) async fn serve(flow: &Flow, route: Route, request: Request) -> Result
     match route {
         Route::CaCertificate => certificate(flow, &request.into_parts().0),
         Route::SpiffeBundle => bundle(flow, &request.into_parts().0),
+        Route::Crl => crl::list(flow, &request.into_parts().0).await,
+        Route::CrlBundle => crl::bundle(flow, &request.into_parts().0).await,
+        Route::OcspPost => ocsp::post(flow, request).await,
+        Route::OcspGet => Ok(ocsp::get(flow, &request.into_parts().0).await),
         _ => Err(Reason::NotFound.into()),
     }
 }

@@ -34,6 +34,10 @@ pub enum Route {
     StatusList,
     StatusLists,
     CaCertificate,
+    Crl,
+    CrlBundle,
+    OcspPost,
+    OcspGet,
     SpiffeBundle,
     Healthz,
     Readyz,
@@ -294,6 +298,21 @@ pub const ROUTES: &[RouteRow] = &[
         "/pki/{file}",
         "`{ca}.cer`: the certificate of a CA of ours, by its subject key identifier in hex; DER, `application/pkix-cert`",
     ),
+    pki(
+        Route::Crl,
+        "/pki/{ca}/{file}",
+        "`{shard}.crl`: the CRL of a CA of ours (RFC 5280); DER, `application/pkix-crl`; what ended is on it within a second",
+    ),
+    pki(
+        Route::CrlBundle,
+        "/pki/bundle.crl",
+        "the CRLs of all levels in one PEM file, for what wants one for each CA of a chain (OpenSSL, nginx)",
+    ),
+    RouteRow {
+        verb: Verb::Post,
+        ..pki(Route::OcspPost, "/pki/ocsp", "the status of certificates of ours (RFC 6960); `application/ocsp-request`")
+    },
+    pki(Route::OcspGet, "/pki/ocsp/{*base64}", "the same for caches (RFC 5019): the request in base64 is the path"),
     pki(Route::SpiffeBundle, "/spiffe/bundle", "the SPIFFE trust bundle: the root certificates of our trust domain"),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, Kind, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 use subtle::ConstantTimeEq;
 
@@ -455,6 +455,9 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
+        if row.kind == Kind::X509 {
+            self.touches.want();
+        }
         let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
         let lease = Lease {
             id: row.id,

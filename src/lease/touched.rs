@@ -1,9 +1,12 @@
 //! What happened to leases since somebody last looked: for whoever tells others of ends. Kept only once a
-//! lease stands on a status list; whoever makes that so looks every second.
+//! lease stands on a status list or is of a certificate; whoever makes that so looks every second.
 
 use dayfly_domain::{LeaseId, State, TaskId};
 
-use super::{table::Table, time::Now};
+use super::{
+    table::{End, Table},
+    time::Now,
+};
 use crate::sys::sync::{
     Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
@@ -17,8 +20,8 @@ pub enum Touched {
     Task(TaskId),
     /// Any lease may have ended.
     Everything,
-    /// The table forgets it: whether it had ended before it expired.
-    Over(LeaseId, bool),
+    /// The table forgets it: whether it had ended before it expired, and how, where that is known.
+    Over(LeaseId, bool, Option<End>),
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl Touches {
 }
 
 impl Table {
-    /// What happened since the last call to leases that may stand on a status list.
+    /// What happened since the last call to leases that may stand on a status list or a CRL.
     pub fn touched(&self) -> Vec<Touched> {
         self.touches.take()
     }
@@ -86,8 +89,8 @@ impl Table {
         if let Some(lease) = self.touches.are_wanted().then(|| self.lease(id)).flatten() {
             // Whose task is gone, nobody can speak for: it is shown as ended.
             let gone = self.task_state(lease.task, now).is_none();
-            let ended = gone || self.lease_state(&lease, now).0 == State::Ended;
-            self.touches.push(Touched::Over(id, ended));
+            let (state, end) = self.lease_state(&lease, now);
+            self.touches.push(Touched::Over(id, gone || state == State::Ended, end));
         }
     }
 }

@@ -1,12 +1,24 @@
 //! Stage 6: the end of a lease, and who knows of it when (law L12).
 
+mod crl;
+mod der;
 mod lists;
+mod ocsp;
 
 use dayfly_domain::{Channel, UnixMs, Verifies, bundle::Target};
 
+use crl::signed_by;
+pub use crl::{
+    CRL_AT_LEAST_S, CRL_BACK_S, CRL_EACH_MS, CRL_LIFE_S, CRL_MAX_AGE_S, CRL_NUMBER_WORD, CrlEntry, CrlPlace, CrlReason,
+    CrlTerms, Crls, DueCrl, PublishedCrl, Revocation, Serial, Shelf, lease_of, serial_of, shard_of, sign_crl,
+};
 pub use lists::{
     LIST_SLOTS_MAX, LIST_TTL_S, ListCounts, ListView, Lists, PRESS_EACH_MS, Proof, Published, SERVED_AFTER_S,
     SHARED_SLOTS, SMALL, Scope, Sizes, Wish, list_claims,
+};
+pub use ocsp::{
+    Asked, CertStatus, NotAnswered, OCSP_ASKED_MAX, OCSP_LIFE_S, OCSP_MAX_AGE_S, OCSP_MAX_BYTES, OcspAnswer,
+    OcspRequest, OcspSigners, answer as ocsp_answer, asked_ca, keep_signers,
 };
 
 /// How the verifiers of a target learn of an end.
@@ -50,8 +62,8 @@ impl From<&Target> for Checking {
 }
 
 /// What is promised when a credential of `ttl_s` is issued. Introspection: the server's cache and
-/// leeway. A list: the server looks again after its `ttl`, and may go by the one it has until that
-/// expires. Otherwise nothing tells the server, and the credential lives to its `exp`.
+/// leeway. A list, or a CRL: the server looks again after its `ttl` (`max-age`), and may go by the one it
+/// has until that expires (`nextUpdate`). Otherwise nothing tells the server, and the credential lives to its `exp`.
 pub fn reach(checking: Checking, ttl_s: u64) -> Vec<Reach> {
     let leeway_s = u64::from(checking.leeway_s);
     vec![match checking.verifies {
@@ -65,16 +77,18 @@ pub fn reach(checking: Checking, ttl_s: u64) -> Vec<Reach> {
             let usual_s = u64::from(LIST_TTL_S) + PRESS_EACH_MS.unsigned_abs() / 1_000;
             Reach { channel: Channel::StatusList, usual_s: usual_s.min(bound_s), bound_s }
         }
-        // CRLs (part 5) are not published yet: say what is true today.
-        Verifies::ExpOnly | Verifies::Crl => {
-            Reach { channel: Channel::Expiry, usual_s: ttl_s, bound_s: ttl_s + leeway_s }
+        Verifies::Crl => {
+            let bound_s = ttl_s.min(u64::from(CRL_LIFE_S)) + leeway_s;
+            let usual_s = u64::from(CRL_MAX_AGE_S) + CRL_EACH_MS.unsigned_abs() / 1_000;
+            Reach { channel: Channel::Crl, usual_s: usual_s.min(bound_s), bound_s }
         }
+        Verifies::ExpOnly => Reach { channel: Channel::Expiry, usual_s: ttl_s, bound_s: ttl_s + leeway_s },
     }]
 }
 
 /// What is true after an end at `ended_at` of credentials that would have lived until `expires`.
 /// No worst case lies beyond the credential's own `exp` and the server's leeway. `shown`: whoever fetches
-/// the status list now reads the end in it.
+/// the status list or CRL now reads the end in it.
 pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs, shown: bool) -> Known {
     let dead = expires.plus_s(i64::from(checking.leeway_s));
     match checking.verifies {
@@ -88,7 +102,12 @@ pub fn known(checking: Checking, ended_at: UnixMs, expires: UnixMs, shown: bool)
             let worst_case_at = ended_at.plus_s(bound_s).min(dead);
             Known { channel: Channel::StatusList, known: shown, worst_case_at }
         }
-        Verifies::ExpOnly | Verifies::Crl => Known { channel: Channel::Expiry, known: false, worst_case_at: dead },
+        // The last CRL without the end was made before it, and nobody goes by it past its `nextUpdate`.
+        Verifies::Crl => {
+            let bound_s = i64::from(CRL_LIFE_S) + i64::from(checking.leeway_s);
+            Known { channel: Channel::Crl, known: shown, worst_case_at: ended_at.plus_s(bound_s).min(dead) }
+        }
+        Verifies::ExpOnly => Known { channel: Channel::Expiry, known: false, worst_case_at: dead },
     }
 }
 
@@ -149,6 +168,17 @@ mod tests {
         assert_eq!(known(list, AT, AT.plus_s(60), true).worst_case_at, AT.plus_s(90));
         let all = [true, false].map(|shown| known(list, AT, AT.plus_s(900), shown));
         assert!(!merged(all)[0].known, "one that is not shown is enough");
+    }
+
+    #[test]
+    fn t_108_the_bound_of_a_crl_is_its_next_update() {
+        let crl = Checking { verifies: Verifies::Crl, cache_s: 10, leeway_s: 30, list_life_s: 300 };
+        let promised = Reach { channel: Channel::Crl, usual_s: 16, bound_s: 630 };
+        assert_eq!(reach(crl, 900), [promised]);
+        assert_eq!(reach(crl, 60)[0].bound_s, 90, "the certificate expires first");
+        let after = known(crl, AT, AT.plus_s(900), false);
+        assert_eq!((after.channel, after.known, after.worst_case_at), (Channel::Crl, false, AT.plus_s(630)));
+        assert_eq!(known(crl, AT, AT.plus_s(60), true).worst_case_at, AT.plus_s(90));
     }
 
     #[test]

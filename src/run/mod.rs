@@ -176,6 +176,7 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         }
         upkeep.each_second();
         notify::alive();
+        upkeep.press_crls().await;
         upkeep.catch_up().await;
         if count.is_multiple_of(10) {
             upkeep.each_ten_seconds();

@@ -199,9 +199,9 @@ pub(super) fn every_lease(connection: &Connection, each: impl FnMut(LeaseRow)) -
 
 pub(super) fn live_leases(connection: &Connection, now: UnixMs, each: impl FnMut(LeaseRow)) -> Result<(), StoreError> {
     // The index gives the few that live; sorted are their ids alone, not their rows. A list shows what ended
-    // until its hour is over.
+    // until its hour is over, and a CRL once more after it expired.
     let live = "SELECT id FROM lease WHERE expires > ?1 \
-         UNION ALL SELECT id FROM lease WHERE expires <= ?1 AND expires > ?2 AND list IS NOT NULL";
+         UNION ALL SELECT id FROM lease WHERE expires <= ?1 AND expires > ?2 AND (list IS NOT NULL OR kind = 'x509')";
     let sql = format!("SELECT {LEASE} FROM lease l WHERE l.id IN ({live}) ORDER BY l.id");
     let hour_ago = now.plus_s(-3_600).as_ms();
     every(connection, &sql, [now.as_ms(), hour_ago], columns::lease, each)

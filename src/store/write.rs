@@ -95,7 +95,7 @@ impl Store {
     /// What a start needs, as the changes that it is folded from: the blocks that reach beyond `now`,
     /// the tombs that rows are behind of, the lists of leases that may live, then in the order of their
     /// ids all tasks that are kept and the leases that expire after `now`, or in the hour before it where they
-    /// stand on a list.
+    /// stand on a list or are of certificates.
     pub fn load(&self, now: UnixMs, mut each: impl FnMut(Change)) -> Result<(), StoreError> {
         let _turn = self.place.reading();
         read::live_blocks(&self.connection, now, |row| each(Change::AddBlock(row)))?;

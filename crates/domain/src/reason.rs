@@ -71,6 +71,8 @@ reasons! {
     Dpop = "E-DPOP", 400, "invalid_dpop_proof", 4, "send a DPoP proof (RFC 9449) made for this very request with the key that the credential is bound to, each proof once";
     /// RFC 9449 section 8: the answer carries the nonce.
     DpopNonce = "E-DPOP-NONCE", 400, "use_dpop_nonce", 75, "make the DPoP proof again with the nonce in this answer's DPoP-Nonce";
+    /// RFC 7009 section 2.2.1.
+    TokenType = "E-TOKEN-TYPE", 400, "unsupported_token_type", 2, "a certificate is public, so having it proves nothing: end its lease with the task's handle (POST /v1/leases/{id}/end), or as an operator";
     Client = "E-CLIENT", 401, "invalid_client", 4, "authenticate with a token for this broker, as a verifier with a client_assertion, or use its local socket";
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";

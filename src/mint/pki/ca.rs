@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use dayfly_domain::UnixMs;
 use rcgen::{
-    BasicConstraints, CertificateParams, CrlDistributionPoint, DistinguishedName, DnType, IsCa, Issuer,
-    KeyUsagePurpose, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -27,6 +27,8 @@ pub struct Tier {
 }
 
 const DAY_S: i64 = 86_400;
+/// Of the CRL that a ceremony signs.
+pub const ROOT_CRL_LIFE_S: i64 = 100 * DAY_S;
 pub const CA_TIERS: [Tier; 3] = [
     Tier { name: "root", life_s: 3_650 * DAY_S, path_len: None },
     Tier { name: "area", life_s: 90 * DAY_S, path_len: Some(1) },
@@ -69,6 +71,7 @@ pub struct Ca {
     id: CaId,
     der: CertificateDer<'static>,
     signer: Arc<dyn CaSigner>,
+    serial: [u8; 16],
     not_before: UnixMs,
     not_after: UnixMs,
 }
@@ -111,7 +114,10 @@ impl Ca {
         }
         let at = |time: x509_parser::time::ASN1Time| UnixMs::from_s(time.timestamp());
         let (not_before, not_after) = (at(read.validity().not_before), at(read.validity().not_after));
-        Ok(Self { id: CaId::of_key(signer.as_ref()), der, signer, not_before, not_after })
+        let mut serial = [0; 16];
+        let octets = read.raw_serial();
+        octets.iter().rev().zip(serial.iter_mut().rev()).for_each(|(octet, place)| *place = *octet);
+        Ok(Self { id: CaId::of_key(signer.as_ref()), der, signer, serial, not_before, not_after })
     }
 
     pub fn id(&self) -> &CaId {
@@ -133,6 +139,26 @@ impl Ca {
     /// The last second in which it is valid.
     pub fn not_after(&self) -> UnixMs {
         self.not_after
+    }
+
+    /// Of its certificate: 16 octets in what is ours; of another length, the last ones.
+    pub fn serial(&self) -> [u8; 16] {
+        self.serial
+    }
+
+    /// A list that nothing is on, for as long as a ceremony's lasts.
+    pub fn empty_crl(&self, uri: &str, from: UnixMs) -> Result<Vec<u8>, PkiError> {
+        let point = CrlDistributionPoint { uris: vec![uri.to_owned()] };
+        let terms = CertificateRevocationListParams {
+            this_update: moment(from.as_s())?,
+            next_update: moment(from.as_s() + ROOT_CRL_LIFE_S)?,
+            crl_number: SerialNumber::from_slice(&from.as_ms().unsigned_abs().to_be_bytes()),
+            issuing_distribution_point: Some(CrlIssuingDistributionPoint { distribution_point: point, scope: None }),
+            revoked_certs: Vec::new(),
+            key_identifier_method: rcgen::KeyIdMethod::PreSpecified(key_identifier(self.signer())),
+        };
+        let made = terms.signed_by(&self.issuer()?).map_err(|error| PkiError::Build(error.to_string()))?;
+        Ok(made.der().to_vec())
     }
 
     /// As the builder of certificates and CRLs takes it.

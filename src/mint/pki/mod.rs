@@ -7,6 +7,6 @@ mod signer;
 mod turns;
 
 pub use bundle::spiffe_bundle;
-pub use ca::{CA_TIERS, Ca, CaId, CaTerms, Tier};
+pub use ca::{CA_TIERS, Ca, CaId, CaTerms, ROOT_CRL_LIFE_S, Tier};
 pub use signer::{CaKey, CaSigner, FileKey, PkiError};
-pub use turns::{Pki, Places};
+pub use turns::{CRL_SHARDS, Pki, Places};

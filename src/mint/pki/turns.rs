@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dayfly_domain::UnixMs;
+use dayfly_domain::{LeaseId, UnixMs};
 use rustls_pki_types::CertificateDer;
 
 use super::{
@@ -43,11 +43,15 @@ struct Turns {
     retired: Vec<Arc<Ca>>,
 }
 
+/// One list for each CA: not every verifier looks at which of several is meant (GnuTLS keeps one for each name).
+pub const CRL_SHARDS: u32 = 1;
+
 /// The CAs of one trust domain. The root's key is never here.
 #[derive(Debug)]
 pub struct Pki {
     places: Places,
     root: CertificateDer<'static>,
+    root_crl: Option<Vec<u8>>,
     area: Arc<Ca>,
     turns: ArcSwap<Turns>,
 }
@@ -68,8 +72,9 @@ impl Pki {
         let crl = Some(places.crl(area.id(), 0));
         let active = area.subordinate(&terms(issuing_tier, crl)?, key()?)?;
         let turns = Turns { active: Arc::new(active), next: None, retired: Vec::new() };
+        let root_crl = Some(root.empty_crl(&places.crl(root.id(), 0), from)?);
         let root = root.der().clone();
-        Ok(Self { places, root, area: Arc::new(area), turns: ArcSwap::from_pointee(turns) })
+        Ok(Self { places, root, root_crl, area: Arc::new(area), turns: ArcSwap::from_pointee(turns) })
     }
 
     pub fn places(&self) -> &Places {
@@ -101,6 +106,28 @@ impl Pki {
         below.or_else(|| {
             self.roots().into_iter().find(|root| CaId::of_certificate(root).is_ok_and(|own| own.as_str() == id))
         })
+    }
+
+    /// Issuing CAs whose keys leaked, and since when that is known: the area CA's CRL says so.
+    pub fn withdrawn(&self) -> Vec<(Arc<Ca>, UnixMs)> {
+        Vec::new()
+    }
+
+    /// The CRL that the ceremony signed, DER.
+    pub fn root_crl(&self) -> Option<Vec<u8>> {
+        self.root_crl.clone()
+    }
+
+    /// How many CRLs what this CA signs is spread over: fixed for as long as the CA is known.
+    pub fn crl_shards(&self, _ca: &CaId) -> u32 {
+        CRL_SHARDS
+    }
+
+    /// The CRL that a certificate of this CA with this serial number is on: its distribution point.
+    pub fn crl_of(&self, ca: &CaId, lease: LeaseId) -> String {
+        // The last octets of an id are random.
+        let shard = (lease.as_u128() as u32) % self.crl_shards(ca);
+        self.places.crl(ca, shard)
     }
 
     /// The CA that signs a leaf which is valid until `exp`.

@@ -22,8 +22,8 @@ use crate::{
     store::{Change, LeaseRow},
 };
 pub use entry::{CrlEntry, CrlReason, Revocation, Serial};
+pub(super) use list::signed_by;
 pub use list::{CrlTerms, sign_crl};
-pub(super) use list::{SignedBy, signed_by};
 pub use shelf::{CrlPlace, PublishedCrl, Shelf};
 
 /// Lists are looked through and signed no more often than this.
@@ -166,7 +166,6 @@ impl Crls {
     pub fn due(&self, cas: &[(Arc<str>, u32)], now: UnixMs) -> Vec<DueCrl> {
         let shelf = self.shelf.load();
         let mut inner = self.inner();
-        inner.looked_at = Some(now);
         inner.ended.retain(|name, _| cas.iter().any(|(ca, _)| ca == name));
         let old = |place: &CrlPlace| shelf.get(place).is_none_or(|list| list.is_old(now));
         let lists = cas.iter().flat_map(|(ca, shards)| inner.lists(ca, *shards));
@@ -182,8 +181,14 @@ impl Crls {
     }
 
     /// These were made, and are what is fetched from now on. What expired before `thisUpdate` of the list that
-    /// says it is not said again (section 3.3). Lists of other CAs are gone.
-    pub fn publish(&self, made: Vec<(DueCrl, PublishedCrl)>, cas: &[(Arc<str>, u32)], root: Option<(Arc<str>, &[u8])>) {
+    /// says it is not said again (section 3.3). Lists of other CAs are gone. `now`: when it was looked what is due.
+    pub fn publish(
+        &self,
+        made: Vec<(DueCrl, PublishedCrl)>,
+        cas: &[(Arc<str>, u32)],
+        root: Option<(Arc<str>, &[u8])>,
+        now: UnixMs,
+    ) {
         let mut shelf = Shelf::clone(&self.shelf.load());
         let changed = !made.is_empty();
         for (due, list) in made {
@@ -195,6 +200,7 @@ impl Crls {
             shelf.bundle();
             self.shelf.store(Arc::new(shelf));
         }
+        self.inner().looked_at = Some(now);
     }
 
     pub fn shelf(&self) -> Arc<Shelf> {

@@ -12,10 +12,6 @@ pub(in crate::revoke) struct NotDer;
 pub(in crate::revoke) struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
-    pub fn new(octets: &'a [u8]) -> Self {
-        Self(octets)
-    }
-
     /// Exactly one element of this kind: its contents.
     pub fn whole(octets: &'a [u8], tag: u8) -> Result<Self, NotDer> {
         let mut input = Self(octets);
@@ -80,7 +76,7 @@ impl<'a> Input<'a> {
             return Err(NotDer);
         }
         let (length, rest) = match first {
-            0..0x80 => (usize::from(*first), rest),
+            0..=0x7f => (usize::from(*first), rest),
             // Four octets are more than anything that is read here may have.
             0x81..=0x84 => {
                 let (octets, rest) = rest.split_at_checked(usize::from(first & 0x7f)).ok_or(NotDer)?;
@@ -136,9 +132,9 @@ mod tests {
             assert!(Input::whole(bad, SEQUENCE).is_err(), "{bad:x?}");
         }
         for bad in [&[2, 0][..], &[2, 1, 0x80], &[2, 2, 0, 0x7f], &[3, 1, 1]] {
-            assert!(Input::new(bad).positive().is_err(), "{bad:x?}");
+            assert!(Input(bad).positive().is_err(), "{bad:x?}");
         }
-        assert!(Input::new(&[1, 1, 0]).flag().is_err() && Input::new(&[1, 1, 1]).flag().is_err());
-        assert_eq!(Input::new(&[1, 1, 0xff]).flag(), Ok(true));
+        assert!(Input(&[1, 1, 0]).flag().is_err() && Input(&[1, 1, 1]).flag().is_err());
+        assert_eq!(Input(&[1, 1, 0xff]).flag(), Ok(true));
     }
 }
