@@ -257,7 +257,7 @@ fn the_bundle_has_the_lists_of_all_levels_and_none_of_a_ca_that_is_gone() {
     let pki = pki();
     let desk = Desk::new(1);
     desk.press(AT);
-    let root = (Arc::from("root"), pki.root_crl().unwrap());
+    let root: (Arc<str>, Vec<u8>) = ("root".into(), pki.root_crl().unwrap());
     desk.crls.publish(Vec::new(), &desk.cas(), Some((root.0.clone(), &root.1)), AT);
     let shelf = desk.crls.shelf();
     let text = std::str::from_utf8(&shelf.all().unwrap().bytes).unwrap().to_owned();
