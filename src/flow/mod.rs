@@ -7,6 +7,7 @@ mod beat;
 mod blocks;
 mod bundle;
 mod certificates;
+mod certify;
 mod commit;
 mod conflict;
 mod crls;

@@ -3,10 +3,14 @@
 
 mod bundle;
 mod ca;
+mod der;
+mod leaf;
+mod lint;
 mod signer;
 mod turns;
 
 pub use bundle::spiffe_bundle;
 pub use ca::{CA_TIERS, Ca, CaId, CaTerms, ROOT_CRL_LIFE_S, Tier};
+pub use leaf::{LeafPlan, Since};
 pub use signer::{CaKey, CaSigner, FileKey, PkiError};
 pub use turns::{CRL_SHARDS, Pki, Places};
