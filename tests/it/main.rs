@@ -21,6 +21,7 @@ mod claims;
 mod clocks;
 mod conflicts;
 mod corpus;
+mod crl;
 mod crowds;
 mod deadline;
 mod demo;

@@ -353,6 +353,14 @@ impl Stage {
             Route::Healthz | Route::Readyz | Route::Metrics | Route::OpsIndex => plain(),
             Route::StatusLists | Route::SpiffeBundle => plain(),
             Route::CaCertificate => get(&self.ca, bearer),
+            Route::CrlBundle => plain(),
+            Route::Crl => get(&self.ca.replace(".cer", "/0.crl"), bearer),
+            Route::OcspGet => get("/pki/ocsp/MAA=", bearer),
+            Route::OcspPost => {
+                let mut request = post_json(row.path, bearer, &json!({}));
+                request.headers_mut().insert("content-type", "application/ocsp-request".parse().unwrap());
+                request
+            }
             Route::StatusList => get(&self.list, bearer),
             Route::Token => {
                 let evidence = self.world.evidence(&Job::shop());

@@ -84,6 +84,8 @@ pub struct Text {
     other_jwks: Vec<u8>,
     /// Further files of keys or Cedar, by name.
     files: BTreeMap<String, Vec<u8>>,
+    /// The authority, which lives as long as the world, whatever restarts.
+    pki: Arc<Pki>,
 }
 
 impl Text {
@@ -247,7 +249,8 @@ impl World {
         let (key, other) = (new_key(), new_key());
         let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
         let text = Mutex::new(bundle.to_owned());
-        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files });
+        let pki = Arc::new(pki(START));
+        let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files, pki });
         let clock = Stepped::at(START);
         let sizes = Sizes::default();
         let counts = Arc::new(PrometheusBuilder::new().build_recorder());
@@ -412,7 +415,7 @@ impl World {
         let response = self.door().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         Answer { status: parts.status.as_u16(), headers: parts.headers, text }
     }
 }
@@ -528,7 +531,7 @@ fn broker(
         review_grace: dayfly_domain::Span::seconds(30 * 86_400),
         list_sizes: sizes,
         allowance: allowance(caps),
-        pki: Some(Arc::new(pki(START))),
+        pki: Some(bundle.pki.clone()),
     };
     let (flow, writer, upkeep) = start(startup)?;
     let counts = counts.clone();
@@ -536,7 +539,6 @@ fn broker(
     Ok(Broker { flow, upkeep, reader, writer })
 }
 
-/// An authority that lives as long as the world.
 fn pki(now: UnixMs) -> Pki {
     Pki::in_memory("example.org", Places { base: "http://pki.example.org".into() }, now).unwrap()
 }
