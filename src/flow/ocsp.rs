@@ -21,6 +21,13 @@ const _: () = assert!(OCSP_ASKED_MAX <= 16, "each may cost a read");
 impl Flow {
     /// DER in; what is signed is an answer, whatever else is told without a signature.
     pub async fn ocsp(&self, der: &[u8]) -> Result<OcspAnswer, NotAnswered> {
+        let answered = self.ocsp_answer(der).await;
+        let outcome = answered.as_ref().map_or_else(|refused| refused.as_str(), |_| "answered");
+        metrics::counter!("dayfly_ocsp_total", "outcome" => outcome).increment(1);
+        answered
+    }
+
+    async fn ocsp_answer(&self, der: &[u8]) -> Result<OcspAnswer, NotAnswered> {
         let request = OcspRequest::parse(der)?;
         let pki = self.pki().ok_or(NotAnswered::Unauthorized)?;
         let cas: Vec<_> = pki.issuing().into_iter().chain([pki.area().clone()]).collect();

@@ -25,7 +25,7 @@ use dayfly_domain::{Reason, may_hold_secret};
 
 use super::{
     refusal::{Dialect, reason_of},
-    routes::{Listener, ROUTES, Route, RouteRow, Verb},
+    routes::{Listener, OCSP_PATH, ROUTES, Route, RouteRow, Verb},
 };
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -105,7 +105,7 @@ impl Door {
         let began = Instant::now();
         let context = self.context(request.headers(), request.uri().path());
         let (method, trace) = (request.method().clone(), trace_id(request.headers()));
-        let plain = is_plain(request.uri().path());
+        let plain = is_plain(request.uri().path()) || label == OCSP_PATH && is_base64(request.uri().path());
         let (label, response) = match plain {
             true => (label, answer(context.clone(), request).await),
             false => (UNMATCHED, context.refuse(Reason::NotFound.into())),
@@ -150,6 +150,13 @@ fn is_plain(path: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'_' | b'-');
     let whole = |segment: &str| !matches!(segment, "" | "." | "..");
     path == "/" || path.bytes().all(letter) && path.split('/').skip(1).all(whole)
+}
+
+/// An OCSP request in a path (RFC 6960 appendix A.1): its letters may be escaped or not, and are the request itself.
+/// Nothing is found by them, and all spellings are read as one.
+fn is_base64(path: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+' | b'=' | b'%');
+    path.bytes().all(letter)
 }
 
 /// One event and one count per request: never a path, a query, a header or a body.

@@ -154,6 +154,9 @@ const fn post(
     RouteRow { route, verb: Verb::Post, path, listener: Listener::Broker, who, records, help }
 }
 
+/// The one path with a free end.
+pub(super) const OCSP_PATH: &str = "/pki/ocsp/{*base64}";
+
 /// Every route there is.
 pub const ROUTES: &[RouteRow] = &[
     get(
@@ -312,7 +315,7 @@ pub const ROUTES: &[RouteRow] = &[
         verb: Verb::Post,
         ..pki(Route::OcspPost, "/pki/ocsp", "the status of certificates of ours (RFC 6960); `application/ocsp-request`")
     },
-    pki(Route::OcspGet, "/pki/ocsp/{*base64}", "the same for caches (RFC 5019): the request in base64 is the path"),
+    pki(Route::OcspGet, OCSP_PATH, "the same for caches (RFC 5019): the request in base64 is the path"),
     pki(Route::SpiffeBundle, "/spiffe/bundle", "the SPIFFE trust bundle: the root certificates of our trust domain"),
     ops(Route::Healthz, "/healthz", "the process answers"),
     ops(Route::Readyz, "/readyz", "everything that issuing needs is there; otherwise what is missing"),

@@ -148,6 +148,13 @@ pub const BOUNDS: &[Bound] = &[
         "leases",
         "the target gets a list of its own",
     ),
+    bound("an OCSP request", revoke::OCSP_MAX_BYTES, "bytes", "answered `malformedRequest`"),
+    bound(
+        "certificates asked for in one OCSP request",
+        revoke::OCSP_ASKED_MAX,
+        "certificates",
+        "answered `malformedRequest`",
+    ),
     bound("items of a page", http::LIMIT_MAX, "items", "`E-INVALID` (422)"),
     bound("rows looked at for a page", flow::LOOKED_AT_MAX, "rows", "the page is shorter; its cursor goes on"),
     bound(

@@ -48,6 +48,11 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
 /// Every metric there is.
 pub const METRICS: &[Metric] = &[
     gauge("dayfly_build_info", &["version"], "always 1; the version is the label"),
+    gauge(
+        "dayfly_certificates",
+        &["state"],
+        "certificates: `live`, those whose leases have not expired; `revoked`, entries of CRLs",
+    ),
     gauge("dayfly_clock_safe", &[], "1 while the clocks agree; 0: nothing is issued"),
     histogram("dayfly_commit_batch_size", &[], "groups in one commit"),
     histogram("dayfly_commit_duration_seconds", &[], "one commit, with its fsync"),
@@ -94,6 +99,11 @@ pub const METRICS: &[Metric] = &[
         "dayfly_mass_ends_total",
         &[],
         "ends by selector of more than 1000 leases, or of more than a fifth of all: an alarm, whatever the number",
+    ),
+    counter(
+        "dayfly_ocsp_total",
+        &["outcome"],
+        "OCSP requests: `answered`, or why not: `malformed`, `unauthorized`, `try_later`, `internal`",
     ),
     gauge(
         "dayfly_owner_leases",

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use dayfly_domain::UnixMs;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint,
-    CrlIssuingDistributionPoint, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DistinguishedName,
+    DnType, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -146,14 +146,14 @@ impl Ca {
         self.serial
     }
 
-    /// A list that nothing is on, for as long as a ceremony's lasts.
-    pub fn empty_crl(&self, uri: &str, from: UnixMs) -> Result<Vec<u8>, PkiError> {
-        let point = CrlDistributionPoint { uris: vec![uri.to_owned()] };
+    /// A root's list that nothing is on, for as long as a ceremony's lasts. It names no distribution point:
+    /// OpenSSL, asked for a list of every level, looks for the root itself too, which has none.
+    pub fn empty_crl(&self, from: UnixMs) -> Result<Vec<u8>, PkiError> {
         let terms = CertificateRevocationListParams {
             this_update: moment(from.as_s())?,
             next_update: moment(from.as_s() + ROOT_CRL_LIFE_S)?,
             crl_number: SerialNumber::from_slice(&from.as_ms().unsigned_abs().to_be_bytes()),
-            issuing_distribution_point: Some(CrlIssuingDistributionPoint { distribution_point: point, scope: None }),
+            issuing_distribution_point: None,
             revoked_certs: Vec::new(),
             key_identifier_method: rcgen::KeyIdMethod::PreSpecified(key_identifier(self.signer())),
         };

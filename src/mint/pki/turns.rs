@@ -72,7 +72,7 @@ impl Pki {
         let crl = Some(places.crl(area.id(), 0));
         let active = area.subordinate(&terms(issuing_tier, crl)?, key()?)?;
         let turns = Turns { active: Arc::new(active), next: None, retired: Vec::new() };
-        let root_crl = Some(root.empty_crl(&places.crl(root.id(), 0), from)?);
+        let root_crl = Some(root.empty_crl(from)?);
         let root = root.der().clone();
         Ok(Self { places, root, root_crl, area: Arc::new(area), turns: ArcSwap::from_pointee(turns) })
     }

@@ -70,6 +70,16 @@ impl From<PkiError> for NotAnswered {
 }
 
 impl NotAnswered {
+    /// For counts.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Internal => "internal",
+            Self::TryLater => "try_later",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
+
     /// The whole answer.
     pub fn der(self) -> Vec<u8> {
         response::unsigned(self as u8)
