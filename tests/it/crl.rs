@@ -125,7 +125,8 @@ impl Peer {
         let signed = ["-CAfile", &root, "-verify_other", &above, "-attime", &moment, "-validity_period", "400000000"];
         // Otherwise it adds a nonce of its own to the request that it compares with.
         let hash = more.iter().find(|option| **option == "-sha256").unwrap_or(&"-sha1");
-        let read = ["ocsp", hash, "-no_nonce", "-reqin", &request, "-respin", &reply, "-issuer", &issuer, "-cert", &leaf];
+        let read =
+            ["ocsp", hash, "-no_nonce", "-reqin", &request, "-respin", &reply, "-issuer", &issuer, "-cert", &leaf];
         let (content, said) = openssl(&[&read[..], &signed].concat());
         assert!(content && said.contains("Response verify OK"), "{said}");
         said.replace(&leaf, "leaf")
