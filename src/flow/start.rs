@@ -19,7 +19,9 @@ use super::{
     commit::{Writer, numbered},
     group,
     load::NotSwapped,
+    pki::Signers,
     refuse::Refusals,
+    rings::Ring,
     taint::{self, Taints},
     upkeep::SLICE,
     verifier::Outcomes,
@@ -27,8 +29,11 @@ use super::{
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Now, Revocable, Table, Time},
-    ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Pki},
+    ledger::{self, KeyRotation, Stamp, Start},
+    mint::{
+        Keyring, KeyringError, ListKeyring, NotTainted,
+        pki::{CaRotation, Pki},
+    },
     revoke::{Lists, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
@@ -89,9 +94,12 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let keyring = keyring(keys_dir.as_deref(), now.at)?;
     let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
     let lists = Lists::with_sizes(list_sizes);
-    let (table, last_exp) = fold(&store, &lists, policy.revocable(), now)?;
+    let (table, last_exp) = fold(&store, &lists, pki.as_deref(), policy.revocable(), now)?;
     keyring.note_exp(last_exp);
-    taint::honour(&store.reader(), &keyring, now.at)?;
+    taint::honour(&store.reader(), Ring::Tokens(&keyring), now.at)?;
+    if let Some(pki) = &pki {
+        taint::honour(&store.reader(), Ring::Cas(pki), now.at)?;
+    }
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {
@@ -133,6 +141,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     writer.catch_up()?;
     writer.swap_to(policy, "start")?;
     writer.record_start()?;
+    if let Some(pki) = shared.pki.as_ref().filter(|_| now.safe) {
+        writer.begin_cas(pki)?;
+    }
     let flow = Flow(shared);
     Ok((flow.clone(), writer, Upkeep::new(flow, checkpointer)))
 }
@@ -153,17 +164,28 @@ fn list_keyring(dir: Option<&Path>, now: UnixMs) -> Result<ListKeyring, KeyringE
 
 /// The lease table and the lists as the fold of what was committed, and the latest `exp` in it. A list
 /// shows what ended for as long as a server's leeway after its hour.
-fn fold(store: &Store, lists: &Lists, revocable: Revocable, now: Now) -> Result<(Table, UnixMs), StoreError> {
+fn fold(
+    store: &Store,
+    lists: &Lists,
+    pki: Option<&Pki>,
+    revocable: Revocable,
+    now: Now,
+) -> Result<(Table, UnixMs), StoreError> {
+    let mut signers = Signers::default();
     let table = Table::default();
     table.know(revocable);
     let mut last_exp = UnixMs::default();
     store.load(now.at.plus_s(-SERVED_AFTER_S), |change| {
         if let Change::AddLease(row) = &change {
             last_exp = last_exp.max(row.expires);
+            if now.latest < row.expires {
+                signers.note(pki, row);
+            }
         }
         lists.apply(&change);
         table.apply(&change);
     })?;
+    signers.tell();
     // What expired was needed for its list alone.
     while now.safe && table.forget_leases(now, SLICE) >= SLICE {}
     Ok((table, last_exp))
@@ -181,6 +203,20 @@ impl Writer {
         };
         let mut seq = self.store.next_seq();
         let changes = numbered(vec![ledger::start(Stamp::draw(now.at)?, &facts)], &mut seq);
+        Ok(self.store.write(&changes, now.at)?)
+    }
+
+    /// The first request finds a CA that signs. Where none can be made, readiness says so, and tokens are
+    /// issued all the same.
+    fn begin_cas(&mut self, pki: &Pki) -> Result<(), StartError> {
+        let now = self.shared.time.now();
+        let rotated = pki.rotate(now.at);
+        let rotated = rotated.inspect_err(|error| tracing::error!(%error, "issuing CAs did not take turns")).ok();
+        let Some(CaRotation { from, to }) = rotated.flatten() else { return Ok(()) };
+        let from = from.as_ref().map_or("", |id| id.as_str());
+        let facts = KeyRotation { from, to: to.as_str(), usage: Some("ca") };
+        let mut seq = self.store.next_seq();
+        let changes = numbered(vec![ledger::key_rotated(Stamp::draw(now.at)?, &facts)], &mut seq);
         Ok(self.store.write(&changes, now.at)?)
     }
 }

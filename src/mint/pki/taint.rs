@@ -82,6 +82,14 @@ impl Pki {
         gone.map(|gone| Tainting { at: gone.revoked.at, was: gone.was })
     }
 
+    /// The last second of an issuing CA, also of one that is out.
+    pub fn ends(&self, id: &str) -> Option<UnixMs> {
+        let turns = self.turns.load();
+        let held = turns.all().find(|held| held.ca.id().as_str() == id).map(|held| held.ca.not_after());
+        let gone = || turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id);
+        held.or_else(|| gone().map(|gone| gone.revoked.not_after))
+    }
+
     /// What this CA is, if it is an issuing CA of ours.
     pub fn state(&self, id: &str) -> Option<KeyState> {
         let issuing = self.view().into_iter().filter(|ca| ca.tier == ISSUING);
