@@ -35,7 +35,7 @@ pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: UnixMs) -> Result<()
     let read = chain.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
     let (area, root) = match (read.first(), read.last()) {
         (Some(area), Some(root)) if read.len() > 1 => (area, root),
-        _ => return Err(PkiError::Refused("the chain is the area CA, what is above it, and the root last".to_owned())),
+        _ => return Err(refused("the chain is the area CA, what is above it, and the root last")),
     };
     proven(key, area)?;
     // Each CA allows at least so many below it as there are.
@@ -53,7 +53,7 @@ pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: UnixMs) -> Result<()
 fn is_ca(ca: &X509Certificate<'_>, below: Option<u32>) -> Result<(), PkiError> {
     let basic = ca.basic_constraints().ok().flatten().filter(|basic| basic.critical && basic.value.ca);
     let basic = basic
-        .ok_or_else(|| PkiError::Refused("basicConstraints do not say, critically, that it is a CA".to_owned()))?;
+        .ok_or_else(|| refused("basicConstraints do not say, critically, that it is a CA"))?;
     let enough = match (below, basic.value.path_len_constraint) {
         (Some(0), found) => found == Some(0),
         (Some(below), Some(found)) => found >= below,
@@ -82,7 +82,7 @@ fn follows(ca: &X509Certificate<'_>, above: &X509Certificate<'_>) -> Result<(), 
         "its authority key identifier is not the key of the CA above",
     )?;
     let signed = ca.verify_signature(Some(above.public_key()));
-    signed.map_err(|_| PkiError::Refused("the CA above did not sign it".to_owned()))
+    signed.map_err(|_| refused("the CA above did not sign it"))
 }
 
 /// The key signs, and what it signs verifies with the certificate.
@@ -90,7 +90,7 @@ fn proven(key: &dyn CaSigner, ca: &X509Certificate<'_>) -> Result<(), PkiError> 
     use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
     let point = ca.public_key().subject_public_key.data.as_ref();
     let signed = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point).verify(PROOF, &key.sign(PROOF)?);
-    signed.map_err(|_| PkiError::Refused("its key is not the one that we have".to_owned()))
+    signed.map_err(|_| refused("its key is not the one that we have"))
 }
 
 fn read(der: &[u8]) -> Result<X509Certificate<'_>, PkiError> {
@@ -110,6 +110,10 @@ fn names_uris(ca: &X509Certificate<'_>) -> bool {
     trees.into_iter().flatten().flatten().any(|tree| matches!(tree.base, GeneralName::URI(_)))
 }
 
+fn refused(what: &str) -> PkiError {
+    PkiError::Refused(format!("a CA certificate is not as it should be: {what}"))
+}
+
 fn wrong(is_so: bool, what: &str) -> Result<(), PkiError> {
-    if is_so { Err(PkiError::Refused(what.to_owned())) } else { Ok(()) }
+    if is_so { Err(refused(what)) } else { Ok(()) }
 }

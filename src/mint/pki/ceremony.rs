@@ -340,3 +340,7 @@ pub fn may_hold_root(file: &Path, broker: &[&Path]) -> Result<PathBuf, PkiError>
     }
     Ok(parent.join(file.file_name().unwrap_or_default()))
 }
+
+#[cfg(test)]
+#[path = "ceremony_tests.rs"]
+mod tests;

@@ -31,7 +31,7 @@ pub enum PkiError {
     Sealed,
     #[error("a seal key is 32 octets: raw, 64 hexadecimal digits, or base64")]
     SealKey,
-    #[error("a CA certificate is not as it should be: {0}")]
+    #[error("{0}")]
     Refused(String),
     #[error("the CA that is to sign could not be written to its file yet")]
     Unsaved,

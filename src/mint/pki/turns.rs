@@ -517,3 +517,7 @@ impl Gone {
         Some(Self { revoked, was: stored.was?, certificate, saved: true })
     }
 }
+
+#[cfg(test)]
+#[path = "turns_tests.rs"]
+mod tests;
