@@ -9,7 +9,7 @@ use super::{
     print::{self, Shown, text},
     session::Session,
 };
-use crate::http::shapes::{Key, KeyState};
+use crate::http::shapes::Key;
 
 pub async fn ls(args: &KeyListArgs, session: &Session) -> Result<(), Failure> {
     let api = Door::find(&args.door, &session.vars)?.operator(&session.vars)?;
@@ -25,13 +25,8 @@ impl Shown for Key {
     }
 
     fn cells(&self) -> Vec<String> {
-        let Self { kid, usage, alg, state, since, until } = self;
-        let state = match state {
-            KeyState::Next => "next",
-            KeyState::Active => "active",
-            KeyState::Retired => "retired",
-            KeyState::Tainted => "tainted",
-        };
+        let Self { kid, usage, alg, state, since, until, .. } = self;
+        let state = taint::word(*state);
         let since = since.to_string();
         vec![kid.clone(), state.to_owned(), usage.clone(), alg.clone(), since, text(until.as_ref())]
     }

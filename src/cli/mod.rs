@@ -10,6 +10,7 @@ pub mod table;
 
 mod api;
 mod block;
+mod ca;
 mod compared;
 mod demo;
 mod dev;
@@ -44,8 +45,8 @@ use std::{ffi::OsString, process::ExitCode};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use args::{
-    BlockVerb, Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb, TaskVerb,
-    TrustVerb, Verb,
+    BlockVerb, CaVerb, Cli, Colour, DevVerb, ErrorFormat, IssuerVerb, KeyVerb, LeaseVerb, LedgerVerb, PolicyVerb,
+    TaskVerb, TrustVerb, Verb,
 };
 pub use failure::EXITS;
 use failure::{ExecExit, Exit, Failure};
@@ -99,6 +100,8 @@ fn run(verb: Verb, session: &Session) -> Result<(), Failure> {
         Verb::Serve(args) => serve::run(&args, session),
         Verb::Policy(PolicyVerb::Check(args)) => policy::check(&args, session),
         Verb::Policy(PolicyVerb::Show(args)) => policy::show(&args, session),
+        Verb::Ca(CaVerb::Init(args)) => ca::init(&args, session),
+        Verb::Ca(CaVerb::Import(args)) => ca::import(&args, session),
         Verb::Ledger(LedgerVerb::Verify(args)) => finished(ledger::verify(&args, session)),
         client => talk(client, session),
     }
@@ -124,6 +127,10 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Explain(args) => explain::run(&args, session).await,
             Verb::Key(KeyVerb::Ls(args)) => key::ls(&args, session).await,
             Verb::Key(KeyVerb::Taint(args)) => key::taint::run(&args, session).await,
+            Verb::Ca(CaVerb::Ls(args)) => ca::ls(&args, session).await,
+            Verb::Ca(CaVerb::Rotate(args)) => ca::rotate(&args, session).await,
+            Verb::Ca(CaVerb::Taint(args)) => key::taint::run(&args, session).await,
+            Verb::Ca(CaVerb::Export(args)) => ca::export(&args, session).await,
             Verb::Issuer(IssuerVerb::Ls(args)) => issuer::ls(&args, session).await,
             Verb::Issuer(IssuerVerb::Refresh(args)) => issuer::refresh(&args, session).await,
             Verb::Publish(args) => publish::run(&args, session).await,
@@ -132,6 +139,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
             Verb::Demo(_)
             | Verb::Dev(_)
             | Verb::Serve(_)
+            | Verb::Ca(CaVerb::Init(_) | CaVerb::Import(_))
             | Verb::Policy(PolicyVerb::Check(_) | PolicyVerb::Show(_))
             | Verb::Ledger(LedgerVerb::Verify(_)) => {
                 unreachable!("`run` keeps the verbs that need no broker")

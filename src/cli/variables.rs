@@ -129,5 +129,11 @@ pub const EXEC_VARIABLES: &[Variable] = &[
 ];
 
 /// What `dayfly dev --state DIR` writes into `DIR/dev.env` beside what the command line reads.
-pub const DEV_VARIABLES: &[&str] =
-    &["DAYFLY_DEV_CLAIMS", "DAYFLY_DEV_ISSUER", "DAYFLY_DEV_TASK", "DAYFLY_METRICS", "DAYFLY_OPERATOR_TOKEN_FILE"];
+pub const DEV_VARIABLES: &[&str] = &[
+    "DAYFLY_DEV_CLAIMS",
+    "DAYFLY_DEV_ISSUER",
+    "DAYFLY_DEV_PKI",
+    "DAYFLY_DEV_TASK",
+    "DAYFLY_METRICS",
+    "DAYFLY_OPERATOR_TOKEN_FILE",
+];

@@ -5,6 +5,7 @@
 //! by their files.
 
 mod issuer;
+mod pki;
 mod table;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -13,6 +14,7 @@ use dayfly_domain::Span;
 use serde::Deserialize;
 
 pub use issuer::IssuerFault;
+pub use pki::{NoSealSource, Pki, SealSource};
 pub use table::{SETTINGS, Setting};
 
 /// What `dayfly serve` needs to know. Unknown keys are errors.
@@ -50,6 +52,9 @@ pub struct Settings {
     /// How much anybody may take: of the API's listener, of the broker's time, of what is live.
     #[serde(default)]
     pub limits: Caps,
+    /// The authority for certificates. Absent: none are issued.
+    #[serde(default)]
+    pub pki: Option<Pki>,
 }
 
 /// How much may be taken. A connection also takes a descriptor.
@@ -143,8 +148,12 @@ pub enum SettingsError {
     Empty(&'static str),
     #[error("`listen` and `metrics_listen` are both `{0}`")]
     SameAddress(SocketAddr),
+    #[error("`pki.listen` is `{0}`, which is another listener's")]
+    PkiAddress(SocketAddr),
     #[error("`limits.{name}` is {value}: at least 1 and at most {most}")]
     Limit { name: &'static str, value: u32, most: u32 },
+    #[error("`pki.url` is `{0}`: it is plain `http://`, with no user, no query and no `/` at the end")]
+    PkiUrl(String),
     #[error("`limits.production_reserve_percent` is {0}: at most {PRODUCTION_RESERVE_CAP_PERCENT}")]
     Reserve(u32),
 }
@@ -185,7 +194,23 @@ impl Settings {
         if self.listen == self.metrics_listen && self.listen.port() != 0 {
             return Err(SettingsError::SameAddress(self.listen));
         }
+        self.check_pki()?;
         self.limits.check()
+    }
+
+    fn check_pki(&self) -> Result<(), SettingsError> {
+        let Some(Pki { url, dir, listen, .. }) = &self.pki else { return Ok(()) };
+        if !pki::is_url(url) {
+            return Err(SettingsError::PkiUrl(url.clone()));
+        }
+        if dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+            return Err(SettingsError::Empty("pki.dir"));
+        }
+        let taken = |address: &SocketAddr| address.port() != 0 && [self.listen, self.metrics_listen].contains(address);
+        match listen.filter(taken) {
+            Some(address) => Err(SettingsError::PkiAddress(address)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -320,6 +345,27 @@ key_file = "/etc/dayfly/tls.key"
             ("connection = 1", "unknown field `connection`"),
         ] {
             assert!(of(bad).unwrap_err().to_string().contains(said), "{bad}: {}", of(bad).unwrap_err());
+        }
+    }
+
+    #[test]
+    fn the_authority_is_named_whole_or_not_at_all() {
+        let of = |pki: &str| Settings::parse(&format!("{LEAST}[pki]\n{pki}"));
+        assert_eq!(Settings::parse(LEAST).unwrap().pki, None);
+        let least = "url = 'http://pki.example.org'\nseal = 'file:/etc/dayfly/seal'\n";
+        let pki = of(least).unwrap().pki.unwrap();
+        assert_eq!((pki.dir, pki.listen, pki.seal), (None, None, SealSource::File("/etc/dayfly/seal".into())));
+        for (bad, said) in [
+            ("url = 'http://pki.example.org'", "missing field `seal`"),
+            ("seal = 'env:S'", "missing field `url`"),
+            ("url = 'https://pki.example.org'\nseal = 'env:S'", "it is plain `http://`"),
+            ("url = 'http://pki.example.org'\nseal = 'c2VjcmV0'", "expected `file:PATH`"),
+            (&format!("{least}listen = '127.0.0.1:9464'"), "another listener's"),
+            (&format!("{least}dir = ''"), "`pki.dir` is empty"),
+            (&format!("{least}passphrase = 'x'"), "unknown field `passphrase`"),
+        ] {
+            let error = of(bad).unwrap_err().to_string();
+            assert!(error.contains(said) && !error.contains("c2VjcmV0"), "{bad}: {error}");
         }
     }
 

@@ -91,6 +91,23 @@ pub const SETTINGS: &[Setting] = &[
         "what of them only targets in the environment `production` may use: 0 to 90",
     ),
     usual("limits.workload_leases", "integer", "1000", "live leases of one workload; past it `E-QUOTA` (429)"),
+    given(
+        "pki.url",
+        "URL",
+        "with `[pki]`, which makes the broker issue certificates: plain `http`, no slash at the end; stands in every certificate, before `/pki/...`",
+    ),
+    given(
+        "pki.seal",
+        "secret",
+        "with `[pki]`: the 32 octets that the keys of area and issuing CAs are sealed under: `file:PATH` (mode 0600), `credential:NAME` (systemd) or `env:NAME`",
+    ),
+    usual("pki.dir", "folder", r#""state_dir/pki""#, "the authority's folder, which `dayfly ca init` fills"),
+    usual(
+        "pki.listen",
+        "address",
+        "none",
+        "where `/pki/*` and `/spiffe/bundle` are served without TLS; otherwise on the API's listener alone",
+    ),
 ];
 
 #[cfg(test)]
@@ -115,15 +132,17 @@ mod tests {
             SETTINGS.iter().filter_map(|row| row.key.strip_prefix(table)).map(str::to_owned).collect()
         };
         assert_eq!((table("tls."), table("limits.")), (known("tls."), known("limits.")));
+        assert_eq!(table("pki."), known("pki."));
         let mut top: BTreeSet<String> = table("").into_iter().filter(|key| !key.contains('.')).collect();
-        top.extend(["tls".to_owned(), "limits".to_owned()]);
+        top.extend(["tls".to_owned(), "limits".to_owned(), "pki".to_owned()]);
         assert_eq!(top, known(""));
     }
 
     #[test]
     fn the_defaults_are_those_that_count() {
         let least = Settings::parse(LEAST).unwrap();
-        for Setting { key, default, .. } in SETTINGS {
+        // That table is whole or absent, and one of its defaults is another setting.
+        for Setting { key, default, .. } in SETTINGS.iter().filter(|row| !row.key.starts_with("pki.")) {
             match default {
                 Some(default) => {
                     assert_eq!(Settings::parse(&format!("{LEAST}{key} = {default}\n")).unwrap(), least, "{key}")

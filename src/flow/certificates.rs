@@ -104,7 +104,9 @@ impl Flow {
             return Ok(None);
         };
         let visible = self.may_see_lease(authority, INTROSPECT, id, &lease);
-        if !visible || self.table.lease_state(&lease, now).0 != State::Active {
+        // SECURITY: what a tainted CA signed is dead from the moment it is tainted, before that is on the record.
+        let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
+        if !visible || tainted || self.table.lease_state(&lease, now).0 != State::Active {
             return Ok(None);
         }
         self.recorded_certificate(id, &lease).await
@@ -179,9 +181,13 @@ fn is_signed_leaf(der: &[u8], pki: &Pki, now: Now) -> bool {
     let answers_only = read.extended_key_usage().ok().flatten().is_some_and(|usage| {
         usage.value.ocsp_signing && !usage.value.client_auth && !usage.value.server_auth && !usage.value.any
     });
-    let own_ca = pki.issuing().iter().chain([pki.area()]).any(|ca| **ca.der() == *der);
-    let signers = pki.issuing().into_iter().chain([pki.area().clone()]);
-    !expired && !answers_only && !own_ca && signers.into_iter().any(|ca| has_signed(&ca, &read))
+    let signers = || pki.issuing().into_iter().chain(pki.areas());
+    let own_ca = signers().any(|ca| **ca.der() == *der) || pki.revoked().iter().any(|ca| is_named(&read, &ca.serial));
+    !expired && !answers_only && !own_ca && signers().any(|ca| has_signed(&ca, &read))
+}
+
+fn is_named(read: &X509Certificate<'_>, serial: &[u8]) -> bool {
+    read.raw_serial() == serial
 }
 
 fn has_signed(ca: &Arc<Ca>, leaf: &X509Certificate<'_>) -> bool {

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     lease::Now,
-    mint::pki::{Ca, CaId, Pki, PkiError},
+    mint::pki::{Ca, Pki, PkiError},
     revoke::{
-        CRL_BACK_S, CRL_LIFE_S, CRL_NUMBER_WORD, CrlReason, CrlTerms, DueCrl, PublishedCrl, Revocation, sign_crl,
+        self, CRL_BACK_S, CRL_LIFE_S, CRL_NUMBER_WORD, CrlReason, CrlTerms, DueCrl, PublishedCrl, Revocation, sign_crl,
     },
     store::{Reader, StoreError},
     sys::offload::offload,
@@ -57,9 +57,13 @@ impl Flow {
 
     fn due_crls(&self, pki: &Pki, now: Now) -> Vec<DueCrl> {
         self.settle_lists(now);
-        for (ca, at) in pki.withdrawn() {
-            let revocation = Revocation { at, reason: CrlReason::KeyCompromise };
-            self.crls.withdraw(pki.area().id().as_str(), ca.serial(), revocation, ca.not_after().plus_s(1));
+        for ca in pki.revoked() {
+            let revocation = Revocation { at: ca.at, reason: CrlReason::KeyCompromise };
+            match ca.serial.try_into() {
+                Ok(serial) => self.crls.withdraw(ca.issuer.as_str(), serial, revocation, ca.not_after.plus_s(1)),
+                // INVARIANT: what an area CA of ours signed has 16 octets.
+                Err(_) => tracing::error!(ca = %ca.id, "a tainted CA has no serial number of ours: it is on no CRL"),
+            }
         }
         self.crls.due(&shards(pki), now.at)
     }
@@ -95,9 +99,10 @@ impl Flow {
                 Err(error) => tracing::error!(%error, ca = &*due.place.0, "a CRL was not made; the last one goes on"),
             }
         }
-        let root = CaId::of_certificate(pki.root()).ok().map(|id| Arc::from(id.as_str()));
-        let crl = pki.root_crl();
-        self.crls.publish(made, &shards(pki), root.zip(crl.as_deref()), now);
+        let upper = pki.upper_crls().into_iter().map(|crl| (Arc::from(crl.issuer.as_str()), crl.der)).collect();
+        self.crls.publish(made, &shards(pki), upper, now);
+        let known: Vec<_> = pki.issuing().iter().chain(&pki.areas()).map(|ca| ca.id().clone()).collect();
+        revoke::keep_signers(&self.ocsp, &known);
     }
 
     fn note_news(&self, due: &DueCrl) {
@@ -132,7 +137,7 @@ impl Shared {
 /// Those that sign leaves, and the one above them. Each keeps its lists for as long as it is known.
 fn shards(pki: &Pki) -> Shards {
     let below = pki.issuing().into_iter().map(|ca| (Arc::from(ca.id().as_str()), pki.crl_shards(ca.id())));
-    below.chain([(Arc::from(pki.area().id().as_str()), 1)]).collect()
+    below.chain(pki.areas().iter().map(|area| (Arc::from(area.id().as_str()), 1))).collect()
 }
 
 fn made_crl(pki: &Pki, due: &DueCrl, number: u64, now: UnixMs) -> Result<PublishedCrl, PkiError> {
@@ -147,7 +152,7 @@ fn made_crl(pki: &Pki, due: &DueCrl, number: u64, now: UnixMs) -> Result<Publish
 }
 
 fn ca_named(pki: &Pki, name: &str) -> Option<Arc<Ca>> {
-    pki.issuing().into_iter().chain([pki.area().clone()]).find(|ca| ca.id().as_str() == name)
+    pki.issuing().into_iter().chain(pki.areas()).find(|ca| ca.id().as_str() == name)
 }
 
 /// Where an earlier process ended. What cannot be read is none: the time is above it.

@@ -31,6 +31,7 @@ mod read;
 mod recorded;
 mod refuse;
 mod replay;
+mod rings;
 mod select;
 mod simulate;
 mod start;
@@ -80,6 +81,7 @@ pub use issuers::{IssuerSource, IssuerView};
 pub use lists::StatusListView;
 pub use load::{NotLoaded, NotSwapped};
 pub use meter::{Payer, Rate, Rates, Spent, block};
+pub use pki::CaTurn;
 pub use recorded::Recorded;
 pub use replay::{Unjudged, Verdict, replay, was_judged};
 pub use select::{EndBySelector, EndedBySelector, MassEnd, NotEnded};
@@ -201,6 +203,7 @@ impl Flow {
         if let Some(fault) = &**self.tls_fault.load() {
             missing.push(format!("tls: {fault}"));
         }
+        missing.extend(self.pki_faults());
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 

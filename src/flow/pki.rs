@@ -1,9 +1,26 @@
 //! What the doors show of the authority.
 
+use std::collections::BTreeSet;
+
+use dayfly_domain::{Kind, Reason};
 use serde_json::Value;
 
-use super::Flow;
-use crate::mint::pki::spiffe_bundle;
+use super::{
+    Flow, Shared,
+    words::{Caller, Refused},
+};
+use crate::{
+    mint::pki::{CaRotation, CaView, Pki, PkiHealth, spiffe_bundle},
+    store::LeaseRow,
+    sys::offload::offload,
+};
+
+/// A turn that an operator asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaTurn {
+    pub from: Option<String>,
+    pub to: String,
+}
 
 impl Flow {
     /// The certificate of a CA of ours, DER.
@@ -15,5 +32,102 @@ impl Flow {
     pub fn spiffe_bundle(&self) -> Option<Value> {
         let pki = self.pki()?;
         spiffe_bundle(&pki.roots(), pki.sequence()).inspect_err(|error| tracing::error!(%error, "no trust bundle")).ok()
+    }
+
+    /// The CAs, as operators see them.
+    pub async fn cas(&self, caller: &Caller) -> Result<Vec<CaView>, Refused> {
+        self.operator(caller).await?;
+        Ok(self.pki().map(|pki| pki.view()).unwrap_or_default())
+    }
+
+    /// The next issuing CA takes over at once.
+    // SECURITY: `t_134_an_invalid_new_issuer_never_becomes_active_and_issuing_goes_on_under_the_old`.
+    pub async fn rotate_ca(&self, caller: &Caller) -> Result<CaTurn, Refused> {
+        self.operator(caller).await?;
+        let pki = self.pki().ok_or(Reason::NotFound)?.clone();
+        let now = self.time.now();
+        if !now.safe {
+            return Err(Reason::Clock.into());
+        }
+        let rotated = offload(move || pki.rotate_now(now.at)).await.map_err(|_| Reason::Internal)?;
+        let rotated = rotated.inspect_err(|error| tracing::error!(%error, "no CA took over; the old one goes on"));
+        let rotated = rotated.ok().flatten().ok_or(Reason::Key)?;
+        self.record_ca_rotation(&rotated).await;
+        let text = |id: crate::mint::pki::CaId| id.as_str().to_owned();
+        Ok(CaTurn { from: rotated.from.map(text), to: text(rotated.to) })
+    }
+
+    /// What is wrong with the authority, and what will be soon.
+    pub fn pki_health(&self) -> Option<PkiHealth> {
+        self.pki().map(|pki| pki.health(self.time.now().at))
+    }
+
+    /// What readiness tells, and keeps nobody from being served.
+    pub fn warnings(&self) -> Vec<String> {
+        let warnings = self.pki_health().map(|health| health.warnings).unwrap_or_default();
+        warnings.into_iter().map(|line| format!("pki: {line}")).collect()
+    }
+
+    /// Every minute: CAs take their turns.
+    pub(super) async fn rotate_cas(&self) {
+        let now = self.time.now();
+        let Some(pki) = self.pki().filter(|_| now.safe) else { return };
+        match pki.rotate(now.at) {
+            Ok(Some(rotation)) => self.record_ca_rotation(&rotation).await,
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
+        }
+        self.gauge_pki(&pki.health(now.at));
+    }
+
+    async fn record_ca_rotation(&self, rotation: &CaRotation) {
+        let from = rotation.from.as_ref().map_or("", |id| id.as_str());
+        self.record_rotation(from, rotation.to.as_str(), Some("ca")).await;
+    }
+
+    fn gauge_pki(&self, health: &PkiHealth) {
+        let PkiHealth { root_until, area_until, issuing_until, root_crl_until, faults, warnings } = health;
+        for line in faults.iter().chain(warnings) {
+            tracing::warn!(pki = line, "the authority wants attention");
+        }
+        let tiers = [("root", Some(*root_until)), ("area", Some(*area_until)), ("issuing", *issuing_until)];
+        for (tier, until) in tiers {
+            metrics::gauge!("dayfly_ca_expiry_timestamp_seconds", "tier" => tier)
+                .set(until.unwrap_or_default().as_s() as f64);
+        }
+        metrics::gauge!("dayfly_root_crl_expiry_timestamp_seconds")
+            .set(root_crl_until.unwrap_or_default().as_s() as f64);
+    }
+}
+
+impl Shared {
+    /// One line for each thing without which no certificate is issued.
+    pub(super) fn pki_faults(&self) -> Vec<String> {
+        let health = self.pki.as_ref().map(|pki| pki.health(self.time.now().at));
+        health.map(|health| health.faults).unwrap_or_default().into_iter().map(|line| format!("pki: {line}")).collect()
+    }
+}
+
+/// What live leases say of CAs: until when each is needed, and which are gone with their keys.
+#[derive(Debug, Default)]
+pub(super) struct Signers {
+    lost: BTreeSet<String>,
+}
+
+impl Signers {
+    pub fn note(&mut self, pki: Option<&Pki>, row: &LeaseRow) {
+        let (Kind::X509, Some(id)) = (row.kind, row.kid.as_deref()) else { return };
+        let known = pki.is_some_and(|pki| pki.note_exp(id, row.expires) || pki.is_tainted(id));
+        if !known {
+            self.lost.insert(id.to_owned());
+        }
+    }
+
+    /// A folder from before, or none: what these CAs signed can be ended, and no CRL will say so.
+    // SECURITY: `certificates_of_a_ca_that_is_lost_are_told`.
+    pub fn tell(&self) {
+        for ca in &self.lost {
+            tracing::error!(ca, "live certificates were signed by a CA whose key is not here: no CRL can list them");
+        }
     }
 }

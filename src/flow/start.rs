@@ -20,7 +20,9 @@ use super::{
     crls::last_crl_number,
     group,
     load::NotSwapped,
+    pki::Signers,
     refuse::Refusals,
+    rings::Ring,
     taint::{self, Taints},
     upkeep::SLICE,
     verifier::Outcomes,
@@ -28,8 +30,11 @@ use super::{
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Now, Revocable, Table, Time},
-    ledger::{self, Stamp, Start},
-    mint::{Keyring, KeyringError, ListKeyring, NotTainted, pki::Pki},
+    ledger::{self, KeyRotation, Stamp, Start},
+    mint::{
+        Keyring, KeyringError, ListKeyring, NotTainted,
+        pki::{CaRotation, Pki},
+    },
     revoke::{Crls, Lists, OcspSigners, SERVED_AFTER_S, Sizes},
     store::{Change, Store, StoreError},
     sys::{
@@ -91,10 +96,13 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let list_keys = list_keyring(keys_dir.as_deref(), now.at)?;
     let lists = Lists::with_sizes(list_sizes);
     let crls = Crls::default();
-    let (table, last_exp) = fold(&store, &lists, &crls, policy.revocable(), now)?;
+    let (table, last_exp) = fold(&store, &lists, &crls, pki.as_deref(), policy.revocable(), now)?;
     crls.go_on_from(last_crl_number(&store.reader())?);
     keyring.note_exp(last_exp);
-    taint::honour(&store.reader(), &keyring, now.at)?;
+    taint::honour(&store.reader(), Ring::Tokens(&keyring), now.at)?;
+    if let Some(pki) = &pki {
+        taint::honour(&store.reader(), Ring::Cas(pki), now.at)?;
+    }
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {
@@ -139,6 +147,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     writer.catch_up()?;
     writer.swap_to(policy, "start")?;
     writer.record_start()?;
+    if let Some(pki) = shared.pki.as_ref().filter(|_| now.safe) {
+        writer.begin_cas(pki)?;
+    }
     let flow = Flow(shared);
     Ok((flow.clone(), writer, Upkeep::new(flow, checkpointer)))
 }
@@ -163,20 +174,26 @@ fn fold(
     store: &Store,
     lists: &Lists,
     crls: &Crls,
+    pki: Option<&Pki>,
     revocable: Revocable,
     now: Now,
 ) -> Result<(Table, UnixMs), StoreError> {
+    let mut signers = Signers::default();
     let table = Table::default();
     table.know(revocable);
     let mut last_exp = UnixMs::default();
     store.load(now.at.plus_s(-SERVED_AFTER_S), |change| {
         if let Change::AddLease(row) = &change {
             last_exp = last_exp.max(row.expires);
+            if now.latest < row.expires {
+                signers.note(pki, row);
+            }
         }
         lists.apply(&change);
         crls.apply(&change);
         table.apply(&change);
     })?;
+    signers.tell();
     // What expired was needed for its list or CRL alone.
     while now.safe && table.forget_leases(now, SLICE) >= SLICE {}
     Ok((table, last_exp))
@@ -194,6 +211,20 @@ impl Writer {
         };
         let mut seq = self.store.next_seq();
         let changes = numbered(vec![ledger::start(Stamp::draw(now.at)?, &facts)], &mut seq);
+        Ok(self.store.write(&changes, now.at)?)
+    }
+
+    /// The first request finds a CA that signs. Where none can be made, readiness says so, and tokens are
+    /// issued all the same.
+    fn begin_cas(&mut self, pki: &Pki) -> Result<(), StartError> {
+        let now = self.shared.time.now();
+        let rotated = pki.rotate(now.at);
+        let rotated = rotated.inspect_err(|error| tracing::error!(%error, "issuing CAs did not take turns")).ok();
+        let Some(CaRotation { from, to }) = rotated.flatten() else { return Ok(()) };
+        let from = from.as_ref().map_or("", |id| id.as_str());
+        let facts = KeyRotation { from, to: to.as_str(), usage: Some("ca") };
+        let mut seq = self.store.next_seq();
+        let changes = numbered(vec![ledger::key_rotated(Stamp::draw(now.at)?, &facts)], &mut seq);
         Ok(self.store.write(&changes, now.at)?)
     }
 }

@@ -17,13 +17,14 @@ use tokio::sync::oneshot;
 use super::{
     Flow, Shared,
     group::Group,
+    rings::Ring,
     select::EndedBySelector,
     words::{Caller, Refused},
 };
 use crate::{
     lease::Now,
     ledger::{self, Body, KeyTaint, Stamp},
-    mint::{JWKS_MAX_AGE_S, KeyState, Keyring, NotTainted},
+    mint::{JWKS_MAX_AGE_S, KeyState, NotTainted},
     revoke::{self, Checking, Known},
     store::{LeaseRow, Reader},
     sys::offload::{carried, offload},
@@ -112,7 +113,7 @@ impl Flow {
 
     /// Whether this key is out of use for ever.
     pub fn has_tainted(&self, kid: &str) -> bool {
-        self.rings().iter().any(|ring| ring.is_tainted(kid))
+        self.rings().any(|ring| ring.is_tainted(kid))
     }
 
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
@@ -139,15 +140,19 @@ impl Flow {
     }
 
     fn would_taint(&self, kid: &str, was: KeyState) -> TaintAnswer {
-        let view = self.ring_of(kid).map(Keyring::view).unwrap_or_default();
-        let by_state = |state| view.iter().find(|key| key.state == state).map(|key| key.kid.clone());
+        let view = self.ring_of(kid).map(Ring::view).unwrap_or_default();
+        let by_state = |wanted| view.iter().find(|(_, state)| *state == wanted).map(|(kid, _)| kid.clone());
         let signs = by_state(if was == KeyState::Active { KeyState::Next } else { KeyState::Active });
         let now = self.time.now();
         TaintAnswer { dry_run: true, ..self.taint_answer(kid, was, signs, self.signed_by(kid, now), now.at) }
     }
 
     fn taint_answer(&self, kid: &str, was: KeyState, signs: Option<String>, leases: u64, at: UnixMs) -> TaintAnswer {
-        let targets = self.key_reaches(at);
+        let targets = match self.pki.as_ref().filter(|pki| pki.state(kid).is_some()) {
+            Some(pki) => self.ca_reaches(at, pki.ends(kid).unwrap_or(at)),
+            None => self.key_reaches(at),
+        };
+        let signs = signs.filter(|signs| !signs.is_empty());
         let published = signs.as_deref().and_then(|signs| self.ring_of(signs)?.published(signs));
         TaintAnswer {
             kid: kid.to_owned(),
@@ -164,19 +169,28 @@ impl Flow {
 
     /// Every target of the bundle: whoever has the key forges for those too that it never signed for.
     fn key_reaches(&self, at: UnixMs) -> Vec<TargetKnown> {
+        self.each_reach(|checking| revoke::known_of_key(checking, at, JWKS_MAX_AGE_S))
+    }
+
+    /// The same of a CA that would have been over at `until`.
+    fn ca_reaches(&self, at: UnixMs, until: UnixMs) -> Vec<TargetKnown> {
+        self.each_reach(|checking| revoke::known_of_ca(checking, at, until))
+    }
+
+    fn each_reach(&self, known: impl Fn(Checking) -> Known) -> Vec<TargetKnown> {
         let policy = self.policy.load();
         let served = policy.bundle().targets.values().filter(|target| !target.disabled && !target.builtin);
-        let known = |target| revoke::known_of_key(Checking::from(target), at, JWKS_MAX_AGE_S);
+        let known = |target| known(Checking::from(target));
         served.map(|target| TargetKnown { target: target.name.clone(), known: known(target) }).collect()
     }
 
     /// Makes up for what could not be recorded when it was asked.
     pub(super) async fn record_taints(&self) {
-        let all = self.rings().into_iter().flat_map(Keyring::view);
-        let tainted = all.filter(|key| key.state == KeyState::Tainted);
-        for key in tainted.filter(|key| !self.taints.is_done(&key.kid)) {
-            if self.record_taint(&key.kid).await.is_err() {
-                tracing::warn!(kid = key.kid, "a tainted key is not yet on the record");
+        let all: Vec<_> = self.rings().flat_map(Ring::view).collect();
+        let tainted = all.into_iter().filter(|(_, state)| *state == KeyState::Tainted);
+        for (kid, _) in tainted.filter(|(kid, _)| !self.taints.is_done(kid)) {
+            if self.record_taint(&kid).await.is_err() {
+                tracing::warn!(kid, "a tainted key is not yet on the record");
             }
         }
     }
@@ -194,7 +208,8 @@ impl Flow {
             // Nothing of an end may wait: it is tried again.
             EndedBySelector::NotEnded(_) => return Err(Reason::NotDurable.into()),
         };
-        let signs = self.ring_of(kid).map(Keyring::active_kid).ok_or(Reason::NotFound)?;
+        // Where no CA could take the place of another, there is none.
+        let signs = self.ring_of(kid).map(|ring| ring.signs().unwrap_or_default()).ok_or(Reason::NotFound)?;
         let stamp = Stamp::draw(self.time.now().at).map_err(|_| Reason::NotDurable)?;
         let entry = ledger::key_tainted(stamp, &KeyTaint { kid, signs: &signs, leases }, &actor, reason.as_deref());
         let (ack, done) = oneshot::channel();
@@ -230,15 +245,6 @@ impl Flow {
 }
 
 impl Shared {
-    /// Every ring whose keys verifiers believe.
-    fn rings(&self) -> [&Keyring; 1] {
-        [&self.keyring]
-    }
-
-    fn ring_of(&self, kid: &str) -> Option<&Keyring> {
-        self.rings().into_iter().find(|ring| ring.state(kid).is_some())
-    }
-
     // SECURITY: nothing that a tainted key signed is committed after it was tainted;
     // what_a_tainted_key_signed_meanwhile_never_leaves
     pub(super) fn is_signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
@@ -247,7 +253,7 @@ impl Shared {
 
     /// A key of tokens, or a CA.
     pub(super) fn is_tainted(&self, kid: &str) -> bool {
-        self.keyring.is_tainted(kid) || self.pki.as_ref().is_some_and(|pki| pki.is_tainted(kid))
+        self.rings().any(|ring| ring.is_tainted(kid))
     }
 
     /// How many live leases the key signed.
@@ -286,11 +292,11 @@ impl Taints {
 /// A key file may be older than the ledger: what the ledger calls tainted is so from the start, or there
 /// is no start.
 // SECURITY: `a_key_file_from_before_the_taint_brings_nothing_back`.
-pub(super) fn honour(reader: &Reader, keyring: &Keyring, now: UnixMs) -> Result<(), super::StartError> {
-    for key in keyring.view().into_iter().filter(|key| key.state != KeyState::Tainted) {
-        if reader.meta(&format!("{TAINTED}{}", key.kid))?.is_some() {
-            tracing::warn!(kid = key.kid, "the ledger says that this key is tainted, and the key file does not");
-            keyring.taint(&key.kid, now)?;
+pub(super) fn honour(reader: &Reader, ring: Ring<'_>, now: UnixMs) -> Result<(), super::StartError> {
+    for (kid, _) in ring.view().into_iter().filter(|(_, state)| *state != KeyState::Tainted) {
+        if reader.meta(&format!("{TAINTED}{kid}"))?.is_some() {
+            tracing::warn!(kid, "the ledger says that this key is tainted, and the key file does not");
+            ring.taint(&kid, now)?;
         }
     }
     Ok(())

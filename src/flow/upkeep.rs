@@ -114,28 +114,20 @@ impl Upkeep {
             return;
         }
         match self.flow.keyring.rotate(now.at) {
-            Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
+            Ok(Some(rotation)) => self.flow.record_rotation(&rotation.from, &rotation.to, None).await,
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "keys were not rotated; the old ones go on"),
         }
         match self.flow.list_keys.rotate(now.at) {
-            Ok(Some(rotation)) => self.record_rotation(&rotation.from, &rotation.to).await,
+            Ok(Some(rotation)) => self.flow.record_rotation(&rotation.from, &rotation.to, None).await,
             Ok(None) => {}
             Err(error) => tracing::error!(%error, "keys of status lists were not rotated; the old ones go on"),
         }
+        self.flow.rotate_cas().await;
         for key in self.flow.keyring.view() {
             if let (KeyState::Active, Some(until)) = (key.state, key.until) {
                 metrics::gauge!("dayfly_signing_key_expiry_timestamp_seconds").set(until.as_s() as f64);
             }
-        }
-    }
-
-    async fn record_rotation(&self, from: &str, to: &str) {
-        let Ok(stamp) = Stamp::draw(self.flow.time.now().at) else { return };
-        let (ack, noted) = oneshot::channel();
-        let note = Group::Note(ledger::key_rotated(stamp, &KeyRotation { from, to }), ack);
-        if self.flow.submit(note, noted).await.is_err() {
-            tracing::error!("a key rotation is not on the record");
         }
     }
 
@@ -198,6 +190,16 @@ fn room_bytes(changes: usize) -> u64 {
 }
 
 impl Flow {
+    /// `usage`: of what the key is, where it is not task tokens or lists.
+    pub(super) async fn record_rotation(&self, from: &str, to: &str, usage: Option<&str>) {
+        let Ok(stamp) = Stamp::draw(self.time.now().at) else { return };
+        let (ack, noted) = oneshot::channel();
+        let note = Group::Note(ledger::key_rotated(stamp, &KeyRotation { from, to, usage }), ack);
+        if self.submit(note, noted).await.is_err() {
+            tracing::error!("a key rotation is not on the record");
+        }
+    }
+
     /// How many tasks are live. Looks at every one of them.
     pub fn live_tasks(&self) -> usize {
         self.table.active_tasks(self.time.now())

@@ -10,12 +10,14 @@ use super::{
     door::Context,
     ending, filters,
     refusal::ok,
-    shapes::{BundleError, BundleLint, BundleLoad, Key, KeyState, KeyTaint, Known, List, TargetBound},
+    shapes::{BundleError, BundleLint, BundleLoad, CaTurned, Key, KeyState, KeyTaint, Known, List, TargetBound},
     views,
 };
 use crate::{
-    flow::{Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, TaintAnswer, TargetKnown, bounds::PROBLEMS_MAX},
-    mint::{JWKS_MAX_AGE_S, KeyState as Held, KeyView},
+    flow::{
+        CaTurn, Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, TaintAnswer, TargetKnown, bounds::PROBLEMS_MAX,
+    },
+    mint::{JWKS_MAX_AGE_S, KeyState as Held, KeyView, pki::CaView},
 };
 
 /// Of one text about a bundle: its author's names are in it, and they may be long.
@@ -42,8 +44,18 @@ pub(super) async fn load(flow: &Flow, context: &Context, request: Request) -> Re
 pub(super) async fn keys(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
     filters::none(parts.uri.query())?;
     let caller = caller(flow, parts).await?;
-    let items = flow.keys(&caller).await?.into_iter().map(key).collect();
+    let mut items: Vec<Key> = flow.keys(&caller).await?.into_iter().map(key).collect();
+    items.extend(flow.cas(&caller).await?.into_iter().map(ca));
     Ok(ok(&List { items, next_cursor: None }))
+}
+
+/// `POST /v1/pki/rotate`.
+pub(super) async fn rotate(flow: &Flow, request: Request) -> Result<Response, Refused> {
+    let (parts, bytes) = body::read(request).await?;
+    filters::none(parts.uri.query())?;
+    ending::nothing(&parts.headers, &bytes)?;
+    let CaTurn { from, to } = flow.rotate_ca(&caller(flow, &parts).await?).await?;
+    Ok(ok(&CaTurned { from, to }))
 }
 
 pub(super) async fn taint(flow: &Flow, request: Request) -> Result<Response, Refused> {
@@ -115,7 +127,13 @@ fn cut(text: String) -> String {
 fn key(key: KeyView) -> Key {
     let KeyView { kid, state: held, since, until } = key;
     // One ring, one purpose: task tokens.
-    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until }
+    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until, tier: None }
+}
+
+fn ca(ca: CaView) -> Key {
+    let CaView { id, tier, state: held, since, until } = ca;
+    let (usage, alg, tier) = ("ca".to_owned(), "ES256".to_owned(), Some(tier.to_owned()));
+    Key { kid: id.as_str().to_owned(), usage, alg, state: state(held), since, until, tier }
 }
 
 fn state(state: Held) -> KeyState {

@@ -25,11 +25,13 @@ pub struct Ops {
 
 pub fn ops_router(ops: Ops) -> Router {
     let Ops { flow, door, metrics } = ops;
-    over(&door, move || (flow.readiness(), flow.issuers_unwell().into_iter().map(issuer).collect()), metrics)
+    let unwell = move |flow: &Flow| flow.issuers_unwell().into_iter().map(issuer).collect();
+    over(&door, move || (flow.readiness(), unwell(&flow), flow.warnings()), metrics)
 }
 
-/// What is missing, and the issuers that are away: these keep nobody from being served.
-type Ready = (Result<(), Vec<String>>, Vec<Issuer>);
+/// What is missing; the issuers that are away, and what wants attention soon: these keep nobody from being
+/// served.
+type Ready = (Result<(), Vec<String>>, Vec<Issuer>, Vec<String>);
 
 fn over(
     door: &Door,
@@ -63,6 +65,7 @@ fn over(
             | Route::LoadBundle
             | Route::Keys
             | Route::TaintKey
+            | Route::RotateCa
             | Route::Issuers
             | Route::RefreshIssuer
             | Route::Simulate
@@ -79,12 +82,13 @@ fn over(
     })
 }
 
-/// One JSON object a line says what is missing, and which issuer is away.
-fn ready((missing, unwell): Ready) -> Response {
+/// One JSON object a line says what is missing, which issuer is away, and what wants attention.
+fn ready((missing, unwell, warnings): Ready) -> Response {
     let away = unwell.into_iter().map(|Issuer { name, state, why, .. }| {
         let why = why.map_or(Value::Null, Value::String);
         format!("{}\n", json!({ "issuer": name, "state": state, "why": why }))
     });
+    let away = away.chain(warnings.into_iter().map(|line| format!("{}\n", json!({ "warning": line }))));
     match missing {
         Ok(()) => {
             let away: String = away.collect();
@@ -107,7 +111,7 @@ mod tests {
     use crate::http::shapes::IssuerState;
 
     async fn get(path: &str, missing: Result<(), Vec<String>>) -> (u16, String, String) {
-        get_with(path, (missing, Vec::new())).await
+        get_with(path, (missing, Vec::new(), Vec::new())).await
     }
 
     async fn get_with(path: &str, ready: Ready) -> (u16, String, String) {
@@ -151,10 +155,18 @@ mod tests {
             why: Some("discovery: its host does not answer".to_owned()),
         };
         let line = "{\"issuer\":\"ci\",\"state\":\"down\",\"why\":\"discovery: its host does not answer\"}\n";
-        let ready = get_with("/readyz", (Ok(()), vec![away.clone()])).await;
+        let ready = get_with("/readyz", (Ok(()), vec![away.clone()], Vec::new())).await;
         assert_eq!(ready, (200, "text/plain".into(), format!("ready\n{line}")));
-        let (status, _, text) = get_with("/readyz", (Err(vec!["store".to_owned()]), vec![away])).await;
+        let (status, _, text) = get_with("/readyz", (Err(vec!["store".to_owned()]), vec![away], Vec::new())).await;
         assert_eq!((status, text), (503, format!("{{\"missing\":\"store\"}}\n{line}")));
+    }
+
+    #[tokio::test]
+    async fn what_wants_attention_is_told_and_keeps_nobody_out() {
+        let soon = vec!["pki: the area CA is over soon".to_owned()];
+        let line = "{\"warning\":\"pki: the area CA is over soon\"}\n";
+        let ready = get_with("/readyz", (Ok(()), Vec::new(), soon)).await;
+        assert_eq!(ready, (200, "text/plain".into(), format!("ready\n{line}")));
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ pub enum Route {
     LoadBundle,
     Keys,
     TaintKey,
+    RotateCa,
     Issuers,
     RefreshIssuer,
     Simulate,
@@ -255,7 +256,7 @@ pub const ROUTES: &[RouteRow] = &[
         Route::Keys,
         "/v1/keys",
         Who::Action("broker:operate"),
-        "the keys that sign task tokens, and their state; a token needs the same permit",
+        "the keys that sign task tokens, and the CAs that sign certificates, and their state; a token needs the same permit",
     ),
     post(
         Route::TaintKey,
@@ -263,6 +264,13 @@ pub const ROUTES: &[RouteRow] = &[
         Who::Action("broker:operate"),
         &["key_tainted", "tombstone"],
         "takes a key out of the JWKS at once and for ever, and ends what it signed; says until when whoever has it is believed; a token needs the same permit",
+    ),
+    post(
+        Route::RotateCa,
+        "/v1/pki/rotate",
+        Who::Action("broker:operate"),
+        &["key_rotated"],
+        "lets the next issuing CA sign from now on; a token needs the same permit",
     ),
     get(
         Route::Issuers,

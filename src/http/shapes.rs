@@ -170,11 +170,21 @@ pub enum KeyState {
     Tainted,
 }
 
-/// A signing key, as operators see it; its public part is in the JWKS.
+/// Another issuing CA signs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaTurned {
+    /// Absent: nobody did before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    pub to: String,
+}
+
+/// A signing key, as operators see it; its public part is in the JWKS, or in a CA's certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// RFC 7638 thumbprint.
+    /// RFC 7638 thumbprint; of a CA its subject key identifier, in hex.
     pub kid: String,
+    /// `sig`: task tokens; `ca`: certificates.
     #[serde(rename = "use")]
     pub usage: String,
     pub alg: String,
@@ -184,6 +194,9 @@ pub struct Key {
     /// When it leaves this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
+    /// Of a CA: `root`, `area`, `issuing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
 }
 
 /// A status list.

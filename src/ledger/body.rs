@@ -112,6 +112,9 @@ pub struct Body {
     /// The key that was tainted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tainted_kid: Option<String>,
+    /// `ca`: the key is that of an issuing CA.
+    #[serde(rename = "use", skip_serializing_if = "Option::is_none")]
+    pub key_use: Option<String>,
     /// Both clocks at a start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<i64>,

@@ -100,8 +100,11 @@ pub struct BundleSwap {
 
 #[derive(Debug)]
 pub struct KeyRotation<'a> {
+    /// Empty: nobody signed before.
     pub from: &'a str,
     pub to: &'a str,
+    /// `ca`; absent: task tokens or status lists.
+    pub usage: Option<&'a str>,
 }
 
 /// A key that left for ever.
@@ -296,7 +299,8 @@ pub fn bundle_swapped(stamp: Stamp, facts: &BundleSwap, actor: &str) -> Entry {
 pub fn key_rotated(stamp: Stamp, facts: &KeyRotation<'_>) -> Entry {
     let body = Body {
         kid: Some(facts.to.to_owned()),
-        previous_kid: Some(facts.from.to_owned()),
+        previous_kid: Some(facts.from.to_owned()).filter(|from| !from.is_empty()),
+        key_use: facts.usage.map(str::to_owned),
         ..Body::new("key_rotated", Outcome::Success)
     };
     entry(stamp, body, &Value::Null)

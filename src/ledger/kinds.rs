@@ -101,8 +101,8 @@ pub const EVENTS: &[EventKind] = &[
     },
     EventKind {
         name: "key_rotated",
-        when: "another key signs from now on",
-        members: &["kid", "previous_kid"],
+        when: "another key signs from now on; `use` is `ca` where it is an issuing CA, which signs certificates",
+        members: &["kid", "previous_kid", "use"],
         details: &[],
     },
     EventKind {

@@ -43,6 +43,9 @@ pub enum KeyringError {
     Published(#[from] dayfly_verifier::KeySetError),
     #[error("the key that is to sign could not be written to its file yet")]
     Unsaved,
+    /// Of the rings, one is of CAs.
+    #[error(transparent)]
+    Ca(#[from] super::pki::PkiError),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -124,6 +124,22 @@ pub fn known_of_key(checking: Checking, tainted_at: UnixMs, jwks_max_age_s: i64)
     Known { channel, known: true, worst_case_at: tainted_at.plus_s(bound_s) }
 }
 
+/// What is true once a CA is out: its area CA's CRL lists it, and whoever checks the CRL of every level
+/// refuses it once he has fetched that. Whoever checks none believes it to its own end.
+pub fn known_of_ca(checking: Checking, tainted_at: UnixMs, ends_at: UnixMs) -> Known {
+    let own_s = i64::from(checking.cache_s) + i64::from(checking.leeway_s);
+    let dead = ends_at.plus_s(i64::from(checking.leeway_s));
+    let (channel, worst_case_at) = match checking.verifies {
+        Verifies::Introspect => (Channel::Introspection, tainted_at.plus_s(own_s)),
+        Verifies::Crl => (Channel::Crl, tainted_at.plus_s(CRL_EACH_S + own_s)),
+        Verifies::ExpOnly | Verifies::List => (Channel::Expiry, dead),
+    };
+    Known { channel, known: channel != Channel::Expiry, worst_case_at: worst_case_at.min(dead) }
+}
+
+/// CRLs are made anew at least so often.
+const CRL_EACH_S: i64 = 60;
+
 /// One line for each channel: the latest worst case counts, and it knows when it knows of all.
 pub fn merged(all: impl IntoIterator<Item = Known>) -> Vec<Known> {
     let mut merged: Vec<Known> = Vec::new();

@@ -49,6 +49,11 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'
 pub const METRICS: &[Metric] = &[
     gauge("dayfly_build_info", &["version"], "always 1; the version is the label"),
     gauge(
+        "dayfly_ca_expiry_timestamp_seconds",
+        &["tier"],
+        "when the CA of a tier that signs now is over: root, area, issuing; 0: there is none",
+    ),
+    gauge(
         "dayfly_certificates",
         &["state"],
         "certificates: `live`, those whose leases have not expired; `revoked`, entries of CRLs",
@@ -119,6 +124,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("dayfly_refusals_dropped_total", &[], "refusals that found no room to be recorded"),
     counter("dayfly_review_failures_total", &["issuer"], "reviews of an issuer's tokens that were not answered"),
+    gauge(
+        "dayfly_root_crl_expiry_timestamp_seconds",
+        &[],
+        "when the first CRL of a CA above the area CA is over; 0: there is none",
+    ),
     gauge(
         "dayfly_rows_overdue",
         &["state"],

@@ -7,6 +7,7 @@ mod bounds;
 pub mod limits;
 mod metrics;
 mod notify;
+mod pki;
 mod serve;
 mod signals;
 mod tls;
@@ -26,6 +27,7 @@ pub(crate) use self::serve::{attend, open_store, prepare_state};
 pub use self::{
     bounds::{BOUNDS, Bound, PROPORTIONAL},
     metrics::{METRICS, Metric, install as install_metrics},
+    pki::{PkiSettingsError, pki_dir, pki_folder},
     serve::{DATABASE, ServeError, check, serve},
     signals::{Signal, Signals},
 };

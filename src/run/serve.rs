@@ -8,15 +8,15 @@ use std::{
 };
 
 use dayfly_domain::{
-    BindingKind,
+    BindingKind, UnixMs,
     bundle::{Fingerprint, Lint, Problem, example_ids, overdue_lints},
 };
 use tokio::net::TcpListener;
 
 use super::{
-    Ended, LaunchError, Parts, Running,
+    Ended, LaunchError, Parts, PkiSettingsError, Running,
     limits::{self, Limits, TooFewFiles},
-    notify,
+    notify, pki,
     signals::{Signal, Signals},
     tls::{self, Tls},
 };
@@ -55,6 +55,8 @@ pub enum ServeError {
     StoreGone(PathBuf),
     #[error("`{address}` cannot be listened on: {source}")]
     Listen { address: SocketAddr, source: io::Error },
+    #[error("the authority is not usable: {0}")]
+    Pki(#[from] PkiSettingsError),
     #[error("signals cannot be listened to: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -72,11 +74,16 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     keep_private(&settings.state_dir)?;
     let source = source(settings);
     // Said here, with the file of each problem, before anything is touched.
-    load(settings, &source)?;
+    let trust_domain = load(settings, &source)?.policy.bundle().trust_domain.clone();
+    let pki = pki::open(settings, &trust_domain, Clock::Machine.wall())?;
     let tls = Arc::new(Tls::load(tls::files(settings))?);
     let api = listen(settings.listen).await?;
     let address = api.local_addr().unwrap_or(settings.listen);
     let ops = listen(settings.metrics_listen).await?;
+    let public = match settings.pki.as_ref().and_then(|pki| pki.listen) {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let startup = Startup {
         issuer: settings.issuer.clone(),
         clock: Clock::Machine,
@@ -87,13 +94,14 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
         review_grace: settings.review_grace,
         list_sizes: Default::default(),
         allowance: limits::allowance(caps),
-        pki: None,
+        pki: pki.map(Arc::new),
     };
     let socket = settings.socket.then(|| settings.state_dir.join(SOCKET_NAME));
     if let Some(fewer) = fewer {
         tracing::warn!(%fewer, "the limit of open files is too small for `limits.connections`");
     }
-    let parts = Parts { startup, api, tls: tls.config(), ops: Some(ops), pki: None, socket, limits: Limits::of(caps) };
+    let parts =
+        Parts { startup, api, tls: tls.config(), ops: Some(ops), pki: public, socket, limits: Limits::of(caps) };
     let mut running = super::launch(parts)?;
     running.also("tls", tls.clone().watch(running.flow.clone(), running.stopper()));
     running.also("issuers", super::fetch_ahead(running.flow.clone(), running.stopper()));
@@ -152,6 +160,7 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     lints.extend(caps(settings)?.1.map(too_few_files));
     lints.extend(is_authority.then(|| authority_as_leaf(settings)));
     lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));
+    lints.extend(check_pki(settings, &policy.bundle().trust_domain, now)?);
     let state = &settings.state_dir;
     files::could_be_private_dir(state).map_err(|source| ServeError::State { path: state.clone(), source })?;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
@@ -162,6 +171,16 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     }
     lints.extend(check_store(settings, policy.bundle().fingerprint)?);
     Ok(lints)
+}
+
+/// The authority as a start would find it; nothing is made.
+fn check_pki(settings: &Settings, trust_domain: &str, now: UnixMs) -> Result<Vec<Lint>, ServeError> {
+    let Some(pki) = pki::open(settings, trust_domain, now)? else { return Ok(Vec::new()) };
+    let health = pki.health(now);
+    // A start makes the first issuing CA.
+    let over = health.faults.into_iter().filter(|_| now > health.area_until);
+    let lint = |what| Lint { at: "pki".to_owned(), what, help: None };
+    Ok(over.chain(health.warnings).map(lint).collect())
 }
 
 /// The store as a start would find it, read beside whoever has it: nothing is made, locked or changed.

@@ -130,6 +130,18 @@ pub fn rewrite(path: &Path, before: &[u8], after: &[u8]) -> io::Result<()> {
     write_atomic_as(&path, after, found.permissions().mode() & 0o7777, Some((found.uid(), found.gid())))
 }
 
+/// Writes a file that is not there yet: whole, or it is said what is wrong. What is there is never written
+/// over.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(parent)?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    file.persist_noclobber(path).map_err(|error| error.error)?;
+    File::open(parent)?.sync_all()
+}
+
 /// Sets the mode of what is there.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
@@ -375,6 +387,15 @@ mod tests {
         let error = rewrite(&link, b"one", b"three").unwrap_err().to_string();
         assert!(error.contains("meanwhile"), "{error}");
         assert_eq!(fs::read(&file).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_is_there_is_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("once");
+        write_new(&path, b"one", 0o600).unwrap();
+        assert_eq!(write_new(&path, b"two", 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((fs::read(&path).unwrap().as_slice(), fs::read_dir(dir.path()).unwrap().count()), (&b"one"[..], 1));
     }
 
     #[test]

@@ -150,6 +150,7 @@ fn a_script_finds_all_it_needs_and_a_killed_broker_goes_on() {
             "DAYFLY_CA",
             "DAYFLY_DEV_CLAIMS",
             "DAYFLY_DEV_ISSUER",
+            "DAYFLY_DEV_PKI",
             "DAYFLY_DEV_TASK",
             "DAYFLY_METRICS",
             "DAYFLY_OPERATOR_TOKEN_FILE"

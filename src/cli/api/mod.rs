@@ -20,8 +20,8 @@ use super::{
     proof::{Prover, may_be_bound},
 };
 use crate::http::shapes::{
-    Beat, Block, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint, Lease,
-    List, Task, TokenAnswer,
+    Beat, Block, CaTurned, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint,
+    Lease, List, Task, TokenAnswer,
 };
 
 pub use error::ApiError;
@@ -197,6 +197,11 @@ impl Api {
         let mut body = reason_of(Some(reason));
         body.insert("dry_run".to_owned(), json!(dry_run));
         self.post(&format!("/v1/keys/{kid}/taint"), body).await
+    }
+
+    /// The next issuing CA takes over.
+    pub async fn rotate_ca(&self) -> Result<CaTurned, ApiError> {
+        self.post("/v1/pki/rotate", Map::new()).await
     }
 
     /// The issuers of the bundle in force, all of them.

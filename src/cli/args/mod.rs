@@ -2,6 +2,7 @@
 //! they are named by files, variables or stdin.
 
 mod broker;
+mod ca;
 mod client;
 mod doctor;
 mod ending;
@@ -14,6 +15,7 @@ pub use broker::{
     DemoArgs, DevArgs, DevRunArgs, DevTokenArgs, DevVerb, LedgerVerifyArgs, PolicyCheckArgs, PolicyReplayArgs,
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
+pub use ca::{CaExportArgs, CaImportArgs, CaInitArgs, CaListArgs, CaRotateArgs, CaVerb};
 pub use client::{
     AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
     KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
@@ -128,6 +130,9 @@ pub enum Verb {
     /// Look at the keys that sign, and take one out
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Make and look after the authority that signs certificates
+    #[command(subcommand)]
+    Ca(CaVerb),
     /// Write keys, metadata and status lists as files for any web server or cache
     #[command(long_about = PUBLISH_ABOUT)]
     Publish(PublishArgs),

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::{
     bundle::{DevBundle, OVERLAY, Text, Told},
     home::{Addresses, Home, Keys, Played},
+    pki::authority,
     stand_in,
     token::{self, Given},
 };
@@ -27,6 +28,7 @@ use crate::{
     },
     config::{Caps, SOCKET_NAME},
     flow::{BundleSource, Exchange, Flow, Startup, Subject},
+    mint::pki::Pki,
     policy::{Ask, What},
     run::{
         self, Parts, Running,
@@ -77,6 +79,7 @@ struct Listeners {
     broker: TcpListener,
     stand_in: TcpListener,
     metrics: TcpListener,
+    pki: TcpListener,
     addresses: Addresses,
 }
 
@@ -99,10 +102,11 @@ impl DevBroker {
         let addresses = listeners.addresses;
         let bundle = Arc::new(bundle(&setup, &addresses, &keys));
         // Said here, problem by problem, before anything is started.
-        bundle.load().map_err(|problems| not_usable(&problems))?;
+        let loaded = bundle.load().map_err(|problems| not_usable(&problems))?;
+        let pki = pki(&setup, &addresses, &loaded.policy.bundle().trust_domain)?;
         let tls = keys.authority.server_config(addresses.broker.ip(), clock.wall());
         let tls = Arc::new(ArcSwap::new(tls.map_err(|error| failed("TLS cannot be set up", error))?));
-        let running = launch(&setup, listeners, &bundle, &keys, &tls)?;
+        let running = launch(&setup, listeners, &bundle, &keys, (&tls, pki))?;
         let operator = Operator::of(&setup, &running, &bundle, &keys);
         Ok(Self { running, addresses, bundle, keys, tls, operator, lock })
     }
@@ -111,6 +115,13 @@ impl DevBroker {
     pub fn told(&self) -> Result<Told, Failure> {
         self.bundle.told().ok_or_else(|| Failure::failed("the bundle was not loaded"))
     }
+}
+
+/// Certificates say where CRLs are for as long as they live: with a folder, the place is kept.
+fn pki(setup: &Setup, addresses: &Addresses, trust_domain: &str) -> Result<Pki, Failure> {
+    let dir = setup.on_disk.then(|| setup.home.dir());
+    let url = addresses.pki_url().unwrap_or_else(|| addresses.issuer_url());
+    authority(dir, trust_domain, url, setup.clock.wall())
 }
 
 fn bundle(setup: &Setup, addresses: &Addresses, keys: &Keys) -> DevBundle {
@@ -130,7 +141,7 @@ fn launch(
     listeners: Listeners,
     bundle: &Arc<DevBundle>,
     keys: &Keys,
-    tls: &Arc<ArcSwap<ServerConfig>>,
+    (tls, pki): (&Arc<ArcSwap<ServerConfig>>, Pki),
 ) -> Result<Running, Failure> {
     let (dir, url) = (setup.home.dir(), listeners.addresses.stand_in_url());
     let startup = Startup {
@@ -143,14 +154,14 @@ fn launch(
         review_grace: crate::config::REVIEW_GRACE,
         list_sizes: Default::default(),
         allowance: limits::allowance(Caps::default()),
-        pki: None,
+        pki: Some(Arc::new(pki)),
     };
     let parts = Parts {
         startup,
         api: listeners.broker,
         tls: tls.clone(),
         ops: Some(listeners.metrics),
-        pki: None,
+        pki: Some(listeners.pki),
         socket: Some(dir.join(SOCKET_NAME)).filter(|path| path.as_os_str().len() <= SOCKET_PATH_MAX_BYTES),
         // Loopback only: every client there is one address, and none of them a stranger.
         limits: Limits { rate: None, ..Limits::default() },
@@ -238,12 +249,14 @@ async fn listen_all(home: &Home, listen: Option<SocketAddr>) -> Result<Listeners
     let broker = bind("the broker", wanted).await?;
     let stand_in = bind("the stand-in", kept.map_or(free, |kept| kept.stand_in)).await?;
     let metrics = bind("the metrics", kept.map_or(free, |kept| kept.metrics)).await?;
+    let pki = bind("the authority's documents", kept.and_then(|kept| kept.pki).unwrap_or(free)).await?;
     let at = |listener: &TcpListener| listener.local_addr().map_err(|error| failed("a listener has no address", error));
-    let addresses = Addresses { broker: at(&broker)?, stand_in: at(&stand_in)?, metrics: at(&metrics)? };
+    let own = Some(at(&pki)?);
+    let addresses = Addresses { broker: at(&broker)?, stand_in: at(&stand_in)?, metrics: at(&metrics)?, pki: own };
     if kept != Some(addresses) {
         home.keep_addresses(&addresses)?;
     }
-    Ok(Listeners { broker, stand_in, metrics, addresses })
+    Ok(Listeners { broker, stand_in, metrics, pki, addresses })
 }
 
 /// Port 0 is any port: the kept one, where there is one.

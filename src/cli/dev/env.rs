@@ -16,6 +16,7 @@ pub fn env(home: &Home, addresses: &Addresses, told: &Told) -> String {
         ("DAYFLY_DEV_ISSUER", addresses.stand_in_url()),
         ("DAYFLY_OPERATOR_TOKEN_FILE", home.operator_token_file().display().to_string()),
     ];
+    pairs.extend(addresses.pki_url().map(|url| ("DAYFLY_DEV_PKI", url)));
     if let Some(sample) = &told.sample {
         pairs.push(("DAYFLY_DEV_CLAIMS", home.claims_file().display().to_string()));
         pairs.push(("DAYFLY_DEV_TASK", sample.task.to_string()));
@@ -38,6 +39,7 @@ pub fn said(addresses: &Addresses, told: &Told, text: &Text) -> Vec<String> {
         format!("broker     {}", addresses.issuer_url()),
         format!("stand-in   {} plays `{}`", addresses.stand_in_url(), told.played.name),
         format!("metrics    {}", addresses.metrics_url()),
+        format!("authority  {}/spiffe/bundle", addresses.pki_url().unwrap_or_else(|| addresses.issuer_url())),
         format!("bundle     {from} · {} rows · {} tests passed", told.rows, told.tests),
     ]
 }

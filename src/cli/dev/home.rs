@@ -34,6 +34,9 @@ pub struct Addresses {
     pub broker: SocketAddr,
     pub stand_in: SocketAddr,
     pub metrics: SocketAddr,
+    /// What is public of the authority; absent where an older `dev` wrote the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pki: Option<SocketAddr>,
 }
 
 /// The issuer that is played, as `dev token` needs it.
@@ -74,6 +77,11 @@ impl Addresses {
 
     pub fn stand_in_url(&self) -> String {
         format!("https://{}", self.stand_in)
+    }
+
+    /// Plain http: it stands in certificates.
+    pub fn pki_url(&self) -> Option<String> {
+        self.pki.map(|address| format!("http://{address}"))
     }
 
     pub fn metrics_url(&self) -> String {
@@ -219,7 +227,7 @@ mod tests {
         let (_dir, home) = home();
         assert_eq!(home.addresses().unwrap(), None);
         let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let addresses = Addresses { broker: at(1), stand_in: at(2), metrics: at(3) };
+        let addresses = Addresses { broker: at(1), stand_in: at(2), metrics: at(3), pki: Some(at(5)) };
         home.keep_addresses(&addresses).unwrap();
         assert_eq!(home.addresses().unwrap(), Some(addresses));
         assert_eq!(addresses.issuer_url(), "https://127.0.0.1:1");

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod bundle;
 mod env;
 pub mod home;
+mod pki;
 mod sample;
 mod stand_in;
 pub mod token;

@@ -165,7 +165,7 @@ mod tests {
 
     fn key(state: KeyState, until: Option<i64>) -> Key {
         let (kid, usage, alg) = ("k".to_owned(), "sig".to_owned(), "ES256".to_owned());
-        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)) }
+        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)), tier: None }
     }
 
     #[test]

@@ -95,7 +95,7 @@ fn data(taint: &KeyTaint, output: Output) -> String {
     table.render()
 }
 
-fn word(state: KeyState) -> &'static str {
+pub fn word(state: KeyState) -> &'static str {
     match state {
         KeyState::Next => "next",
         KeyState::Active => "active",

@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc};
 
 use dayfly_domain::UnixMs;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CrlDistributionPoint, DistinguishedName,
-    DnType, IsCa, Issuer, KeyUsagePurpose, PublicKeyData, SerialNumber,
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
+    GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -26,14 +26,15 @@ pub struct Tier {
     pub path_len: Option<u8>,
 }
 
-const DAY_S: i64 = 86_400;
-/// Of the CRL that a ceremony signs.
-pub const ROOT_CRL_LIFE_S: i64 = 100 * DAY_S;
+pub(super) const DAY_S: i64 = 86_400;
 pub const CA_TIERS: [Tier; 3] = [
     Tier { name: "root", life_s: 3_650 * DAY_S, path_len: None },
     Tier { name: "area", life_s: 90 * DAY_S, path_len: Some(1) },
     Tier { name: "issuing", life_s: 3 * DAY_S, path_len: Some(0) },
 ];
+pub const ROOT: Tier = CA_TIERS[0];
+pub const AREA: Tier = CA_TIERS[1];
+pub const ISSUING: Tier = CA_TIERS[2];
 
 /// Names a CA: its subject key identifier in lower-case hex, 40 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +61,23 @@ impl CaId {
         found.map(|id| Self(id.into())).ok_or_else(|| PkiError::Read("it has no subject key identifier".to_owned()))
     }
 
+    /// Its name as text; `None` where it is no even number of hexadecimal digits.
+    pub fn named(text: &str) -> Option<Self> {
+        let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let whole = (2..=128).contains(&text.len()) && text.len().is_multiple_of(2) && text.bytes().all(digit);
+        whole.then(|| Self(text.into()))
+    }
+
+    pub(super) fn of_octets(octets: &[u8]) -> Self {
+        Self(hex(octets).into())
+    }
+
+    /// The key identifier itself.
+    pub fn octets(&self) -> Vec<u8> {
+        let nibble = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
+        self.0.as_bytes().chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -71,7 +89,6 @@ pub struct Ca {
     id: CaId,
     der: CertificateDer<'static>,
     signer: Arc<dyn CaSigner>,
-    serial: [u8; 16],
     not_before: UnixMs,
     not_after: UnixMs,
 }
@@ -86,8 +103,18 @@ pub struct CaTerms<'a> {
     pub from: UnixMs,
     /// At most this; never past the parent's or the tier's end.
     pub life_s: i64,
-    /// Where the parent's CRL is; `None` for a root.
-    pub crl: Option<String>,
+    /// Where the parent's CRL and certificate are; `None` for a root.
+    pub above: Option<Above>,
+    /// Leaves below may have DNS names in these domains alone; none: in any. Never a constraint on URIs:
+    /// there are verifiers that refuse every chain with one.
+    pub dns: &'a [String],
+}
+
+/// What a CA certificate says of the CA that signed it: plain http URLs.
+#[derive(Debug, Clone)]
+pub struct Above {
+    pub crl: String,
+    pub certificate: String,
 }
 
 impl Ca {
@@ -112,12 +139,10 @@ impl Ca {
         if !rest.is_empty() || !own || !read.is_ca() {
             return Err(PkiError::Read("it is no CA certificate of this key".to_owned()));
         }
-        let at = |time: x509_parser::time::ASN1Time| UnixMs::from_s(time.timestamp());
-        let (not_before, not_after) = (at(read.validity().not_before), at(read.validity().not_after));
-        let mut serial = [0; 16];
-        let octets = read.raw_serial();
-        octets.iter().rev().zip(serial.iter_mut().rev()).for_each(|(octet, place)| *place = *octet);
-        Ok(Self { id: CaId::of_key(signer.as_ref()), der, signer, serial, not_before, not_after })
+        let (not_before, not_after) = window(&der)?;
+        // What is published under a name says that name: a company's own CA may derive it in another way.
+        let id = CaId::of_certificate(&der)?;
+        Ok(Self { id, der, signer, not_before, not_after })
     }
 
     pub fn id(&self) -> &CaId {
@@ -126,6 +151,11 @@ impl Ca {
 
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// Of its certificate.
+    pub fn serial(&self) -> Result<Vec<u8>, PkiError> {
+        serial_of(&self.der)
     }
 
     pub fn signer(&self) -> &dyn CaSigner {
@@ -139,26 +169,6 @@ impl Ca {
     /// The last second in which it is valid.
     pub fn not_after(&self) -> UnixMs {
         self.not_after
-    }
-
-    /// Of its certificate: 16 octets in what is ours; of another length, the last ones.
-    pub fn serial(&self) -> [u8; 16] {
-        self.serial
-    }
-
-    /// A root's list that nothing is on, for as long as a ceremony's lasts. It names no distribution point:
-    /// OpenSSL, asked for a list of every level, looks for the root itself too, which has none.
-    pub fn empty_crl(&self, from: UnixMs) -> Result<Vec<u8>, PkiError> {
-        let terms = CertificateRevocationListParams {
-            this_update: moment(from.as_s())?,
-            next_update: moment(from.as_s() + ROOT_CRL_LIFE_S)?,
-            crl_number: SerialNumber::from_slice(&from.as_ms().unsigned_abs().to_be_bytes()),
-            issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
-            key_identifier_method: rcgen::KeyIdMethod::PreSpecified(key_identifier(self.signer())),
-        };
-        let made = terms.signed_by(&self.issuer()?).map_err(|error| PkiError::Build(error.to_string()))?;
-        Ok(made.der().to_vec())
     }
 
     /// As the builder of certificates and CRLs takes it.
@@ -179,18 +189,69 @@ fn params(terms: &CaTerms<'_>, key: &dyn CaSigner, parent: Option<&Ca>) -> Resul
     // Positive, and of full length (RFC 5280 section 4.1.2.2).
     serial[0] = serial[0] & 0x7f | 0x40;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    let mut name = DistinguishedName::new();
-    // Each CA has a name of its own: CRLs are found by it.
-    let id = CaId::of_key(key);
-    name.push(DnType::CommonName, format!("{} {} {}", terms.trust_domain, terms.tier.name, &id.as_str()[..8]));
-    params.distinguished_name = name;
+    params.distinguished_name = name(terms.trust_domain, terms.tier, key);
     params.is_ca = IsCa::Ca(terms.tier.path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = parent.is_some();
     params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(key_identifier(key));
-    params.crl_distribution_points =
-        terms.crl.iter().map(|uri| CrlDistributionPoint { uris: vec![uri.clone()] }).collect();
+    if let Some(Above { crl, certificate }) = &terms.above {
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![crl.clone()] }];
+        params.custom_extensions = vec![authority_information(certificate)];
+    }
+    let permitted_subtrees: Vec<_> = terms.dns.iter().cloned().map(GeneralSubtree::DnsName).collect();
+    if !permitted_subtrees.is_empty() {
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+    }
     Ok(params)
+}
+
+/// Its first second and its last.
+pub(super) fn window(der: &[u8]) -> Result<(UnixMs, UnixMs), PkiError> {
+    let (_, read) = X509Certificate::from_der(der).map_err(|error| PkiError::Read(error.to_string()))?;
+    let at = |time: x509_parser::time::ASN1Time| UnixMs::from_s(time.timestamp());
+    Ok((at(read.validity().not_before), at(read.validity().not_after)))
+}
+
+pub(super) fn serial_of(der: &[u8]) -> Result<Vec<u8>, PkiError> {
+    let (_, read) = X509Certificate::from_der(der).map_err(|error| PkiError::Read(error.to_string()))?;
+    Ok(read.raw_serial().to_vec())
+}
+
+/// Of its own, for each CA: CRLs are found by it.
+fn name(trust_domain: &str, tier: Tier, key: &dyn CaSigner) -> DistinguishedName {
+    let mut name = DistinguishedName::new();
+    let id = CaId::of_key(key);
+    name.push(DnType::CommonName, format!("{trust_domain} {} {}", tier.name, &id.as_str()[..8]));
+    name
+}
+
+/// What an area CA asks of the company's own CA: its name, its key, and to be a CA. PKCS#10, DER.
+pub fn area_request(trust_domain: &str, signer: &dyn CaSigner) -> Result<Vec<u8>, PkiError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name(trust_domain, AREA, signer);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let made = params.serialize_request(&CaKey(signer)).map_err(|error| PkiError::Build(error.to_string()))?;
+    Ok(made.der().to_vec())
+}
+
+/// Authority information access with the one place of the parent's certificate (RFC 5280 section 4.2.2.1).
+fn authority_information(certificate: &str) -> CustomExtension {
+    const CA_ISSUERS: [u8; 10] = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
+    let place = tlv(0x86, certificate.as_bytes());
+    let all = tlv(0x30, &tlv(0x30, &[&CA_ISSUERS[..], &place].concat()));
+    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], all)
+}
+
+/// DER with a length of up to 65,535.
+fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [high, low] = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let length = match (high, low) {
+        (0, 0..0x80) => vec![low],
+        (0, _) => vec![0x81, low],
+        _ => vec![0x82, high, low],
+    };
+    [&[tag], &length[..], content].concat()
 }
 
 fn hex(octets: &[u8]) -> String {

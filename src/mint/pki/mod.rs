@@ -1,16 +1,31 @@
 //! The broker's own authority for certificates: an offline root, an area CA, and issuing CAs that live
 //! days. In: keys and moments. Out: CA certificates, and whoever signs leaves, CRLs and OCSP answers now.
 
+mod admit;
 mod bundle;
 mod ca;
+mod ceremony;
 mod der;
+mod health;
+mod kept;
 mod leaf;
 mod lint;
+mod points;
+mod sealed;
 mod signer;
+mod taint;
+mod transcript;
 mod turns;
 
 pub use bundle::spiffe_bundle;
-pub use ca::{CA_TIERS, Ca, CaId, CaTerms, ROOT_CRL_LIFE_S, Tier};
+pub use ca::{Above, CA_TIERS, Ca, CaId, CaTerms, Tier};
+pub use ceremony::{Ceremony, ROOT_CRL_DAYS, RootKey, may_hold_root};
+pub use health::{AREA_ALARM_DAYS, PkiHealth, ROOT_CRL_ALARM_DAYS};
+pub use kept::{AUTHORITY_FILE, Area, Authority, Folder, ISSUING_FILE, UpperCrl, pem};
 pub use leaf::{LeafPlan, Since};
+pub use points::CRL_SHARDS;
+pub use sealed::{PASSPHRASE_MIN_CHARS, PASSPHRASE_ROUNDS, SealKey};
 pub use signer::{CaKey, CaSigner, FileKey, PkiError};
-pub use turns::{CRL_SHARDS, Pki, Places};
+pub use taint::CaView;
+pub use transcript::{Transcript, fingerprint};
+pub use turns::{CRL_SLACK_S, CaRotation, Pki, Places, RevokedCa};

@@ -1,6 +1,6 @@
 //! A key of a CA, wherever it is held: in a file, or in a token that only signs.
 
-use std::fmt;
+use std::{fmt, io, path::PathBuf};
 
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use ring::{
@@ -20,6 +20,21 @@ pub enum PkiError {
     Read(String),
     #[error("no CA is in force that lives long enough")]
     NoCa,
+    #[error("`{path}` cannot be used: {source}")]
+    File { path: PathBuf, source: io::Error },
+    #[error("there is no authority yet: `{0}` is missing")]
+    Missing(PathBuf),
+    /// Its text is not told: secrets may be in it.
+    #[error("`{0}` is not what the ceremony or the broker writes")]
+    Form(PathBuf),
+    #[error("the seal does not open: another key sealed it, or it was changed")]
+    Sealed,
+    #[error("a seal key is 32 octets: raw, 64 hexadecimal digits, or base64")]
+    SealKey,
+    #[error("{0}")]
+    Refused(String),
+    #[error("the CA that is to sign could not be written to its file yet")]
+    Unsaved,
 }
 
 /// A P-256 key that signs with ECDSA and SHA-256.

@@ -1,17 +1,37 @@
-//! Who signs certificates now. Issuing CAs take turns: a next one, the active one, retired ones whose
-//! leaves may still live.
+//! Who signs certificates now. Issuing CAs take turns: a next one, which verifiers that keep CRLs learn of a
+//! day ahead, the active one, retired ones whose leaves may still live. A tainted one has left for ever: of it
+//! only what is public is kept.
+//!
+//! What is new is written before it is used: a CA that is in no file never signs.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicI64, Ordering},
+};
 
 use arc_swap::ArcSwap;
-use dayfly_domain::{LeaseId, UnixMs};
+use dayfly_domain::UnixMs;
 use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 
 use super::{
-    ca::{CA_TIERS, Ca, CaId, CaTerms, Tier},
+    admit::admit_issuing,
+    ca::{Above, Ca, CaId, CaTerms, DAY_S, ISSUING},
+    ceremony::Ceremony,
+    kept::{Area, Authority, Folder, ISSUING_FILE, KeptKey, UpperCrl, decoded, encoded},
+    sealed::{Purpose, random},
     signer::{FileKey, PkiError},
 };
-use crate::sys::entropy;
+use crate::mint::KeyState;
+
+/// How long the next CA is known before it signs, and how much of its life a CA keeps for its leaves once it
+/// has retired.
+const AHEAD_S: i64 = DAY_S;
+const LEFT_S: i64 = DAY_S;
+/// How long after its last leaf is over a retired CA still signs its CRL.
+pub const CRL_SLACK_S: i64 = 600;
+/// A clock that is behind by this much takes a new CA.
+const BACKDATED_S: i64 = 60;
 
 /// Where what is public of the authority is fetched: plain http (RFC 5280 section 8, circular checks).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,130 +56,468 @@ impl Places {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Turns {
-    active: Arc<Ca>,
-    next: Option<Arc<Ca>>,
-    retired: Vec<Arc<Ca>>,
+/// Another CA signs from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaRotation {
+    /// `None`: nobody did before.
+    pub from: Option<CaId>,
+    pub to: CaId,
 }
 
-/// One list for each CA: not every verifier looks at which of several is meant (GnuTLS keeps one for each name).
-pub const CRL_SHARDS: u32 = 1;
+/// An issuing CA that is out for ever: what its area CA's CRL lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevokedCa {
+    pub id: CaId,
+    /// Who signed it.
+    pub issuer: CaId,
+    pub serial: Vec<u8>,
+    pub at: UnixMs,
+    pub not_after: UnixMs,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Turns {
+    pub active: Option<Held>,
+    pub next: Option<Held>,
+    pub retired: Vec<Held>,
+    pub tainted: Vec<Gone>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub ca: Arc<Ca>,
+    pub area: CaId,
+    key: KeptKey,
+    /// When it took its state.
+    pub since: UnixMs,
+    /// The last second in which a leaf of it is valid.
+    last_exp_s: Arc<AtomicI64>,
+    /// It is in the file.
+    pub saved: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Gone {
+    pub revoked: RevokedCa,
+    pub was: KeyState,
+    certificate: CertificateDer<'static>,
+    pub saved: bool,
+}
+
+/// A CA in the file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    state: KeyState,
+    since_s: i64,
+    area: String,
+    certificate: String,
+    /// Of a tainted CA nothing secret is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeptKey>,
+    /// Of a tainted CA: what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    was: Option<KeyState>,
+}
 
 /// The CAs of one trust domain. The root's key is never here.
 #[derive(Debug)]
 pub struct Pki {
     places: Places,
-    root: CertificateDer<'static>,
-    root_crl: Option<Vec<u8>>,
-    area: Arc<Ca>,
-    turns: ArcSwap<Turns>,
+    folder: Option<Folder>,
+    authority: ArcSwap<Authority>,
+    pub(super) turns: ArcSwap<Turns>,
+    /// Whoever replaces CAs takes turns: a rotation, a taint.
+    turn: Mutex<()>,
+    /// Why the last rotation failed, while it is so.
+    pub(super) fault: ArcSwap<Option<String>>,
 }
 
 impl Pki {
     /// Three tiers that live and die with the process: for `dev` in memory, and for tests.
     pub fn in_memory(trust_domain: &str, places: Places, now: UnixMs) -> Result<Self, PkiError> {
-        let [root_tier, area_tier, issuing_tier] = CA_TIERS;
-        let from = now.plus_s(-60);
-        let key = || FileKey::generate().map(Arc::new);
-        let serial = || entropy::bytes().map_err(|_| PkiError::Key("there is no randomness".to_owned()));
-        let terms = |tier: Tier, crl| {
-            Ok::<_, PkiError>(CaTerms { tier, trust_domain, serial: serial()?, from, life_s: tier.life_s, crl })
-        };
-        let root = Ca::root(&terms(root_tier, None)?, key()?)?;
-        let crl = Some(places.crl(root.id(), 0));
-        let area = root.subordinate(&terms(area_tier, crl)?, key()?)?;
-        let crl = Some(places.crl(area.id(), 0));
-        let active = area.subordinate(&terms(issuing_tier, crl)?, key()?)?;
-        let turns = Turns { active: Arc::new(active), next: None, retired: Vec::new() };
-        let root_crl = Some(root.empty_crl(from)?);
-        let root = root.der().clone();
-        Ok(Self { places, root, root_crl, area: Arc::new(area), turns: ArcSwap::from_pointee(turns) })
+        let ceremony = Ceremony { trust_domain, places: &places, dns: &[], now, by: "" };
+        let pki = Self::with(ceremony.in_memory()?, places, None, Turns::default());
+        pki.rotate(now)?;
+        Ok(pki)
+    }
+
+    /// What a ceremony made, and the CAs of an earlier start. Makes none: [`Pki::rotate`] does.
+    pub fn open(folder: Folder, places: Places, now: UnixMs) -> Result<Self, PkiError> {
+        let missing = || PkiError::Missing(super::kept::authority_file(&folder.dir));
+        let kept = folder.authority()?.filter(|kept| !kept.areas.is_empty()).ok_or_else(missing)?;
+        let authority = kept.opened(&folder, now)?;
+        let stored: Vec<Stored> = folder.read(ISSUING_FILE)?.unwrap_or_default();
+        let turns = Turns::opened(&stored, &folder)?;
+        Ok(Self::with(authority, places, Some(folder), turns))
+    }
+
+    fn with(authority: Authority, places: Places, folder: Option<Folder>, turns: Turns) -> Self {
+        Self {
+            places,
+            folder,
+            authority: ArcSwap::from_pointee(authority),
+            turns: ArcSwap::from_pointee(turns),
+            turn: Mutex::default(),
+            fault: ArcSwap::default(),
+        }
     }
 
     pub fn places(&self) -> &Places {
         &self.places
     }
 
-    pub fn root(&self) -> &CertificateDer<'static> {
-        &self.root
+    pub fn authority(&self) -> Arc<Authority> {
+        self.authority.load_full()
     }
 
-    pub fn area(&self) -> &Arc<Ca> {
-        &self.area
+    /// Of the area CA that signs now.
+    pub fn root(&self) -> CertificateDer<'static> {
+        self.area_of_now().root().clone()
     }
 
-    /// What a relying party trusts: the root, for as long as there is one.
+    /// The area CA that signs issuing CAs now.
+    pub fn area(&self) -> Arc<Ca> {
+        self.area_of_now().ca
+    }
+
+    fn area_of_now(&self) -> Area {
+        self.authority.load().areas.first().cloned().expect("an authority without an area CA is not opened")
+    }
+
+    /// All area CAs whose issuing CAs may still have leaves that live; the one of now first.
+    pub fn areas(&self) -> Vec<Arc<Ca>> {
+        self.authority.load().areas.iter().map(|area| area.ca.clone()).collect()
+    }
+
+    /// What a relying party trusts.
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
-        vec![self.root.clone()]
+        let mut roots: Vec<CertificateDer<'static>> = Vec::new();
+        for area in &self.authority.load().areas {
+            if !roots.contains(area.root()) {
+                roots.push(area.root().clone());
+            }
+        }
+        roots
     }
 
     /// Grows whenever the roots change.
     pub fn sequence(&self) -> u64 {
-        1
+        self.authority.load().sequence
     }
 
-    /// The certificate of a CA of ours, whichever tier it is of.
+    /// CRLs of the CAs above ours, as the ceremony left them.
+    pub fn upper_crls(&self) -> Vec<UpperCrl> {
+        self.authority.load().crls.clone()
+    }
+
+    /// The certificate of a CA of ours or above ours, also of one that is out.
     pub fn certificate(&self, id: &str) -> Option<CertificateDer<'static>> {
-        let all = self.issuing().into_iter().chain([self.area.clone()]);
-        let below = all.into_iter().find(|ca| ca.id().as_str() == id).map(|ca| ca.der().clone());
-        below.or_else(|| {
-            self.roots().into_iter().find(|root| CaId::of_certificate(root).is_ok_and(|own| own.as_str() == id))
-        })
+        let below = self.issuing().into_iter().chain(self.areas()).find(|ca| ca.id().as_str() == id);
+        let authority = self.authority.load();
+        let mut above = authority.areas.iter().flat_map(|area| &area.above);
+        let out = |id: &str| {
+            let turns = self.turns.load();
+            turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id).map(|gone| gone.certificate.clone())
+        };
+        let above = || above.find(|der| CaId::of_certificate(der).is_ok_and(|own| own.as_str() == id)).cloned();
+        below.map(|ca| ca.der().clone()).or_else(above).or_else(|| out(id))
     }
 
-    /// Issuing CAs whose keys leaked, and since when that is known: the area CA's CRL says so.
-    pub fn withdrawn(&self) -> Vec<(Arc<Ca>, UnixMs)> {
-        Vec::new()
+    /// What is sent after a leaf: the issuing CA, its area CA, and what is between that and the root.
+    pub fn chain(&self, ca: &CaId) -> Vec<CertificateDer<'static>> {
+        let turns = self.turns.load();
+        let Some(held) = turns.all().find(|held| held.ca.id() == ca) else { return Vec::new() };
+        let authority = self.authority.load();
+        let area = authority.areas.iter().find(|area| *area.ca.id() == held.area);
+        let above = area.map_or(&[][..], |area| &area.above);
+        let between = &above[..above.len().saturating_sub(1)];
+        let own = [Some(held.ca.der()), area.map(|area| area.ca.der())];
+        own.into_iter().flatten().chain(between).cloned().collect()
     }
 
-    /// The CRL that the ceremony signed, DER.
-    pub fn root_crl(&self) -> Option<Vec<u8>> {
-        self.root_crl.clone()
-    }
-
-    /// How many CRLs what this CA signs is spread over: fixed for as long as the CA is known.
-    pub fn crl_shards(&self, _ca: &CaId) -> u32 {
-        CRL_SHARDS
-    }
-
-    /// The CRL that a certificate of this CA with this serial number is on: its distribution point.
-    pub fn crl_of(&self, ca: &CaId, lease: LeaseId) -> String {
-        // The last octets of an id are random.
-        let shard = (lease.as_u128() as u32) % self.crl_shards(ca);
-        self.places.crl(ca, shard)
-    }
-
-    /// The CA that signs a leaf which is valid until `exp`.
+    /// The CA that signs a leaf whose last second is `exp`.
+    // INVARIANT: it says `exp` before it looks who signs, and whoever retires is kept for `CRL_SLACK_S`.
     pub fn active(&self, exp: UnixMs) -> Result<Arc<Ca>, PkiError> {
         let turns = self.turns.load();
-        (turns.active.not_after() >= exp).then(|| turns.active.clone()).ok_or(PkiError::NoCa)
+        let held = turns.active.as_ref().ok_or(PkiError::NoCa)?;
+        if !held.saved {
+            return Err(PkiError::Unsaved);
+        }
+        if held.ca.not_after() < exp {
+            return Err(PkiError::NoCa);
+        }
+        held.last_exp_s.fetch_max(exp.as_s(), Ordering::SeqCst);
+        Ok(held.ca.clone())
     }
 
-    /// Whether the CA of this id signs nothing more, because somebody else may have its key.
-    pub fn is_tainted(&self, _id: &str) -> bool {
-        false
+    /// The last second in which a leaf that is signed now may be valid.
+    pub fn lasts_until(&self) -> Option<UnixMs> {
+        self.turns.load().active.as_ref().map(|held| held.ca.not_after())
+    }
+
+    /// After a restart: what a live lease says its CA signed. `false`: its key is not here.
+    pub fn note_exp(&self, id: &str, exp: UnixMs) -> bool {
+        let turns = self.turns.load();
+        let held = turns.all().find(|held| held.ca.id().as_str() == id);
+        held.map(|held| held.last_exp_s.fetch_max(exp.as_s(), Ordering::SeqCst)).is_some()
     }
 
     /// All that may have signed a leaf that lives, the active one first.
     pub fn issuing(&self) -> Vec<Arc<Ca>> {
-        let turns = self.turns.load();
-        std::iter::once(&turns.active).chain(&turns.next).chain(&turns.retired).cloned().collect()
+        self.turns.load().all().map(|held| held.ca.clone()).collect()
+    }
+
+    /// Issuing CAs that are out for ever.
+    pub fn revoked(&self) -> Vec<RevokedCa> {
+        self.turns.load().tainted.iter().map(|gone| gone.revoked.clone()).collect()
+    }
+
+    /// Takes in what a ceremony left meanwhile, prepares the next CA, lets it take over when it is its turn,
+    /// and forgets who has no leaf left. On a failure the old ones go on.
+    pub fn rotate(&self, now: UnixMs) -> Result<Option<CaRotation>, PkiError> {
+        let rotated = self.turn_over(now, false);
+        self.fault.store(Arc::new(rotated.as_ref().err().map(ToString::to_string)));
+        rotated
+    }
+
+    /// The next CA takes over at once, known ahead or not.
+    pub fn rotate_now(&self, now: UnixMs) -> Result<Option<CaRotation>, PkiError> {
+        self.turn_over(now, true)
+    }
+
+    fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
+        let _turn = self.turn();
+        let reread = self.take_in(now);
+        let old = self.turns.load_full();
+        let mut new = Turns::clone(&old);
+        new.leave_out(&self.authority.load(), now);
+        let due = new.active.as_ref().is_none_or(|held| at_once || now >= held.retires());
+        let ahead = new.active.as_ref().is_some_and(|held| now >= held.retires().plus_s(-AHEAD_S));
+        // Without a next one the old one goes on, unless it may not.
+        let prepared = if due || ahead { self.prepare(&mut new, now) } else { Ok(()) };
+        let known = |held: &Held| at_once || old.active.is_none() || now >= held.since.plus_s(AHEAD_S);
+        let ends = new.active.as_ref().is_none_or(|held| now.plus_s(AHEAD_S / 2) >= held.ca.not_after());
+        let mut rotation = None;
+        if due && new.next.as_ref().is_some_and(|next| ends || known(next)) {
+            rotation = new.take_over(now);
+        }
+        if rotation.is_some() || new.differs(&old) {
+            self.replace(new)?;
+        }
+        prepared.and(reread).map(|()| rotation)
+    }
+
+    /// A ceremony was held while the broker ran. What is not as it should be changes nothing.
+    fn take_in(&self, now: UnixMs) -> Result<(), PkiError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(kept) = folder.authority()? else { return Ok(()) };
+        let found = kept.opened(folder, now)?;
+        let held = self.authority.load();
+        if found.trust_domain != held.trust_domain || found.areas.is_empty() {
+            return Err(PkiError::Refused("another ceremony's file took the place of ours".to_owned()));
+        }
+        if !found.is_like(&held) {
+            tracing::info!(area = %found.areas[0].ca.id(), "a ceremony was held: what it made is in use");
+            self.authority.store(Arc::new(found));
+        }
+        Ok(())
+    }
+
+    /// A next CA, where there is none. It is looked at before it is taken.
+    fn prepare(&self, turns: &mut Turns, now: UnixMs) -> Result<(), PkiError> {
+        if turns.next.is_none() {
+            turns.next = Some(self.generate(now)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn generate(&self, now: UnixMs) -> Result<Held, PkiError> {
+        let area = self.area_of_now();
+        if now > area.ca.not_after() || area.revoked {
+            return Err(PkiError::Refused("the area CA is over: hold a ceremony (`dayfly ca init`)".to_owned()));
+        }
+        let key = FileKey::generate()?;
+        let kept = match &self.folder {
+            Some(folder) => KeptKey::seal(&folder.seal, Purpose::Issuing, &key)?,
+            None => KeptKey::unkept(&key),
+        };
+        let above = Above { crl: self.places.crl(area.ca.id(), 0), certificate: self.places.certificate(area.ca.id()) };
+        let authority = self.authority.load();
+        let terms = CaTerms {
+            tier: ISSUING,
+            trust_domain: &authority.trust_domain,
+            serial: random()?,
+            from: now.plus_s(-BACKDATED_S).max(area.ca.not_before()),
+            life_s: ISSUING.life_s,
+            above: Some(above),
+            dns: &[],
+        };
+        let ca = area.ca.subordinate(&terms, Arc::new(key))?;
+        admit_issuing(&ca, &area.ca, now)?;
+        let (ca, area) = (Arc::new(ca), area.ca.id().clone());
+        Ok(Held { ca, area, key: kept, since: now, last_exp_s: Arc::default(), saved: false })
+    }
+
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn replace(&self, turns: Turns) -> Result<(), PkiError> {
+        self.save(&turns)?;
+        self.turns.store(Arc::new(turns.saved()));
+        Ok(())
+    }
+
+    pub(super) fn save(&self, turns: &Turns) -> Result<(), PkiError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        folder.write(ISSUING_FILE, &turns.stored())
+    }
+}
+
+impl Turns {
+    /// The active one first.
+    pub fn all(&self) -> impl Iterator<Item = &Held> {
+        self.active.iter().chain(&self.next).chain(&self.retired)
+    }
+
+    /// Who is over leaves; who cannot sign any more, because its area CA was taken back or it has no time
+    /// left, retires.
+    fn leave_out(&mut self, authority: &Authority, now: UnixMs) {
+        let carried = |held: &Held| {
+            let area = authority.areas.iter().find(|area| *area.ca.id() == held.area);
+            area.is_some_and(|area| !area.revoked) && now <= held.ca.not_after()
+        };
+        for held in [self.active.take_if(|held| !carried(held)), self.next.take_if(|held| !carried(held))] {
+            self.retired.extend(held.map(|held| Held { since: now, ..held }));
+        }
+        self.retired.retain(|held| now < held.leaves());
+    }
+
+    fn take_over(&mut self, now: UnixMs) -> Option<CaRotation> {
+        let next = self.next.take()?;
+        let old = self.active.take();
+        let rotation = CaRotation { from: old.as_ref().map(|held| held.ca.id().clone()), to: next.ca.id().clone() };
+        self.active = Some(Held { since: now, ..next });
+        self.retired.extend(old.map(|held| Held { since: now, ..held }));
+        Some(rotation)
+    }
+
+    fn differs(&self, old: &Self) -> bool {
+        let names = |turns: &Self| turns.all().map(|held| held.ca.id().clone()).collect::<Vec<_>>();
+        names(self) != names(old) || self.retired.len() != old.retired.len() || !self.is_saved()
+    }
+
+    fn is_saved(&self) -> bool {
+        self.all().all(|held| held.saved) && self.tainted.iter().all(|gone| gone.saved)
+    }
+
+    /// What is in the file now.
+    pub fn saved(mut self) -> Self {
+        let held = self.active.iter_mut().chain(&mut self.next).chain(&mut self.retired);
+        held.for_each(|held| held.saved = true);
+        self.tainted.iter_mut().for_each(|gone| gone.saved = true);
+        self
+    }
+
+    fn stored(&self) -> Vec<Stored> {
+        let held = |state| move |held: &Held| held.stored(state);
+        let mut all: Vec<Stored> = self.active.iter().map(held(KeyState::Active)).collect();
+        all.extend(self.next.iter().map(held(KeyState::Next)));
+        all.extend(self.retired.iter().map(held(KeyState::Retired)));
+        all.extend(self.tainted.iter().map(Gone::stored));
+        all
+    }
+
+    fn opened(stored: &[Stored], folder: &Folder) -> Result<Self, PkiError> {
+        let form = || PkiError::Form(folder.dir.join(ISSUING_FILE));
+        let mut turns = Self::default();
+        for one in stored {
+            let held = || Held::opened(one, folder)?.ok_or_else(form);
+            match one.state {
+                KeyState::Active if turns.active.is_none() => turns.active = Some(held()?),
+                KeyState::Next if turns.next.is_none() => turns.next = Some(held()?),
+                KeyState::Retired => turns.retired.push(held()?),
+                KeyState::Tainted => turns.tainted.push(Gone::opened(one).ok_or_else(form)?),
+                KeyState::Active | KeyState::Next => return Err(form()),
+            }
+        }
+        // SECURITY: a file in which a tainted CA stands a second time as one that signs is no file of ours.
+        let out = |held: &Held| turns.tainted.iter().any(|gone| gone.revoked.id == *held.ca.id());
+        if turns.all().any(out) { Err(form()) } else { Ok(turns.saved()) }
+    }
+}
+
+impl Held {
+    /// From then on the next one signs.
+    pub fn retires(&self) -> UnixMs {
+        self.ca.not_after().plus_s(-LEFT_S)
+    }
+
+    /// Of a retired one: from then on nobody asks for its CRL.
+    pub fn leaves(&self) -> UnixMs {
+        self.since.max(UnixMs::from_s(self.last_exp_s.load(Ordering::SeqCst))).plus_s(CRL_SLACK_S)
+    }
+
+    fn stored(&self, state: KeyState) -> Stored {
+        Stored {
+            state,
+            since_s: self.since.as_s(),
+            area: self.area.as_str().to_owned(),
+            certificate: encoded(self.ca.der()),
+            key: Some(self.key.clone()),
+            was: None,
+        }
+    }
+
+    /// `None`: what stands there cannot be read.
+    fn opened(stored: &Stored, folder: &Folder) -> Result<Option<Self>, PkiError> {
+        let parts = decoded(&stored.certificate).zip(stored.key.clone()).zip(CaId::named(&stored.area));
+        let Some(((der, key), area)) = parts else { return Ok(None) };
+        let signer = Arc::new(key.opened(&folder.seal, Purpose::Issuing)?);
+        let Ok(ca) = Ca::new(der.into(), signer) else { return Ok(None) };
+        let (ca, since) = (Arc::new(ca), UnixMs::from_s(stored.since_s));
+        Ok(Some(Self { ca, area, key, since, last_exp_s: Arc::default(), saved: true }))
+    }
+
+    /// What is left of it once it is tainted.
+    pub fn gone(&self, was: KeyState, now: UnixMs) -> Result<Gone, PkiError> {
+        let revoked = RevokedCa {
+            id: self.ca.id().clone(),
+            issuer: self.area.clone(),
+            serial: self.ca.serial()?,
+            at: now,
+            not_after: self.ca.not_after(),
+        };
+        Ok(Gone { revoked, was, certificate: self.ca.der().clone(), saved: false })
+    }
+}
+
+impl Gone {
+    fn stored(&self) -> Stored {
+        Stored {
+            state: KeyState::Tainted,
+            since_s: self.revoked.at.as_s(),
+            area: self.revoked.issuer.as_str().to_owned(),
+            certificate: encoded(&self.certificate),
+            key: None,
+            was: Some(self.was),
+        }
+    }
+
+    fn opened(stored: &Stored) -> Option<Self> {
+        let certificate = CertificateDer::from(decoded(&stored.certificate)?);
+        let revoked = RevokedCa {
+            id: CaId::of_certificate(&certificate).ok()?,
+            issuer: CaId::named(&stored.area)?,
+            serial: super::ca::serial_of(&certificate).ok()?,
+            at: UnixMs::from_s(stored.since_s),
+            not_after: super::ca::window(&certificate).ok()?.1,
+        };
+        Some(Self { revoked, was: stored.was?, certificate, saved: true })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
-
-    #[test]
-    fn each_tier_is_signed_by_the_one_above_and_ends_no_later() {
-        let pki = Pki::in_memory("example.org", Places { base: "http://pki.test".into() }, NOW).unwrap();
-        let (area, issuing) = (pki.area(), pki.active(NOW.plus_s(900)).unwrap());
-        assert!(issuing.not_after() <= area.not_after());
-        assert_eq!(issuing.not_after().as_s() - issuing.not_before().as_s(), 3 * 86_400 - 1);
-        assert!(pki.active(NOW.plus_s(4 * 86_400)).is_err(), "none lives that long");
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

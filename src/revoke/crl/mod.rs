@@ -181,12 +181,13 @@ impl Crls {
     }
 
     /// These were made, and are what is fetched from now on. What expired before `thisUpdate` of the list that
-    /// says it is not said again (section 3.3). Lists of other CAs are gone. `now`: when it was looked what is due.
+    /// says it is not said again (section 3.3). `upper`: of the CAs above, which sign
+    /// none here. Lists of other CAs are gone. `now`: when it was looked what is due.
     pub fn publish(
         &self,
         made: Vec<(DueCrl, PublishedCrl)>,
         cas: &[(Arc<str>, u32)],
-        root: Option<(Arc<str>, &[u8])>,
+        upper: Vec<(Arc<str>, Arc<[u8]>)>,
         now: UnixMs,
     ) {
         let mut shelf = Shelf::clone(&self.shelf.load());
@@ -195,8 +196,8 @@ impl Crls {
             self.inner().note_shown(&due, list.this_update);
             shelf.put(due.place, list);
         }
-        let gone = shelf.keep(cas, root);
-        if changed || gone {
+        let others = shelf.keep(cas, upper);
+        if changed || others {
             shelf.bundle();
             self.shelf.store(Arc::new(shelf));
         }

@@ -27,8 +27,6 @@ pub struct PublishedCrl {
 #[derive(Debug, Clone, Default)]
 pub struct Shelf {
     lists: BTreeMap<CrlPlace, PublishedCrl>,
-    /// What the ceremony signed.
-    root: Option<CrlPlace>,
     bundle: Option<PublishedCrl>,
 }
 
@@ -59,22 +57,20 @@ impl Shelf {
         self.lists.insert(place, list);
     }
 
-    /// Lists of these CAs alone, and the root's. Says whether anything is different.
-    pub(super) fn keep(&mut self, cas: &[(Arc<str>, u32)], root: Option<(Arc<str>, &[u8])>) -> bool {
+    /// Lists of these CAs alone, and those of the CAs above. Says whether anything is different.
+    pub(super) fn keep(&mut self, cas: &[(Arc<str>, u32)], upper: Vec<(Arc<str>, Arc<[u8]>)>) -> bool {
         let before = self.lists.len();
-        let own = self.root.take();
-        let known = |(name, shard): &CrlPlace| cas.iter().any(|(ca, shards)| ca == name && shard < shards);
-        self.lists.retain(|place, _| known(place) || own.as_ref() == Some(place));
+        let own = |(name, shard): &CrlPlace| cas.iter().any(|(ca, shards)| ca == name && shard < shards);
+        let above = |(name, shard): &CrlPlace| *shard == 0 && upper.iter().any(|(ca, _)| ca == name);
+        self.lists.retain(|place, _| own(place) || above(place));
         let mut changed = self.lists.len() != before;
-        let Some((name, der)) = root else {
-            return own.is_some_and(|own| self.lists.remove(&own).is_some()) || changed;
-        };
-        let place = (name, 0);
-        if self.lists.get(&place).is_none_or(|list| *list.bytes != *der) {
-            self.lists.insert(place.clone(), PublishedCrl::new(der.to_vec(), UnixMs::default(), UnixMs::default()));
-            changed = true;
+        for (name, der) in upper {
+            let place = (name, 0);
+            if self.lists.get(&place).is_none_or(|list| list.bytes != der) {
+                self.lists.insert(place, PublishedCrl::new(der.to_vec(), UnixMs::default(), UnixMs::default()));
+                changed = true;
+            }
         }
-        self.root = Some(place);
         changed
     }
 

@@ -72,7 +72,7 @@ impl Desk {
         let number = self.crls.next_number(now);
         let made: Vec<_> = due.into_iter().map(|due| self.made(due, number, now)).collect();
         let count = made.len();
-        self.crls.publish(made, &self.cas(), None, now);
+        self.crls.publish(made, &self.cas(), Vec::new(), now);
         count
     }
 
@@ -257,17 +257,18 @@ fn the_bundle_has_the_lists_of_all_levels_and_none_of_a_ca_that_is_gone() {
     let pki = pki();
     let desk = Desk::new(1);
     desk.press(AT);
-    let root: (Arc<str>, Vec<u8>) = ("root".into(), pki.root_crl().unwrap());
-    desk.crls.publish(Vec::new(), &desk.cas(), Some((root.0.clone(), &root.1)), AT);
+    let upper = || pki.upper_crls().into_iter().map(|crl| (Arc::from(crl.issuer.as_str()), crl.der)).collect::<Vec<_>>();
+    let (root, der): (Arc<str>, Arc<[u8]>) = upper().remove(0);
+    desk.crls.publish(Vec::new(), &desk.cas(), upper(), AT);
     let shelf = desk.crls.shelf();
     let text = std::str::from_utf8(&shelf.all().unwrap().bytes).unwrap().to_owned();
     assert_eq!(text.matches("-----BEGIN X509 CRL-----\n").count(), 2);
     assert!(text.lines().all(|line| line.len() <= 64) && text.ends_with("-----END X509 CRL-----\n"));
-    assert_eq!(*shelf.get(&(root.0.clone(), 0)).unwrap().bytes, *root.1);
+    assert_eq!(shelf.get(&(root, 0)).unwrap().bytes, der);
     let etag = shelf.all().unwrap().etag.clone();
-    desk.crls.publish(Vec::new(), &desk.cas(), Some((root.0.clone(), &root.1)), AT);
+    desk.crls.publish(Vec::new(), &desk.cas(), upper(), AT);
     assert_eq!(desk.crls.shelf().all().unwrap().etag, etag);
-    desk.crls.publish(Vec::new(), &[], None, AT);
+    desk.crls.publish(Vec::new(), &[], Vec::new(), AT);
     assert!(desk.crls.shelf().all().unwrap().bytes.is_empty());
     desk.crls.end(lease(0), end(AT, Cause::Completed));
     assert!(desk.crls.due(&[], AT).is_empty() && desk.crls.counts().1 == 0);

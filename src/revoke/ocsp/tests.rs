@@ -153,17 +153,17 @@ fn a_signer_is_renewed_by_itself_and_never_outlives_its_ca() {
 fn t_143_what_is_not_ours_is_not_spoken_for() {
     let (pki, other) = (pki(), pki());
     let (ca, foreign) = (pki.active(AT).unwrap(), other.active(AT).unwrap());
-    let cas: Vec<_> = pki.issuing().into_iter().chain([pki.area().clone()]).collect();
+    let cas: Vec<_> = pki.issuing().into_iter().chain(pki.areas()).collect();
     let found = |ids: &[Vec<u8>]| {
         let der = request(ids, &[]);
         asked_ca(&OcspRequest::parse(&der).unwrap(), &cas).map(|ca| ca.id().clone())
     };
     let id = |ca: &Ca| cert_id(ca, SHA1, &[1; 16]);
     assert_eq!(found(&[id(&ca)]).as_ref(), Ok(ca.id()));
-    assert_eq!(found(&[id(pki.area())]).as_ref(), Ok(pki.area().id()));
+    assert_eq!(found(&[id(&pki.area())]).as_ref(), Ok(pki.area().id()));
     assert_eq!(found(&[id(&foreign)]), Err(NotAnswered::Unauthorized));
     assert_eq!(found(&[id(&ca), id(&foreign)]), Err(NotAnswered::Unauthorized));
-    assert_eq!(found(&[id(&ca), id(pki.area())]), Err(NotAnswered::Unauthorized), "no signer speaks for both");
+    assert_eq!(found(&[id(&ca), id(&pki.area())]), Err(NotAnswered::Unauthorized), "no signer speaks for both");
     assert_eq!(found(&[cert_id(&ca, MD5, &[1; 16])]), Err(NotAnswered::Unauthorized));
     // The name of one with the key of the other.
     let mut mixed = id(&ca);

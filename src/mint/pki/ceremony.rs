@@ -1,0 +1,345 @@
+//! What people do with the root, four times in a year: make it, let it sign an area CA and its own long CRL,
+//! or ask the company's own CA to sign the area CA and take in what it signed. In: a passphrase, a place for
+//! the root key, who does it. Out: files, and a transcript without secrets.
+//!
+//! The root's file is written once and never changed. What `serve` needs is in the authority's folder, and
+//! nothing in it opens with the passphrase.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use dayfly_domain::UnixMs;
+use rcgen::{
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
+};
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    admit::admit_area,
+    ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, moment},
+    kept::{Area, Authority, Folder, KeptArea, KeptAuthority, KeptKey, KeptRevoked, decoded, encoded, upper_crl},
+    sealed::{PassphraseSealed, Purpose, random},
+    signer::{FileKey, PkiError},
+    transcript::Transcript,
+    turns::Places,
+};
+use crate::sys::files;
+
+/// How long a root's CRL counts.
+pub const ROOT_CRL_DAYS: i64 = 100;
+/// A clock that is behind by this much takes what was just made.
+const BACKDATED_S: i64 = 60;
+
+/// Who holds a ceremony, when, and for what.
+#[derive(Debug, Clone)]
+pub struct Ceremony<'a> {
+    pub trust_domain: &'a str,
+    pub places: &'a Places,
+    /// DNS names below the area CA are in these domains; none: in any.
+    pub dns: &'a [String],
+    pub now: UnixMs,
+    /// `uid 1000 on host broker-1`, as the transcript says it.
+    pub by: &'a str,
+}
+
+/// The root with its key, for as long as a ceremony lasts.
+#[derive(Debug)]
+pub struct RootKey {
+    ca: Ca,
+}
+
+/// The root's file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeptRoot {
+    dayfly_root: u32,
+    id: String,
+    certificate: String,
+    key: PassphraseSealed,
+}
+
+impl Ceremony<'_> {
+    /// Makes the root and writes its file, which must not be there yet.
+    // SECURITY: `the_root_is_written_once_and_never_over_another`.
+    pub fn make_root(&self, file: &Path, passphrase: &str, told: &mut Transcript) -> Result<RootKey, PkiError> {
+        let failed = |source| PkiError::File { path: file.to_owned(), source };
+        let key = Arc::new(FileKey::generate()?);
+        let ca = Ca::root(&self.terms(ROOT, None, &[])?, key.clone())?;
+        let id = CaId::of_key(key.as_ref());
+        let sealed = PassphraseSealed::seal(passphrase, &id, key.pkcs8())?;
+        let certificate = encoded(ca.der());
+        let kept = KeptRoot { dayfly_root: 1, id: id.as_str().to_owned(), certificate, key: sealed };
+        let text = serde_json::to_vec_pretty(&kept).expect("plain members become JSON");
+        files::write_new(file, &text, 0o600).map_err(failed)?;
+        told.made("root CA", ca.der(), &ca)?;
+        told.wrote("root key, sealed with the passphrase", file);
+        Ok(RootKey { ca })
+    }
+
+    /// The root signs a new area CA, whose key is sealed in the folder, and its own CRL, which lists what is
+    /// revoked: `revoke` names area CAs of the folder.
+    pub fn make_area(
+        &self,
+        folder: &Folder,
+        root: &RootKey,
+        revoke: &[CaId],
+        told: &mut Transcript,
+    ) -> Result<(), PkiError> {
+        let mut kept = self.kept(folder)?;
+        self.revoke(&mut kept, revoke, told)?;
+        let (area, key) = self.area(&root.ca)?;
+        kept.admit(KeptArea {
+            chain: vec![encoded(area.der()), encoded(root.ca.der())],
+            key: KeptKey::seal(&folder.seal, Purpose::Area, &key)?,
+        });
+        let crl = self.root_crl(&root.ca, &kept)?;
+        kept.put_crl(&crl)?;
+        kept.opened(folder, self.now)?;
+        folder.keep_authority(&kept)?;
+        told.made("area CA", area.der(), &area)?;
+        told.crl("root CRL", &crl, kept.listed(root.ca.id()))?;
+        told.wrote("area CA, its key sealed, and the root CRL", &super::kept::authority_file(&folder.dir));
+        Ok(())
+    }
+
+    /// A new key, sealed in the folder, and what the company's own CA is asked to sign: PKCS#10, DER. The
+    /// area CA of now goes on until the answer is taken in.
+    pub fn request(&self, folder: &Folder, told: &mut Transcript) -> Result<Vec<u8>, PkiError> {
+        let mut kept = self.kept(folder)?;
+        let key = FileKey::generate()?;
+        let request = area_request(self.trust_domain, &key)?;
+        kept.pending = Some(KeptKey::seal(&folder.seal, Purpose::Area, &key)?);
+        folder.keep_authority(&kept)?;
+        told.line(&format!("made      request for an area CA, key {}", CaId::of_key(&key)));
+        told.wrote("its key, sealed", &super::kept::authority_file(&folder.dir));
+        Ok(request)
+    }
+
+    /// What the company's own CA signed: the area CA first, the root last. It is looked at as closely as what
+    /// we sign ourselves. CRLs of the CAs above may come with it, or alone.
+    // SECURITY: `what_a_company_signed_is_taken_in_only_when_it_can_carry_issuing_cas`.
+    pub fn import(
+        &self,
+        folder: &Folder,
+        chain: &[CertificateDer<'_>],
+        crls: &[Vec<u8>],
+        told: &mut Transcript,
+    ) -> Result<(), PkiError> {
+        let mut kept = self.kept(folder)?;
+        if !chain.is_empty() {
+            let nothing = || PkiError::Refused("no request waits for it: `dayfly ca init --csr` makes one".to_owned());
+            let key = kept.pending.take().ok_or_else(nothing)?;
+            let signer = key.opened(&folder.seal, Purpose::Area)?;
+            let ders: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
+            admit_area(&ders, &signer, self.now)?;
+            let area = Ca::new(chain[0].clone().into_owned(), Arc::new(signer))?;
+            kept.admit(KeptArea { chain: chain.iter().map(|der| encoded(der)).collect(), key });
+            told.made("area CA, signed elsewhere", area.der(), &area)?;
+        }
+        for crl in crls {
+            kept.put_signed_crl(crl)?;
+            told.crl("CRL from above", crl, 0)?;
+        }
+        kept.opened(folder, self.now)?;
+        folder.keep_authority(&kept)?;
+        told.wrote("what was taken in", &super::kept::authority_file(&folder.dir));
+        Ok(())
+    }
+
+    /// Three tiers whose root is gone once this returns.
+    pub(super) fn in_memory(&self) -> Result<Authority, PkiError> {
+        let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
+        let (area, _) = self.area(&root)?;
+        let crl = self.root_crl(&root, &KeptAuthority::empty(self.trust_domain))?;
+        let area = Area { ca: Arc::new(area), above: vec![root.der().clone()], revoked: false };
+        let trust_domain = self.trust_domain.to_owned();
+        Ok(Authority { trust_domain, sequence: 1, areas: vec![area], crls: vec![upper_crl(&crl)?] })
+    }
+
+    /// A whole authority whose root nobody keeps: for development.
+    pub fn without_root(&self, folder: &Folder) -> Result<(), PkiError> {
+        let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
+        self.make_area(folder, &RootKey { ca: root }, &[], &mut Transcript::default())
+    }
+
+    fn kept(&self, folder: &Folder) -> Result<KeptAuthority, PkiError> {
+        let kept = folder.authority()?.unwrap_or_else(|| KeptAuthority::empty(self.trust_domain));
+        if kept.trust_domain != self.trust_domain {
+            let what = format!("the authority is that of `{}`, not of `{}`", kept.trust_domain, self.trust_domain);
+            return Err(PkiError::Refused(what));
+        }
+        Ok(kept)
+    }
+
+    fn area(&self, root: &Ca) -> Result<(Ca, FileKey), PkiError> {
+        let key = FileKey::generate()?;
+        let above = Above { crl: self.places.crl(root.id(), 0), certificate: self.places.certificate(root.id()) };
+        let signer = Arc::new(FileKey::from_pkcs8(key.pkcs8())?);
+        let area = root.subordinate(&self.terms(AREA, Some(above), self.dns)?, signer)?;
+        admit_area(&[area.der(), root.der()], &key, self.now)?;
+        Ok((area, key))
+    }
+
+    fn terms<'a>(&'a self, tier: Tier, above: Option<Above>, dns: &'a [String]) -> Result<CaTerms<'a>, PkiError> {
+        let (serial, from) = (random()?, self.now.plus_s(-BACKDATED_S));
+        Ok(CaTerms { tier, trust_domain: self.trust_domain, serial, from, life_s: tier.life_s, above, dns })
+    }
+
+    fn revoke(&self, kept: &mut KeptAuthority, revoke: &[CaId], told: &mut Transcript) -> Result<(), PkiError> {
+        for id in revoke {
+            let chain = kept.areas.iter().map(|area| &area.chain).find(|chain| {
+                let first = chain.first().and_then(|text| decoded(text));
+                first.is_some_and(|der| CaId::of_certificate(&der).is_ok_and(|own| own == *id))
+            });
+            let chain = chain.ok_or_else(|| PkiError::Refused(format!("`{id}` is no area CA of this authority")))?;
+            let ders = chain.iter().map(|text| decoded(text)).collect::<Option<Vec<_>>>().unwrap_or_default();
+            let (Some(area), Some(root)) = (ders.first(), ders.last()) else { return Err(PkiError::NoCa) };
+            let (serial, root) = (super::ca::serial_of(area)?, CaId::of_certificate(root)?);
+            let hex = serial.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+            told.line(&format!("revoked   area CA {id}, serial {hex}"));
+            let (id, root) = (id.as_str().to_owned(), root.as_str().to_owned());
+            kept.revoked.push(KeptRevoked { id, root, serial: hex, at_s: self.now.as_s() });
+        }
+        Ok(())
+    }
+
+    /// Complete, and longer than any other: the root is not at hand to sign the next. Its number is the time,
+    /// and never less than one more than that of the last.
+    fn root_crl(&self, root: &Ca, kept: &KeptAuthority) -> Result<Vec<u8>, PkiError> {
+        let last = kept.crl_number(root.id());
+        let number = last.map_or(0, |last| last + 1).max(self.now.as_ms().unsigned_abs());
+        let listed = kept.revoked.iter().filter(|revoked| revoked.root == root.id().as_str());
+        let revoked = listed.map(|revoked| {
+            let serial = (0..revoked.serial.len()).step_by(2);
+            let octet = |at| u8::from_str_radix(revoked.serial.get(at..at + 2).unwrap_or_default(), 16).ok();
+            let serial = serial.map(octet).collect::<Option<Vec<u8>>>();
+            let serial = serial.ok_or_else(|| PkiError::Read("a serial is not hexadecimal".to_owned()))?;
+            Ok(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&serial),
+                revocation_time: moment(revoked.at_s)?,
+                reason_code: Some(RevocationReason::KeyCompromise),
+                invalidity_date: None,
+            })
+        });
+        let params = CertificateRevocationListParams {
+            this_update: moment(self.now.as_s() - BACKDATED_S)?,
+            next_update: moment(self.now.as_s() + ROOT_CRL_DAYS * DAY_S)?,
+            crl_number: SerialNumber::from(number),
+            // OpenSSL, asked for a CRL of every level, looks for the root itself too, which names no point.
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect::<Result<Vec<_>, PkiError>>()?,
+            key_identifier_method: KeyIdMethod::PreSpecified(root.id().octets()),
+        };
+        let made = params.signed_by(&root.issuer()?).map_err(|error| PkiError::Build(error.to_string()))?;
+        Ok(made.der().to_vec())
+    }
+}
+
+impl RootKey {
+    /// The root of an earlier ceremony.
+    pub fn open(file: &Path, passphrase: &str) -> Result<Self, PkiError> {
+        let failed = |source| PkiError::File { path: file.to_owned(), source };
+        let form = || PkiError::Form(file.to_owned());
+        files::require_private(file).map_err(failed)?;
+        let text = files::read_capped(file).map_err(failed)?;
+        let kept: KeptRoot = serde_json::from_slice(&text).map_err(|_| form())?;
+        let (id, der) = (CaId::named(&kept.id), decoded(&kept.certificate));
+        let (id, der) = id.zip(der).filter(|_| kept.dayfly_root == 1).ok_or_else(form)?;
+        let signer = FileKey::from_pkcs8(&kept.key.open(passphrase, &id)?)?;
+        Ok(Self { ca: Ca::new(der.into(), Arc::new(signer))? })
+    }
+
+    pub fn id(&self) -> &CaId {
+        self.ca.id()
+    }
+
+    pub fn der(&self) -> &CertificateDer<'static> {
+        self.ca.der()
+    }
+}
+
+impl KeptAuthority {
+    /// The newest first. A root that was not there before is news to everybody.
+    fn admit(&mut self, area: KeptArea) {
+        let known = self.areas.iter().any(|old| old.chain.last() == area.chain.last());
+        self.sequence += u64::from(!known);
+        self.areas.insert(0, area);
+        self.areas.truncate(AREAS_MAX);
+    }
+
+    fn put_crl(&mut self, der: &[u8]) -> Result<(), PkiError> {
+        let issuer = upper_crl(der)?.issuer;
+        let other =
+            |text: &String| decoded(text).is_none_or(|der| upper_crl(&der).is_ok_and(|crl| crl.issuer != issuer));
+        self.crls.retain(other);
+        self.crls.push(encoded(der));
+        Ok(())
+    }
+
+    /// One that somebody else made: signed by a CA above us, and newer than what we have.
+    fn put_signed_crl(&mut self, der: &[u8]) -> Result<(), PkiError> {
+        use x509_parser::{prelude::*, revocation_list::CertificateRevocationList};
+        let found = upper_crl(der)?;
+        let above = self.areas.iter().flat_map(|area| area.chain.iter().skip(1)).filter_map(|text| decoded(text));
+        let signed = |above: Vec<u8>| {
+            let crl = CertificateRevocationList::from_der(der).map(|(_, crl)| crl);
+            let signer = X509Certificate::from_der(&above).map(|(_, signer)| signer);
+            crl.is_ok_and(|crl| signer.is_ok_and(|signer| crl.verify_signature(signer.public_key()).is_ok()))
+        };
+        if !above.into_iter().any(signed) {
+            return Err(PkiError::Refused("no CA above us signed this CRL".to_owned()));
+        }
+        if self.crl_number(&found.issuer).is_some_and(|old| crl_number(der).is_none_or(|new| new < old)) {
+            return Err(PkiError::Refused("this CRL is older than the one that is here".to_owned()));
+        }
+        self.put_crl(der)
+    }
+
+    fn crl_number(&self, issuer: &CaId) -> Option<u64> {
+        let all = self.crls.iter().filter_map(|text| decoded(text));
+        let own = all.filter(|der| upper_crl(der).is_ok_and(|crl| crl.issuer == *issuer));
+        own.filter_map(|der| crl_number(&der)).max()
+    }
+
+    fn listed(&self, root: &CaId) -> usize {
+        self.revoked.iter().filter(|revoked| revoked.root == root.as_str()).count()
+    }
+}
+
+/// Area CAs that are kept: one in 90 days lives, the others are there for their issuing CAs of three days.
+const AREAS_MAX: usize = 8;
+
+/// A number of more than 64 bits is nobody's.
+fn crl_number(der: &[u8]) -> Option<u64> {
+    use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+    let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
+    crl.crl_number().and_then(|number| number.try_into().ok())
+}
+
+impl fmt::Display for RootKey {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.ca.id())
+    }
+}
+
+/// Where a root's file may not be: the broker is on that machine, and its folders are in its backups.
+// SECURITY: `the_root_key_is_not_kept_where_the_broker_is`.
+pub fn may_hold_root(file: &Path, broker: &[&Path]) -> Result<PathBuf, PkiError> {
+    let failed = |source| PkiError::File { path: file.to_owned(), source };
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = parent.canonicalize().map_err(failed)?;
+    let within = |dir: &&&Path| dir.canonicalize().is_ok_and(|dir| parent.starts_with(dir));
+    if let Some(dir) = broker.iter().find(within) {
+        let what = format!("the root key may not be in `{}`, which is the broker's", dir.display());
+        return Err(PkiError::Refused(what));
+    }
+    Ok(parent.join(file.file_name().unwrap_or_default()))
+}
+
+#[cfg(test)]
+#[path = "ceremony_tests.rs"]
+mod tests;

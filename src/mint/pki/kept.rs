@@ -1,0 +1,261 @@
+//! What is kept of the authority in its folder: `authority.json` is written by ceremonies alone, and holds
+//! the area CAs with all that is above them; `issuing.json` is written by the broker alone, and holds the
+//! CAs that take turns. Each is replaced whole.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use dayfly_domain::UnixMs;
+use rustls_pki_types::CertificateDer;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::{
+    admit::admit_area,
+    ca::{Ca, CaId},
+    sealed::{Purpose, SealKey, Sealed},
+    signer::{FileKey, PkiError},
+};
+use crate::sys::files;
+
+/// Names of the files below the authority's folder.
+pub const AUTHORITY_FILE: &str = "authority.json";
+pub const ISSUING_FILE: &str = "issuing.json";
+const VERSION: u32 = 1;
+
+/// The authority's folder, and what its keys are sealed under.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    pub dir: PathBuf,
+    pub seal: Arc<SealKey>,
+}
+
+/// What ceremonies made.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    pub trust_domain: String,
+    /// Grows whenever the roots change.
+    pub sequence: u64,
+    /// The first signs; the others' issuing CAs may still have leaves that live.
+    pub areas: Vec<Area>,
+    /// Of the CAs above the area CAs, as they were signed.
+    pub crls: Vec<UpperCrl>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Area {
+    pub ca: Arc<Ca>,
+    /// What signed it, and so on; the root last.
+    pub above: Vec<CertificateDer<'static>>,
+    /// It stands on a root's CRL.
+    pub revoked: bool,
+}
+
+/// A CRL that no key of ours signs while the broker runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpperCrl {
+    pub issuer: CaId,
+    pub der: Arc<[u8]>,
+    pub next_update: UnixMs,
+}
+
+impl Authority {
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        let areas = |all: &Self| {
+            all.areas.iter().map(|area| (area.ca.der().clone(), area.above.clone(), area.revoked)).collect::<Vec<_>>()
+        };
+        self.sequence == other.sequence && self.crls == other.crls && areas(self) == areas(other)
+    }
+}
+
+impl Area {
+    pub fn root(&self) -> &CertificateDer<'static> {
+        self.above.last().unwrap_or(self.ca.der())
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptAuthority {
+    pub version: u32,
+    pub trust_domain: String,
+    pub sequence: u64,
+    pub areas: Vec<KeptArea>,
+    /// A key whose certificate the company's own CA has yet to sign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<KeptKey>,
+    pub crls: Vec<String>,
+    /// What the roots' CRLs list.
+    #[serde(default)]
+    pub revoked: Vec<KeptRevoked>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptArea {
+    /// The area CA, what is above it, the root: base64 DER.
+    pub chain: Vec<String>,
+    pub key: KeptKey,
+}
+
+/// A sealed key and its name, which the seal is bound to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptKey {
+    pub id: String,
+    pub sealed: Sealed,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeptRevoked {
+    /// The area CA.
+    pub id: String,
+    pub root: String,
+    /// Hexadecimal.
+    pub serial: String,
+    pub at_s: i64,
+}
+
+impl KeptAuthority {
+    pub fn empty(trust_domain: &str) -> Self {
+        Self {
+            version: VERSION,
+            trust_domain: trust_domain.to_owned(),
+            sequence: 0,
+            areas: Vec::new(),
+            pending: None,
+            crls: Vec::new(),
+            revoked: Vec::new(),
+        }
+    }
+
+    /// With keys that sign. What is not in force any more is left out; the first that is signs.
+    pub fn opened(&self, folder: &Folder, now: UnixMs) -> Result<Authority, PkiError> {
+        let file = || PkiError::Form(folder.dir.join(AUTHORITY_FILE));
+        if self.version != VERSION {
+            return Err(file());
+        }
+        let areas = self.areas.iter().map(|area| area.opened(&folder.seal, self, now).map_err(|e| named(e, &file)));
+        let mut areas = areas.collect::<Result<Vec<_>, _>>()?;
+        // The newest is kept, over or not: it says what is wrong.
+        let mut place = 0..;
+        areas.retain(|area| place.next() == Some(0) || area.ca.not_after() >= now);
+        let crls = self.crls.iter().map(|text| upper_crl(&decoded(text).ok_or_else(file)?));
+        let crls = crls.collect::<Result<Vec<_>, _>>()?;
+        Ok(Authority { trust_domain: self.trust_domain.clone(), sequence: self.sequence, areas, crls })
+    }
+}
+
+/// A file that holds no certificate is a wrong file.
+fn named(error: PkiError, file: &impl Fn() -> PkiError) -> PkiError {
+    match error {
+        PkiError::Read(_) => file(),
+        other => other,
+    }
+}
+
+impl KeptArea {
+    fn opened(&self, seal: &SealKey, all: &KeptAuthority, now: UnixMs) -> Result<Area, PkiError> {
+        let signer = Arc::new(self.key.opened(seal, Purpose::Area)?);
+        let chain = self.chain.iter().map(|text| decoded(text).map(CertificateDer::from));
+        let chain = chain.collect::<Option<Vec<_>>>().ok_or_else(|| PkiError::Read("it is no base64".to_owned()))?;
+        let (first, above) = chain.split_first().ok_or_else(|| PkiError::Read("there is none".to_owned()))?;
+        let ca = Ca::new(first.clone(), signer)?;
+        let in_force = ca.not_after() >= now;
+        if in_force {
+            let chain: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
+            admit_area(&chain, ca.signer(), now)?;
+        }
+        let revoked = all.revoked.iter().any(|revoked| revoked.id == ca.id().as_str());
+        Ok(Area { ca: Arc::new(ca), above: above.to_vec(), revoked })
+    }
+}
+
+impl KeptKey {
+    pub fn seal(seal: &SealKey, purpose: Purpose, key: &FileKey) -> Result<Self, PkiError> {
+        let id = CaId::of_key(key);
+        Ok(Self { sealed: seal.seal(purpose, &id, key.pkcs8())?, id: id.as_str().to_owned() })
+    }
+
+    /// Of a key that lives and dies with the process: nothing.
+    pub fn unkept(key: &FileKey) -> Self {
+        Self { id: CaId::of_key(key).as_str().to_owned(), sealed: Sealed::nothing() }
+    }
+
+    pub fn opened(&self, seal: &SealKey, purpose: Purpose) -> Result<FileKey, PkiError> {
+        let id = CaId::named(&self.id).ok_or(PkiError::Sealed)?;
+        let key = FileKey::from_pkcs8(&seal.open(purpose, &id, &self.sealed)?)?;
+        if CaId::of_key(&key) == id { Ok(key) } else { Err(PkiError::Sealed) }
+    }
+}
+
+/// A CRL, read for who signed it and how long it counts.
+pub(super) fn upper_crl(der: &[u8]) -> Result<UpperCrl, PkiError> {
+    use x509_parser::{extensions::ParsedExtension, prelude::FromDer, revocation_list::CertificateRevocationList};
+    let no_crl = || PkiError::Read("it is no CRL with an authority key identifier and an end".to_owned());
+    let (rest, read) = CertificateRevocationList::from_der(der).map_err(|_| no_crl())?;
+    let issuer = read.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(aki) => aki.key_identifier.as_ref().map(|id| CaId::of_octets(id.0)),
+        _ => None,
+    });
+    let next_update = read.next_update().map(|time| UnixMs::from_s(time.timestamp()));
+    match (rest, issuer, next_update) {
+        ([], Some(issuer), Some(next_update)) => Ok(UpperCrl { issuer, der: der.into(), next_update }),
+        _ => Err(no_crl()),
+    }
+}
+
+impl Folder {
+    /// `None`: no ceremony has been held.
+    pub(super) fn authority(&self) -> Result<Option<KeptAuthority>, PkiError> {
+        self.read(AUTHORITY_FILE)
+    }
+
+    pub(super) fn keep_authority(&self, kept: &KeptAuthority) -> Result<(), PkiError> {
+        self.write(AUTHORITY_FILE, kept)
+    }
+
+    pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PkiError> {
+        let path = self.dir.join(name);
+        let failed = |source| PkiError::File { path: path.clone(), source };
+        match files::require_private(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            private => private.map_err(failed)?,
+        }
+        let bytes = Zeroizing::new(files::read_capped(&path).map_err(failed)?);
+        serde_json::from_slice(&bytes).map(Some).map_err(|_| PkiError::Form(path))
+    }
+
+    pub(super) fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), PkiError> {
+        let path = self.dir.join(name);
+        let failed = |source| PkiError::File { path: path.clone(), source };
+        files::private_dir(&self.dir).map_err(failed)?;
+        let bytes = serde_json::to_vec_pretty(value).expect("plain members become JSON");
+        files::write_atomic(&path, &bytes, 0o600).map_err(failed)
+    }
+}
+
+pub(super) fn decoded(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+pub(super) fn encoded(der: &[u8]) -> String {
+    STANDARD.encode(der)
+}
+
+/// PEM of one object.
+pub fn pem(label: &str, der: &[u8]) -> String {
+    let text = encoded(der);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// Where what a folder is for lies.
+pub fn authority_file(dir: &Path) -> PathBuf {
+    dir.join(AUTHORITY_FILE)
+}

@@ -1,0 +1,153 @@
+//! An issuing CA whose key somebody else may have. It leaves at once and for ever: it signs nothing more, its
+//! key goes, and its area CA's CRL lists it. An area CA is not taken back here: its root's CRL does that, at
+//! a ceremony.
+
+use std::sync::Arc;
+
+use dayfly_domain::UnixMs;
+
+use super::{
+    ca::CaId,
+    signer::PkiError,
+    turns::{Held, Pki, Turns},
+};
+use crate::mint::{KeyState, NotTainted, Tainting, keyring::KeyringError};
+
+/// A CA as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaView {
+    pub id: CaId,
+    /// `root`, `area` or `issuing`.
+    pub tier: &'static str,
+    pub state: KeyState,
+    pub since: UnixMs,
+    /// When it leaves this state; a tainted one has left.
+    pub until: Option<UnixMs>,
+}
+
+impl Pki {
+    /// Takes an issuing CA out, whatever it is. An active one gives way to the next; where there is none, to
+    /// a new one. A tainted one stays what it is.
+    // SECURITY: `a_tainted_ca_never_signs_again`.
+    pub fn taint(&self, id: &str, now: UnixMs) -> Result<Tainting, NotTainted> {
+        let _turn = self.turn();
+        let old = self.turns.load_full();
+        if let Some(gone) = old.tainted.iter().find(|gone| gone.revoked.id.as_str() == id) {
+            if !gone.saved {
+                self.replace(Turns::clone(&old)).map_err(unsaved)?;
+            }
+            return Ok(Tainting { at: gone.revoked.at, was: gone.was });
+        }
+        let (was, turns) =
+            self.without(&old, id, now).map_err(|error| NotTainted::Stuck(error.into()))?.ok_or(NotTainted::Unknown)?;
+        if let Err(error) = self.save(&turns) {
+            // Ends count from the moment they are asked (law L6). A CA that is in no file yet signs nothing.
+            self.turns.store(Arc::new(turns));
+            return Err(unsaved(error));
+        }
+        self.turns.store(Arc::new(turns.saved()));
+        Ok(Tainting { at: now, was })
+    }
+
+    fn without(&self, old: &Turns, id: &str, now: UnixMs) -> Result<Option<(KeyState, Turns)>, PkiError> {
+        let is = |held: &Held| held.ca.id().as_str() == id;
+        let mut turns = old.clone();
+        let (was, held) = if let Some(held) = turns.active.take_if(|held| is(held)) {
+            (KeyState::Active, held)
+        } else if let Some(held) = turns.next.take_if(|held| is(held)) {
+            (KeyState::Next, held)
+        } else if let Some(at) = turns.retired.iter().position(is) {
+            (KeyState::Retired, turns.retired.remove(at))
+        } else {
+            return Ok(None);
+        };
+        turns.tainted.push(held.gone(was, now)?);
+        if was == KeyState::Active {
+            // Without another, nothing is issued until there is one: that is no reason to go on with this one.
+            let next = turns.next.take().map_or_else(|| self.generate(now), Ok);
+            turns.active =
+                next.inspect_err(|error| tracing::error!(%error, "no CA takes the place of a tainted one")).ok();
+            turns.active.iter_mut().for_each(|held| held.since = now);
+        }
+        Ok(Some((was, turns)))
+    }
+
+    pub fn is_tainted(&self, id: &str) -> bool {
+        self.turns.load().tainted.iter().any(|gone| gone.revoked.id.as_str() == id)
+    }
+
+    pub fn tainting(&self, id: &str) -> Option<Tainting> {
+        let turns = self.turns.load();
+        let gone = turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id);
+        gone.map(|gone| Tainting { at: gone.revoked.at, was: gone.was })
+    }
+
+    /// The last second of an issuing CA, also of one that is out.
+    pub fn ends(&self, id: &str) -> Option<UnixMs> {
+        let turns = self.turns.load();
+        let held = turns.all().find(|held| held.ca.id().as_str() == id).map(|held| held.ca.not_after());
+        let gone = || turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id);
+        held.or_else(|| gone().map(|gone| gone.revoked.not_after))
+    }
+
+    /// What this CA is, if it is an issuing CA of ours.
+    pub fn state(&self, id: &str) -> Option<KeyState> {
+        let issuing = self.view().into_iter().filter(|ca| ca.tier == ISSUING);
+        issuing.into_iter().find(|ca| ca.id.as_str() == id).map(|ca| ca.state)
+    }
+
+    /// The issuing CA that signs now.
+    pub fn active_id(&self) -> Option<CaId> {
+        self.turns.load().active.as_ref().map(|held| held.ca.id().clone())
+    }
+
+    /// Roots, area CAs, issuing CAs.
+    pub fn view(&self) -> Vec<CaView> {
+        let (turns, authority) = (self.turns.load(), self.authority());
+        let mut all: Vec<CaView> = self.roots().iter().filter_map(|root| CaView::of_root(root)).collect();
+        all.extend(authority.areas.iter().zip(0..).map(|(area, place)| CaView {
+            id: area.ca.id().clone(),
+            tier: "area",
+            state: match (area.revoked, place) {
+                (true, _) => KeyState::Tainted,
+                (false, 0) => KeyState::Active,
+                _ => KeyState::Retired,
+            },
+            since: area.ca.not_before(),
+            until: Some(area.ca.not_after()),
+        }));
+        let view = |state, held: &Held, until| CaView {
+            id: held.ca.id().clone(),
+            tier: ISSUING,
+            state,
+            since: held.since,
+            until: Some(until),
+        };
+        let retires = turns.active.as_ref().map(Held::retires);
+        all.extend(turns.active.iter().map(|held| view(KeyState::Active, held, held.retires())));
+        all.extend(turns.next.iter().map(|held| view(KeyState::Next, held, retires.unwrap_or(held.since))));
+        all.extend(turns.retired.iter().map(|held| view(KeyState::Retired, held, held.leaves())));
+        all.extend(turns.tainted.iter().map(|gone| CaView {
+            id: gone.revoked.id.clone(),
+            tier: ISSUING,
+            state: KeyState::Tainted,
+            since: gone.revoked.at,
+            until: None,
+        }));
+        all
+    }
+}
+
+const ISSUING: &str = "issuing";
+
+impl CaView {
+    fn of_root(der: &[u8]) -> Option<Self> {
+        let (id, (since, until)) = (CaId::of_certificate(der).ok()?, super::ca::window(der).ok()?);
+        Some(Self { id, tier: "root", state: KeyState::Active, since, until: Some(until) })
+    }
+}
+
+/// A file of ours is a file of keys.
+fn unsaved(error: PkiError) -> NotTainted {
+    NotTainted::Unsaved(KeyringError::from(error))
+}

@@ -1,0 +1,358 @@
+//! Turns against a clock that is stepped: who signs, who is known, what is in the file.
+
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+use crate::mint::{
+    NotTainted,
+    pki::{CaSigner, RootKey, SealKey, Transcript},
+};
+
+const START: UnixMs = UnixMs::from_s(1_800_000_000);
+const DOMAIN: &str = "example.org";
+
+fn places() -> Places {
+    Places { base: "http://pki.test".to_owned() }
+}
+
+fn memory() -> Pki {
+    Pki::in_memory(DOMAIN, places(), START).unwrap()
+}
+
+fn folder(dir: &std::path::Path) -> Folder {
+    let seal = dir.join("seal");
+    if !seal.exists() {
+        std::fs::write(&seal, SealKey::generate().unwrap().as_bytes()).unwrap();
+    }
+    let seal = SealKey::parse(&std::fs::read(seal).unwrap()).unwrap();
+    Folder { dir: dir.join("pki"), seal: Arc::new(seal) }
+}
+
+fn ceremony(places: &Places, now: UnixMs) -> Ceremony<'_> {
+    Ceremony { trust_domain: DOMAIN, places, dns: &[], now, by: "a test" }
+}
+
+/// A folder with an authority, and its broker's CAs.
+fn on_disk() -> (tempfile::TempDir, Pki) {
+    let dir = tempfile::tempdir().unwrap();
+    ceremony(&places(), START).without_root(&folder(dir.path())).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap().unwrap();
+    (dir, pki)
+}
+
+fn open(dir: &std::path::Path, now: UnixMs) -> Pki {
+    Pki::open(folder(dir), places(), now).unwrap()
+}
+
+fn ids(pki: &Pki) -> Vec<String> {
+    pki.issuing().iter().map(|ca| ca.id().to_string()).collect()
+}
+
+fn signs(pki: &Pki) -> String {
+    pki.active_id().unwrap().to_string()
+}
+
+#[test]
+fn each_tier_is_signed_by_the_one_above_and_ends_no_later() {
+    let pki = memory();
+    let (area, issuing) = (pki.area(), pki.active(START.plus_s(900)).unwrap());
+    assert!(issuing.not_after() <= area.not_after());
+    assert_eq!(issuing.not_after().as_s() - issuing.not_before().as_s(), 3 * 86_400 - 1);
+    assert!(pki.active(START.plus_s(4 * 86_400)).is_err(), "none lives that long");
+    assert_eq!(pki.chain(issuing.id()), [issuing.der().clone(), area.der().clone()], "and not the root");
+    assert_eq!(pki.upper_crls().len(), 1);
+}
+
+#[test]
+fn the_next_ca_is_known_a_day_ahead_and_the_old_one_stays_for_its_leaves() {
+    let pki = memory();
+    let first = signs(&pki);
+    assert_eq!(pki.rotate(START.plus_s(DAY_S - 120)).unwrap(), None);
+    assert_eq!(ids(&pki).len(), 1);
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    let known = ids(&pki);
+    assert_eq!((known.len(), signs(&pki)), (2, first.clone()), "it signs nothing yet");
+    let exp = START.plus_s(2 * DAY_S + 900);
+    pki.active(exp).unwrap();
+    let rotation = pki.rotate(START.plus_s(2 * DAY_S)).unwrap().unwrap();
+    assert_eq!((rotation.from.unwrap().to_string(), rotation.to.to_string()), (first.clone(), known[1].clone()));
+    pki.rotate(exp.plus_s(CRL_SLACK_S - 1)).unwrap();
+    assert!(ids(&pki).contains(&first), "its CRL is still asked for");
+    pki.rotate(exp.plus_s(CRL_SLACK_S)).unwrap();
+    assert!(!ids(&pki).contains(&first));
+}
+
+#[test]
+fn for_a_hundred_days_somebody_signs_and_nobody_longer_than_his_area_ca() {
+    let pki = memory();
+    let over = pki.area().not_after();
+    let mut turns = 0;
+    for hour in 1..24 * 100 {
+        let now = START.plus_s(hour * 3_600);
+        let rotated = pki.rotate(now);
+        if now.plus_s(3_600) < over {
+            turns += u32::from(rotated.unwrap().is_some());
+            assert!(pki.active(now.plus_s(3_600)).is_ok(), "hour {hour}");
+            assert!(ids(&pki).len() <= 3);
+        } else if now > over {
+            assert!(
+                rotated.is_err() && pki.active(now).is_err(),
+                "hour {hour}: nothing is signed below a CA that is over"
+            );
+            assert!(!pki.health(now).faults.is_empty());
+        }
+    }
+    assert!((85..=92).contains(&turns), "{turns} turns");
+}
+
+#[test]
+fn keys_are_sealed_in_the_file_and_come_back() {
+    let (dir, pki) = on_disk();
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    for name in [ISSUING_FILE, crate::mint::pki::AUTHORITY_FILE] {
+        let file = dir.path().join("pki").join(name);
+        crate::sys::files::require_private(&file).unwrap();
+        let text = std::fs::read(&file).unwrap();
+        // `PRIVATE`, or the OID of an EC key in base64, would be one that is not sealed.
+        let text = String::from_utf8(text).unwrap();
+        assert!(!text.contains("PRIVATE") && !text.contains("MIGHAgEA"), "{name}");
+    }
+    let again = open(dir.path(), START.plus_s(DAY_S));
+    assert_eq!((ids(&again), signs(&again)), (ids(&pki), signs(&pki)));
+    assert!(again.active(START.plus_s(DAY_S)).is_ok());
+}
+
+#[test]
+fn another_seal_key_opens_nothing() {
+    let (dir, _) = on_disk();
+    std::fs::remove_file(dir.path().join("seal")).unwrap();
+    assert!(matches!(Pki::open(folder(dir.path()), places(), START), Err(PkiError::Sealed)));
+}
+
+#[test]
+fn truncated_and_turned_files_are_refused_and_never_quoted() {
+    let (dir, pki) = on_disk();
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    for name in [ISSUING_FILE, crate::mint::pki::AUTHORITY_FILE] {
+        let file = dir.path().join("pki").join(name);
+        let whole = std::fs::read(&file).unwrap();
+        for cut in (0..whole.len() - 1).step_by(97) {
+            crate::sys::files::write_atomic(&file, &whole[..cut], 0o600).unwrap();
+            let error = Pki::open(folder(dir.path()), places(), START).unwrap_err();
+            assert!(matches!(error, PkiError::Form(_)), "{name} at {cut}: {error}");
+        }
+        crate::sys::files::write_atomic(&file, &whole, 0o640).unwrap();
+        assert!(
+            matches!(Pki::open(folder(dir.path()), places(), START), Err(PkiError::File { .. })),
+            "others may read it"
+        );
+        crate::sys::files::write_atomic(&file, &whole, 0o600).unwrap();
+    }
+    assert!(Pki::open(folder(dir.path()), places(), START).is_ok());
+}
+
+#[test]
+fn a_key_under_another_cas_name_is_refused() {
+    let (dir, pki) = on_disk();
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    let file = dir.path().join("pki").join(ISSUING_FILE);
+    let mut all: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let (one, other) = (all[0]["key"].clone(), all[1]["key"].clone());
+    all[0]["key"] = other;
+    all[1]["key"] = one;
+    crate::sys::files::write_atomic(&file, all.to_string().as_bytes(), 0o600).unwrap();
+    assert!(Pki::open(folder(dir.path()), places(), START).is_err());
+}
+
+#[test]
+fn a_tainted_ca_never_signs_again() {
+    let (dir, pki) = on_disk();
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    let (active, next) = (ids(&pki)[0].clone(), ids(&pki)[1].clone());
+    let at = START.plus_s(DAY_S + 60);
+    assert_eq!(pki.taint(&active, at).unwrap().was, KeyState::Active);
+    assert_eq!(signs(&pki), next);
+    assert!(pki.is_tainted(&active) && !ids(&pki).contains(&active));
+    let revoked = pki.revoked();
+    assert_eq!((revoked[0].id.to_string(), revoked[0].at, &revoked[0].issuer), (active.clone(), at, pki.area().id()));
+    assert!(pki.certificate(&active).is_some(), "whoever checks an old chain finds it");
+    let text = std::fs::read_to_string(dir.path().join("pki").join(ISSUING_FILE)).unwrap();
+    let stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let gone = stored.as_array().unwrap().iter().find(|one| one["state"] == "tainted").unwrap();
+    assert!(gone.get("key").is_none(), "its key is destroyed");
+    let again = open(dir.path(), at);
+    assert!(again.is_tainted(&active) && again.revoked() == revoked);
+    assert_eq!(again.taint(&active, at.plus_s(9)).unwrap().at, at, "twice is once");
+    for day in 2..6 {
+        again.rotate(START.plus_s(day * DAY_S)).unwrap();
+        assert!(!ids(&again).contains(&active));
+    }
+    assert!(matches!(pki.taint("no-such", at), Err(NotTainted::Unknown)));
+    assert!(matches!(pki.taint(pki.area().id().as_str(), at), Err(NotTainted::Unknown)), "that takes a ceremony");
+}
+
+#[test]
+fn all_cas_can_be_tainted_and_a_fresh_one_signs() {
+    let pki = memory();
+    pki.rotate(START.plus_s(DAY_S)).unwrap();
+    let before = ids(&pki);
+    std::thread::scope(|scope| {
+        before.iter().for_each(|id| drop(scope.spawn(|| pki.taint(id, START.plus_s(DAY_S)).unwrap())));
+    });
+    assert!(before.iter().all(|id| pki.is_tainted(id)));
+    assert!(!before.contains(&signs(&pki)) && pki.active(START.plus_s(DAY_S)).is_ok());
+}
+
+#[test]
+fn a_ca_that_is_in_no_file_never_signs() {
+    let (dir, pki) = on_disk();
+    let first = signs(&pki);
+    let (own, away) = (dir.path().join("pki"), dir.path().join("away"));
+    std::fs::rename(&own, &away).unwrap();
+    std::fs::write(&own, "in the way").unwrap();
+    assert!(pki.rotate_now(START.plus_s(60)).is_err());
+    assert_eq!(signs(&pki), first, "the old one goes on");
+    assert!(matches!(pki.taint(&first, START.plus_s(61)), Err(NotTainted::Unsaved(_))));
+    assert!(pki.is_tainted(&first), "it is out all the same");
+    assert!(matches!(pki.active(START.plus_s(62)), Err(PkiError::Unsaved)));
+    std::fs::remove_file(&own).unwrap();
+    std::fs::rename(&away, &own).unwrap();
+    pki.rotate(START.plus_s(63)).unwrap();
+    assert!(pki.active(START.plus_s(64)).is_ok());
+    assert!(open(dir.path(), START.plus_s(65)).is_tainted(&first));
+}
+
+/// Signs as its key does, until it is told to sign something else.
+#[derive(Debug)]
+struct Faulty {
+    key: FileKey,
+    broken: Arc<AtomicBool>,
+}
+
+impl CaSigner for Faulty {
+    fn public_key(&self) -> &[u8] {
+        self.key.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => self.key.sign(&[message, b"!"].concat()),
+            false => self.key.sign(message),
+        }
+    }
+}
+
+/// T-134: whatever is wrong with a new issuer, it never signs, and the old one goes on.
+#[test]
+fn t_134_an_invalid_new_issuer_never_becomes_active_and_issuing_goes_on_under_the_old() {
+    let root = Ca::root(
+        &CaTerms {
+            tier: crate::mint::pki::CA_TIERS[0],
+            trust_domain: DOMAIN,
+            serial: random().unwrap(),
+            from: START,
+            life_s: i64::MAX >> 8,
+            above: None,
+            dns: &[],
+        },
+        Arc::new(FileKey::generate().unwrap()),
+    )
+    .unwrap();
+    let broken = Arc::new(AtomicBool::new(false));
+    let signer = Arc::new(Faulty { key: FileKey::generate().unwrap(), broken: broken.clone() });
+    let above = Above { crl: "http://pki.test/c".to_owned(), certificate: "http://pki.test/r".to_owned() };
+    let terms = CaTerms {
+        tier: crate::mint::pki::CA_TIERS[1],
+        trust_domain: DOMAIN,
+        serial: random().unwrap(),
+        from: START,
+        life_s: 90 * DAY_S,
+        above: Some(above),
+        dns: &[],
+    };
+    let area = Area {
+        ca: Arc::new(root.subordinate(&terms, signer).unwrap()),
+        above: vec![root.der().clone()],
+        revoked: false,
+    };
+    let authority = Authority { trust_domain: DOMAIN.to_owned(), sequence: 1, areas: vec![area], crls: Vec::new() };
+    let pki = Pki::with(authority, places(), None, Turns::default());
+    pki.rotate(START).unwrap().unwrap();
+    let first = signs(&pki);
+    broken.store(true, Ordering::SeqCst);
+    for at in [START.plus_s(DAY_S), START.plus_s(2 * DAY_S), START.plus_s(2 * DAY_S + 3_600)] {
+        assert!(matches!(pki.rotate(at), Err(PkiError::Refused(_))), "{at}");
+        assert!(pki.rotate_now(at).is_err());
+        assert_eq!(ids(&pki), [first.clone()], "nobody else is known");
+        assert_eq!(pki.active(at.plus_s(900)).unwrap().id().to_string(), first);
+        assert!(pki.health(at).warnings.iter().any(|line| line.contains("do not take turns")));
+    }
+    broken.store(false, Ordering::SeqCst);
+    let at = START.plus_s(2 * DAY_S + 7_200);
+    pki.rotate(at).unwrap();
+    assert_eq!(pki.rotate_now(at).unwrap().unwrap().from.unwrap().to_string(), first);
+    assert!(pki.health(at).faults.is_empty());
+}
+
+#[test]
+fn a_ceremony_while_the_broker_runs_is_taken_in_and_a_bad_file_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
+    let held = ceremony(&places, START);
+    let root = held.make_root(&dir.path().join("root"), "correct horse battery", told).unwrap();
+    held.make_area(&folder, &root, &[], told).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap();
+    let (old_area, old) = (pki.area().id().clone(), signs(&pki));
+    let file = dir.path().join("pki").join(crate::mint::pki::AUTHORITY_FILE);
+    let good = std::fs::read(&file).unwrap();
+    crate::sys::files::write_atomic(&file, b"{}", 0o600).unwrap();
+    assert!(pki.rotate(START.plus_s(60)).is_err());
+    assert_eq!((pki.area().id(), signs(&pki)), (&old_area, old.clone()));
+    crate::sys::files::write_atomic(&file, &good, 0o600).unwrap();
+    let later = START.plus_s(80 * DAY_S);
+    assert!(!pki.health(later).warnings.is_empty(), "ten days are left");
+    let root = RootKey::open(&dir.path().join("root"), "correct horse battery").unwrap();
+    ceremony(&places, later).make_area(&folder, &root, std::slice::from_ref(&old_area), told).unwrap();
+    pki.rotate(later).unwrap().unwrap();
+    assert_ne!(pki.area().id(), &old_area);
+    assert_eq!(pki.areas().len(), 2, "what the old one carries still has a CRL");
+    assert_eq!((pki.sequence(), pki.roots().len()), (1, 1), "the root is the same");
+    assert!(pki.health(later).faults.is_empty());
+    assert!(RootKey::open(&dir.path().join("root"), "correct horse batterY").is_err());
+}
+
+#[test]
+fn an_issuing_ca_below_an_area_that_was_taken_back_retires_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
+    let held = ceremony(&places, START);
+    let root = held.make_root(&dir.path().join("root"), "correct horse battery", told).unwrap();
+    held.make_area(&folder, &root, &[], told).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap();
+    let (area, old) = (pki.area().id().clone(), signs(&pki));
+    let now = START.plus_s(600);
+    ceremony(&places, now).make_area(&folder, &root, &[area], told).unwrap();
+    pki.rotate(now).unwrap().unwrap();
+    assert_ne!(signs(&pki), old);
+    assert!(ids(&pki).contains(&old), "its CRL is still asked for");
+}
+
+#[test]
+fn an_authority_that_is_over_is_said_before_and_after() {
+    let pki = memory();
+    let area = pki.area().not_after();
+    let told = |now: UnixMs| {
+        let health = pki.health(now);
+        (health.faults.len(), health.warnings.iter().filter(|line| line.contains("area CA")).count())
+    };
+    assert_eq!(told(START), (0, 0));
+    assert_eq!(told(area.plus_s(-13 * DAY_S)).1, 1);
+    assert_eq!(told(area.plus_s(-15 * DAY_S)).1, 0);
+    assert_eq!(told(area.plus_s(1)).0, 2, "neither area CA nor issuing CA");
+    let crl = pki.upper_crls()[0].next_update;
+    let of_crl = |now: UnixMs| pki.health(now).warnings.iter().filter(|line| line.contains("CRL")).count();
+    assert_eq!((of_crl(crl.plus_s(-31 * DAY_S)), of_crl(crl.plus_s(-29 * DAY_S)), of_crl(crl.plus_s(1))), (0, 1, 1));
+}

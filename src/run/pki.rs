@@ -1,0 +1,67 @@
+//! The authority as the settings name it: its folder, and the key that opens it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use dayfly_domain::UnixMs;
+use zeroize::Zeroizing;
+
+use crate::{
+    config::{self, SealSource, Settings},
+    mint::pki::{Folder, Pki, PkiError, Places, SealKey},
+    sys::{credentials, env, files},
+};
+
+/// Name of the authority's folder below the state folder, unless the settings say otherwise.
+const FOLDER: &str = "pki";
+
+/// Why there is no authority, though the settings name one.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiSettingsError {
+    #[error("the seal key `{from}` cannot be read: {source}")]
+    Seal { from: SealSource, source: std::io::Error },
+    #[error("the seal key `{0}` is not set")]
+    Unset(SealSource),
+    #[error("`{from}`: {source}")]
+    SealKey { from: SealSource, source: PkiError },
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("the authority is that of `{authority}`, and the bundle's trust domain is `{bundle}`")]
+    TrustDomain { authority: String, bundle: String },
+}
+
+/// The authority's folder and the places that stand in certificates.
+pub fn pki_folder(settings: &Settings, table: &config::Pki) -> Result<(Folder, Places), PkiSettingsError> {
+    let seal = Arc::new(seal_key(&table.seal)?);
+    Ok((Folder { dir: pki_dir(settings, table), seal }, Places { base: table.url.clone() }))
+}
+
+pub fn pki_dir(settings: &Settings, table: &config::Pki) -> PathBuf {
+    table.dir.clone().unwrap_or_else(|| settings.state_dir.join(FOLDER))
+}
+
+/// `None`: the settings name none. `trust_domain`: of the bundle.
+pub(super) fn open(settings: &Settings, trust_domain: &str, now: UnixMs) -> Result<Option<Pki>, PkiSettingsError> {
+    let Some(table) = &settings.pki else { return Ok(None) };
+    let (folder, places) = pki_folder(settings, table)?;
+    let pki = Pki::open(folder, places, now)?;
+    let authority = pki.authority().trust_domain.clone();
+    if authority != trust_domain {
+        return Err(PkiSettingsError::TrustDomain { authority, bundle: trust_domain.to_owned() });
+    }
+    Ok(Some(pki))
+}
+
+// SECURITY: a seal key that others may read is none; `a_seal_key_that_others_may_read_is_refused`.
+fn seal_key(source: &SealSource) -> Result<SealKey, PkiSettingsError> {
+    let failed = |error| PkiSettingsError::Seal { from: source.clone(), source: error };
+    let bytes = match source {
+        SealSource::File(path) => {
+            files::require_private(path).map_err(failed)?;
+            files::read_capped(path).map_err(failed)?
+        }
+        SealSource::Credential(name) => credentials::read(name).map_err(failed)?,
+        SealSource::Env(name) => env::var(name).ok_or_else(|| PkiSettingsError::Unset(source.clone()))?.into_bytes(),
+    };
+    let bytes = Zeroizing::new(bytes);
+    SealKey::parse(&bytes).map_err(|error| PkiSettingsError::SealKey { from: source.clone(), source: error })
+}
