@@ -23,7 +23,7 @@ fn verified(world: &World, chain_pem: &str, more: &[&str]) -> (bool, String) {
     let ders = chain(chain_pem);
     fs::write(at("leaf"), pem(&ders[0])).unwrap();
     fs::write(at("above"), ders[1..].iter().map(|der| pem(der)).collect::<String>()).unwrap();
-    fs::write(at("root"), pem(world.flow.pki().unwrap().root())).unwrap();
+    fs::write(at("root"), pem(&world.flow.pki().unwrap().root())).unwrap();
     let moment = world.now().as_s().to_string();
     let (leaf, above, root) = (at("leaf"), at("above"), at("root"));
     let fixed = ["verify", "-x509_strict", "-check_ss_sig", "-attime", &moment, "-CAfile", &root, "-untrusted", &above];

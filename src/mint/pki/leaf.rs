@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use dayfly_domain::{LeaseId, Secret, UnixMs};
+use dayfly_domain::{KeyKind, LeaseId, Secret, SubjectKind, UnixMs, bundle::Leaf};
 use rcgen::{
     CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
@@ -13,13 +13,10 @@ use ring::digest;
 
 use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, lint};
 use crate::{
-    intake::{KeyKind, ProvenKey},
+    intake::ProvenKey,
     mint::{MintError, Signed, Terms, Window, name::subject, window},
     policy::Grant,
 };
-
-/// How far the clock of a peer may be behind: a renewed certificate is valid since then.
-const BACKDATE_S: i64 = 60;
 
 /// Since when the task can have anything.
 #[derive(Debug, Clone, Copy)]
@@ -77,14 +74,15 @@ impl<'a> LeafPlan<'a> {
         if foreign {
             return Err(MintError::Foreign);
         }
+        allowed(key, grant, pki)?;
         let places = pki.places();
         Ok(Self {
             key,
             lease: terms.lease,
             name,
             dns: grant.serves().to_vec(),
-            common_name: (!terms.workload.untrusted).then(|| grant.template().to_string()),
-            not_before_s: not_before_s(terms.now, since, &ca),
+            common_name: common_name(grant, terms),
+            not_before_s: not_before_s(terms.now, since, grant.leaf(), &ca),
             not_after_s: window.exp_s - 1,
             crl: pki.crl_of(ca.id(), terms.lease),
             ca_issuers: places.certificate(ca.id()),
@@ -166,13 +164,38 @@ impl<'a> LeafPlan<'a> {
     }
 }
 
+/// Of a kind that the profile takes, and nobody else's.
+// SECURITY: `t_129_the_key_of_a_ca_is_refused`, `t_128_a_blocked_key_is_refused`.
+fn allowed(key: &ProvenKey, grant: &Grant, pki: &Pki) -> Result<(), MintError> {
+    if !grant.leaf().keys.contains(&key.kind()) {
+        return Err(MintError::KeyKind);
+    }
+    let has = |der: &[u8]| der.windows(key.key().len()).any(|octets| octets == key.key());
+    let issuing = pki.issuing();
+    let mut cas = issuing.iter().chain([pki.area()]).map(|ca| &**ca.der()).chain([&**pki.root()]);
+    if cas.any(has) { Err(MintError::KeyTaken) } else { Ok(()) }
+}
+
+/// Servers that read nothing but a subject are not to take unreviewed code for the template.
+fn common_name(grant: &Grant, terms: &Terms<'_>) -> Option<String> {
+    match (grant.leaf().subject, terms.workload.untrusted) {
+        (SubjectKind::Template, false) => Some(grant.template().to_string()),
+        (SubjectKind::Template, true) | (SubjectKind::None, _) => None,
+    }
+}
+
 const AUTHORITY_INFO_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
 const OCSP: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
 const CA_ISSUERS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
 
 /// Not before the task, its evidence or the CA; never ahead of now, though a platform's clock may be.
-fn not_before_s(now: UnixMs, since: Since, ca: &Ca) -> i64 {
-    let earliest = [now.as_s() - BACKDATE_S, since.evidence_iat_s, since.opened_at.as_s(), ca.not_before().as_s()];
+fn not_before_s(now: UnixMs, since: Since, leaf: &Leaf, ca: &Ca) -> i64 {
+    let earliest = [
+        now.as_s() - i64::from(leaf.backdate.as_s()),
+        since.evidence_iat_s,
+        since.opened_at.as_s(),
+        ca.not_before().as_s(),
+    ];
     earliest.into_iter().max().unwrap_or_default().min(now.as_s())
 }
 
@@ -188,6 +211,7 @@ impl PublicKeyData for LeafKey<'_> {
         match self.0.kind() {
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+            KeyKind::Rsa => &rcgen::PKCS_RSA_SHA256,
         }
     }
 }

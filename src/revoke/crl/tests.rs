@@ -257,7 +257,8 @@ fn the_bundle_has_the_lists_of_all_levels_and_none_of_a_ca_that_is_gone() {
     let pki = pki();
     let desk = Desk::new(1);
     desk.press(AT);
-    let upper = || pki.upper_crls().into_iter().map(|crl| (Arc::from(crl.issuer.as_str()), crl.der)).collect::<Vec<_>>();
+    let upper =
+        || pki.upper_crls().into_iter().map(|crl| (Arc::from(crl.issuer.as_str()), crl.der)).collect::<Vec<_>>();
     let (root, der): (Arc<str>, Arc<[u8]>) = upper().remove(0);
     desk.crls.publish(Vec::new(), &desk.cas(), upper(), AT);
     let shelf = desk.crls.shelf();
