@@ -113,7 +113,7 @@ impl Flow {
 
     /// Whether this key is out of use for ever.
     pub fn has_tainted(&self, kid: &str) -> bool {
-        self.rings().any(|ring| ring.is_tainted(kid))
+        self.is_tainted(kid)
     }
 
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
@@ -248,8 +248,12 @@ impl Shared {
     // SECURITY: nothing that a tainted key signed is committed after it was tainted;
     // what_a_tainted_key_signed_meanwhile_never_leaves
     pub(super) fn is_signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        let kid = lease.and_then(|lease| lease.kid.as_deref());
-        kid.is_some_and(|kid| self.rings().any(|ring| ring.is_tainted(kid)))
+        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.is_tainted(kid))
+    }
+
+    /// A key of tokens, or a CA.
+    pub(super) fn is_tainted(&self, kid: &str) -> bool {
+        self.rings().any(|ring| ring.is_tainted(kid))
     }
 
     /// How many live leases the key signed.

@@ -52,8 +52,7 @@ pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: UnixMs) -> Result<()
 /// `below`: how many CAs may follow at least; of an issuing CA, exactly none.
 fn is_ca(ca: &X509Certificate<'_>, below: Option<u32>) -> Result<(), PkiError> {
     let basic = ca.basic_constraints().ok().flatten().filter(|basic| basic.critical && basic.value.ca);
-    let basic = basic
-        .ok_or_else(|| refused("basicConstraints do not say, critically, that it is a CA"))?;
+    let basic = basic.ok_or_else(|| refused("basicConstraints do not say, critically, that it is a CA"))?;
     let enough = match (below, basic.value.path_len_constraint) {
         (Some(0), found) => found == Some(0),
         (Some(below), Some(found)) => found >= below,
