@@ -77,7 +77,7 @@ fn cas(broker: &Served) -> Vec<(String, String, String)> {
     let read = |line: &str| {
         let ca: Value = serde_json::from_str(line).unwrap();
         let member = |name: &str| ca[name].as_str().unwrap().to_owned();
-        (member("kid"), member("tier"), member("state"))
+        (member("id"), member("tier"), member("state"))
     };
     said.lines().map(read).collect()
 }

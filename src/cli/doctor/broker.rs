@@ -141,7 +141,7 @@ fn version(metrics: &str) -> Finding {
 
 /// The keys that sign tokens: one signs now, and the next is published before it is used.
 pub fn keys(keys: &[Key], now: UnixMs) -> Vec<Finding> {
-    let of = |state| keys.iter().find(|key| key.state == state && key.usage == "sig");
+    let of = |state| keys.iter().find(|key| key.state == state);
     let restart = "journalctl -u dayfly | grep -i key   # then: systemctl restart dayfly";
     let Some(active) = of(KeyState::Active) else {
         return vec![Finding::wrong("keys", "no key signs", restart)];
@@ -169,7 +169,7 @@ mod tests {
 
     fn key(state: KeyState, until: Option<i64>) -> Key {
         let (kid, usage, alg) = ("k".to_owned(), "sig".to_owned(), "ES256".to_owned());
-        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)), tier: None }
+        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)) }
     }
 
     #[test]
