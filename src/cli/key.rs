@@ -25,7 +25,7 @@ impl Shown for Key {
     }
 
     fn cells(&self) -> Vec<String> {
-        let Self { kid, usage, alg, state, since, until, .. } = self;
+        let Self { kid, usage, alg, state, since, until } = self;
         let state = taint::word(*state);
         let since = since.to_string();
         vec![kid.clone(), state.to_owned(), usage.clone(), alg.clone(), since, text(until.as_ref())]

@@ -87,8 +87,9 @@ impl Flow {
 
     fn gauge_pki(&self, health: &PkiHealth) {
         let PkiHealth { root_until, area_until, issuing_until, root_crl_until, faults, warnings } = health;
-        for line in faults.iter().chain(warnings) {
-            tracing::warn!(pki = line, "the authority wants attention");
+        let lines: Vec<&String> = faults.iter().chain(warnings).collect();
+        if self.pki().is_some_and(|pki| pki.is_news(&lines, self.time.now().at)) {
+            lines.iter().for_each(|line| tracing::warn!(pki = line, "the authority wants attention"));
         }
         let tiers = [("root", Some(*root_until)), ("area", Some(*area_until)), ("issuing", *issuing_until)];
         for (tier, until) in tiers {

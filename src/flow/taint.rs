@@ -92,7 +92,7 @@ impl Flow {
         dry_run: bool,
     ) -> Result<TaintAnswer, Refused> {
         let actor = self.operator(caller).await?;
-        let was = self.ring_of(kid).and_then(|ring| ring.state(kid)).ok_or(Reason::NotFound)?;
+        let was = self.ring_of(kid).and_then(|ring| ring.state(kid)).ok_or_else(|| self.no_key(kid))?;
         if dry_run && was != KeyState::Tainted {
             return Ok(self.would_taint(kid, was));
         }
@@ -100,6 +100,13 @@ impl Flow {
         // A caller who leaves in the middle leaves nothing half done.
         let tainted = async move { flow.taint_and_record(kid, Asked { actor, reason }).await };
         carried(tainted).await.map_err(|_| Reason::Internal)?
+    }
+
+    /// A CA above the issuing ones is ours too, and not the broker's to take back.
+    fn no_key(&self, kid: &str) -> Refused {
+        let above = self.pki.as_ref().is_some_and(|pki| pki.view().iter().any(|ca| ca.id.as_str() == kid));
+        let hint = "a root or an area CA is taken back at a ceremony: `dayfly ca init --revoke`";
+        Refused { hint: above.then(|| hint.to_owned()), ..Reason::NotFound.into() }
     }
 
     async fn taint_and_record(&self, kid: String, asked: Asked) -> Result<TaintAnswer, Refused> {
@@ -113,7 +120,7 @@ impl Flow {
 
     /// Whether this key is out of use for ever.
     pub fn has_tainted(&self, kid: &str) -> bool {
-        self.rings().any(|ring| ring.is_tainted(kid))
+        self.is_tainted(kid)
     }
 
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.

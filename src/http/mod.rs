@@ -112,6 +112,7 @@ async fn serve(
         Route::LoadBundle => operate::load(flow, context, request).await,
         Route::Keys => operate::keys(flow, &request.into_parts().0).await,
         Route::TaintKey => operate::taint(flow, request).await,
+        Route::Cas => operate::cas(flow, &request.into_parts().0).await,
         Route::RotateCa => operate::rotate(flow, request).await,
         Route::Issuers => issuers::list(flow, &request.into_parts().0).await,
         Route::RefreshIssuer => issuers::refresh(flow, request).await,

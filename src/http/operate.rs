@@ -10,7 +10,7 @@ use super::{
     door::Context,
     ending, filters,
     refusal::ok,
-    shapes::{BundleError, BundleLint, BundleLoad, CaTurned, Key, KeyState, KeyTaint, Known, List, TargetBound},
+    shapes::{BundleError, BundleLint, BundleLoad, Ca, CaTurned, Key, KeyState, KeyTaint, Known, List, TargetBound},
     views,
 };
 use crate::{
@@ -44,8 +44,15 @@ pub(super) async fn load(flow: &Flow, context: &Context, request: Request) -> Re
 pub(super) async fn keys(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
     filters::none(parts.uri.query())?;
     let caller = caller(flow, parts).await?;
-    let mut items: Vec<Key> = flow.keys(&caller).await?.into_iter().map(key).collect();
-    items.extend(flow.cas(&caller).await?.into_iter().map(ca));
+    let items = flow.keys(&caller).await?.into_iter().map(key).collect();
+    Ok(ok(&List { items, next_cursor: None }))
+}
+
+/// `GET /v1/pki`.
+pub(super) async fn cas(flow: &Flow, parts: &Parts) -> Result<Response, Refused> {
+    filters::none(parts.uri.query())?;
+    let caller = caller(flow, parts).await?;
+    let items = flow.cas(&caller).await?.into_iter().map(ca).collect();
     Ok(ok(&List { items, next_cursor: None }))
 }
 
@@ -127,13 +134,12 @@ fn cut(text: String) -> String {
 fn key(key: KeyView) -> Key {
     let KeyView { kid, state: held, since, until } = key;
     // One ring, one purpose: task tokens.
-    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until, tier: None }
+    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until }
 }
 
-fn ca(ca: CaView) -> Key {
+fn ca(ca: CaView) -> Ca {
     let CaView { id, tier, state: held, since, until } = ca;
-    let (usage, alg, tier) = ("ca".to_owned(), "ES256".to_owned(), Some(tier.to_owned()));
-    Key { kid: id.as_str().to_owned(), usage, alg, state: state(held), since, until, tier }
+    Ca { id: id.as_str().to_owned(), tier: tier.to_owned(), state: state(held), since, until }
 }
 
 fn state(state: Held) -> KeyState {

@@ -65,6 +65,7 @@ fn over(
             | Route::LoadBundle
             | Route::Keys
             | Route::TaintKey
+            | Route::Cas
             | Route::RotateCa
             | Route::Issuers
             | Route::RefreshIssuer

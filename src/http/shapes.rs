@@ -179,12 +179,26 @@ pub struct CaTurned {
     pub to: String,
 }
 
-/// A signing key, as operators see it; its public part is in the JWKS, or in a CA's certificate.
+/// A CA, as operators see it; its certificate is at `/pki/{id}.cer`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ca {
+    /// Its subject key identifier, in hex.
+    pub id: String,
+    /// `root`, `area` or `issuing`.
+    pub tier: String,
+    pub state: KeyState,
+    /// When it took this state.
+    pub since: UnixMs,
+    /// When it leaves this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMs>,
+}
+
+/// A signing key, as operators see it; its public part is in the JWKS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// RFC 7638 thumbprint; of a CA its subject key identifier, in hex.
+    /// RFC 7638 thumbprint.
     pub kid: String,
-    /// `sig`: task tokens; `ca`: certificates.
     #[serde(rename = "use")]
     pub usage: String,
     pub alg: String,
@@ -194,9 +208,6 @@ pub struct Key {
     /// When it leaves this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMs>,
-    /// Of a CA: `root`, `area`, `issuing`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tier: Option<String>,
 }
 
 /// A status list.

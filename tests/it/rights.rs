@@ -430,7 +430,7 @@ impl Stage {
                 let claims = json!({ "sub": "shop", "org": "acme", "event": "push" });
                 post_json(row.path, bearer, &json!({ "issuer": "ci", "claims": claims, "template": "deploy" }))
             }
-            Route::Blocks | Route::RotateCa => plain(),
+            Route::Blocks | Route::Cas | Route::RotateCa => plain(),
             // Of the cell's own job, or the callers of the other cells would end with it.
             Route::End => {
                 let run = if known { format!("shop/cell-{}", cell.number) } else { "no-such".to_owned() };

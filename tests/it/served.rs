@@ -84,6 +84,22 @@ impl Served {
         authority: &Authority,
         bundle: impl FnOnce(&str) -> String,
     ) -> Self {
+        Self::laid(env, work, authority, bundle, "", |_| ())
+    }
+
+    /// With more settings, and what is done once they are there and before the start.
+    pub fn first_with(work: &Path, authority: &Authority, bundle: &str, more: &str, then: impl FnOnce(&Path)) -> Self {
+        Self::laid(&[], work, authority, |_| bundle.to_owned(), more, then)
+    }
+
+    fn laid(
+        env: &[(&str, &str)],
+        work: &Path,
+        authority: &Authority,
+        bundle: impl FnOnce(&str) -> String,
+        more: &str,
+        then: impl FnOnce(&Path),
+    ) -> Self {
         let env: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         // The issuer's URL has the port in it, so it is picked before the broker runs.
         let [listen, ops] = free_addresses();
@@ -93,13 +109,14 @@ impl Served {
         fs::write(work.join("bundle/bundle.toml"), bundle(&issuer)).unwrap();
         let settings = format!(
             "issuer = '{issuer}'\nlisten = '{listen}'\nmetrics_listen = '{ops}'\nstate_dir = '{}'\npolicies_dir = '{}'\n\
-             [tls]\ncert_file = '{}'\nkey_file = '{}'\n",
+             [tls]\ncert_file = '{}'\nkey_file = '{}'\n{more}",
             work.join("state").display(),
             work.join("bundle").display(),
             cert.display(),
             key.display()
         );
         fs::write(work.join("dayfly.toml"), settings).unwrap();
+        then(work);
         let child = Self::spawn(work, &env);
         Self { child, work: work.to_owned(), issuer, ops, ca: authority.pem(), env }
     }
@@ -146,6 +163,10 @@ impl Served {
     /// Stops and starts on the same state: whatever it kept only in memory is gone.
     pub fn restart(&mut self) {
         assert!(self.stop().success(), "{}", self.said());
+        self.restart_after_stop();
+    }
+
+    pub fn restart_after_stop(&mut self) {
         self.child = Self::spawn(&self.work, &self.env);
     }
 
@@ -200,6 +221,11 @@ pub fn told(answer: &Answer) -> (u16, Value) {
 fn percent(text: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     text.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// An address on loopback that nobody had a moment ago.
+pub fn free_address() -> std::net::SocketAddr {
+    free_addresses()[0]
 }
 
 /// Two addresses on loopback that nobody had a moment ago.

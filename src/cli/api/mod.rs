@@ -20,8 +20,8 @@ use super::{
     proof::{Prover, may_be_bound},
 };
 use crate::http::shapes::{
-    Beat, Block, CaTurned, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key, KeyTaint,
-    Lease, List, Task, TokenAnswer,
+    Beat, Block, Ca, CaTurned, EndRequest, Ended, EndedBySelector, Entitlement, Event, Explanation, Issuer, Key,
+    KeyTaint, Lease, List, Task, TokenAnswer,
 };
 
 pub use error::ApiError;
@@ -197,6 +197,11 @@ impl Api {
         let mut body = reason_of(Some(reason));
         body.insert("dry_run".to_owned(), json!(dry_run));
         self.post(&format!("/v1/keys/{kid}/taint"), body).await
+    }
+
+    /// The CAs, roots first; none where there is no authority.
+    pub async fn cas(&self) -> Result<Vec<Ca>, ApiError> {
+        self.get("/v1/pki").await.map(|list: List<Ca>| list.items)
     }
 
     /// The next issuing CA takes over.

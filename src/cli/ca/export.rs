@@ -39,10 +39,10 @@ async fn roots(api: &Api) -> Result<String, Failure> {
 }
 
 async fn all(api: &Api) -> Result<String, Failure> {
-    let keys = api.keys().await.map_err(|error| error.failure("the CAs cannot be listed"))?;
+    let cas = api.cas().await.map_err(|error| error.failure("the CAs cannot be listed"))?;
     let mut text = String::new();
-    for key in keys.into_iter().filter(|key| key.usage == "ca") {
-        text.push_str(&certificate(api, &key.kid).await?);
+    for ca in cas {
+        text.push_str(&certificate(api, &ca.id).await?);
     }
     Ok(text)
 }

@@ -12,7 +12,7 @@ use super::{
     print::{self, Shown, text},
     session::Session,
 };
-use crate::http::shapes::{CaTurned, Key};
+use crate::http::shapes::{Ca, CaTurned};
 
 pub use export::run as export;
 pub use init::{import, init};
@@ -20,8 +20,7 @@ pub use init::{import, init};
 /// The CAs among the keys.
 pub async fn ls(args: &CaListArgs, session: &Session) -> Result<(), Failure> {
     let api = Door::find(&args.door, &session.vars)?.operator(&session.vars)?;
-    let keys = api.keys().await.map_err(|error| error.failure("the CAs cannot be listed"))?;
-    let cas: Vec<Ca> = keys.into_iter().filter(|key| key.usage == "ca").map(Ca).collect();
+    let cas = api.cas().await.map_err(|error| error.failure("the CAs cannot be listed"))?;
     if cas.is_empty() {
         session.screen.say("this broker has no authority: it issues no certificates (`dayfly ca init`)");
     }
@@ -35,22 +34,17 @@ pub async fn rotate(args: &CaRotateArgs, session: &Session) -> Result<(), Failur
     session.screen.data(&print::one(&turned, session.output))
 }
 
-/// A key that is a CA's.
-#[derive(serde::Serialize)]
-#[serde(transparent)]
-struct Ca(Key);
-
 impl Shown for Ca {
     const HEAD: &'static [&'static str] = &["ca", "tier", "state", "since", "until"];
 
     fn id(&self) -> String {
-        self.0.kid.clone()
+        self.id.clone()
     }
 
     fn cells(&self) -> Vec<String> {
-        let Key { kid, state, since, until, tier, .. } = &self.0;
+        let Self { id, tier, state, since, until } = self;
         let state = super::key::taint::word(*state).to_owned();
-        vec![kid.clone(), text(tier.as_ref()), state, since.to_string(), text(until.as_ref())]
+        vec![id.clone(), tier.clone(), state, since.to_string(), text(until.as_ref())]
     }
 
     fn fields(&self) -> Vec<(&'static str, String)> {
@@ -71,5 +65,27 @@ impl Shown for CaTurned {
 
     fn fields(&self) -> Vec<(&'static str, String)> {
         Self::HEAD.iter().copied().zip(self.cells()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{api::script::Script, args::Output};
+
+    #[tokio::test]
+    async fn cas_are_shown_with_their_tier() {
+        let answer = r#"{"items":[
+            {"id":"aa01","tier":"root","state":"active","since":"2026-11-22T05:00:00Z","until":"2036-11-22T05:00:00Z"},
+            {"id":"bb02","tier":"issuing","state":"tainted","since":"2026-11-22T05:00:00Z","new":1}]}"#;
+        let script = Script::default().ok(answer);
+        let cas = script.api(Some("eyJ")).cas().await.unwrap();
+        assert_eq!(script.seen(), ["GET /v1/pki Bearer eyJ"]);
+        insta::assert_snapshot!(print::list(&cas, Output::Table), @r"
+        CA    TIER     STATE    SINCE                 UNTIL
+        aa01  root     active   2026-11-22T05:00:00Z  2036-11-22T05:00:00Z
+        bb02  issuing  tainted  2026-11-22T05:00:00Z  -
+        ");
+        assert_eq!(print::list(&cas, Output::Name), "aa01\nbb02\n");
     }
 }

@@ -99,8 +99,11 @@ async fn get(settings: &Settings, path: &str) -> Result<String, String> {
 /// A line of JSON for each thing that is missing; what mends it is a chapter of the runbook. Lines of
 /// issuers that are away say nothing of readiness: issuers are looked at by themselves.
 fn readiness(answer: &str) -> Vec<Finding> {
+    let warnings = answer.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let warnings = warnings.filter_map(|said| said.get("warning")?.as_str().map(str::to_owned));
+    let warnings: Vec<_> = warnings.map(|line| Finding::warning("broker", line.clone(), chapter(&line))).collect();
     if answer.lines().next().is_some_and(|first| first.trim() == "ready") {
-        return vec![Finding::ok("broker", "it is ready")];
+        return [Finding::ok("broker", "it is ready")].into_iter().chain(warnings).collect();
     }
     let missing = |line: &str| match serde_json::from_str::<Value>(line) {
         Ok(said) => said.get("missing")?.as_str().map(str::to_owned),
@@ -111,7 +114,8 @@ fn readiness(answer: &str) -> Vec<Finding> {
 }
 
 fn chapter(missing: &str) -> String {
-    let known: [(&str, &str); 4] = [
+    let known: [(&str, &str); 5] = [
+        ("pki", "dayfly ca ls; dayfly ca init --root-key FILE   # docs/RUNBOOK.md, The authority"),
         ("bundle", "dayfly policy check; systemctl reload dayfly   # docs/RUNBOOK.md, A bad bundle"),
         ("store", "df -h on the state folder   # docs/RUNBOOK.md, Disk full"),
         ("clock", "timedatectl; chronyc tracking   # docs/RUNBOOK.md, Clock wrong"),
@@ -135,7 +139,7 @@ fn version(metrics: &str) -> Finding {
     }
 }
 
-/// The keys that sign: one signs now, and the next is published before it is used.
+/// The keys that sign tokens: one signs now, and the next is published before it is used.
 pub fn keys(keys: &[Key], now: UnixMs) -> Vec<Finding> {
     let of = |state| keys.iter().find(|key| key.state == state);
     let restart = "journalctl -u dayfly | grep -i key   # then: systemctl restart dayfly";
@@ -165,7 +169,7 @@ mod tests {
 
     fn key(state: KeyState, until: Option<i64>) -> Key {
         let (kid, usage, alg) = ("k".to_owned(), "sig".to_owned(), "ES256".to_owned());
-        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)), tier: None }
+        Key { kid, usage, alg, state, since: NOW, until: until.map(|s| NOW.plus_s(s)) }
     }
 
     #[test]

@@ -30,8 +30,10 @@ pub fn admit_issuing(ca: &Ca, area: &Ca, now: UnixMs) -> Result<(), PkiError> {
     wrong(names_uris(&below), "it constrains URIs")
 }
 
-/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA.
-pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: UnixMs) -> Result<(), PkiError> {
+/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA. `now`: it
+/// is about to be taken in, and must be in force; later its health is told, and a clock that is wrong at a start
+/// keeps no broker from starting.
+pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: Option<UnixMs>) -> Result<(), PkiError> {
     let read = chain.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
     let (area, root) = match (read.first(), read.last()) {
         (Some(area), Some(root)) if read.len() > 1 => (area, root),
@@ -42,7 +44,8 @@ pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: UnixMs) -> Result<()
     for (depth, ca) in (1u32..).zip(&read) {
         is_ca(ca, Some(depth))?;
         let (from, until) = window(ca);
-        wrong(now.plus_s(BEFORE_S) < from || now.as_s() > until.as_s(), "it is not in force")?;
+        let out = |now: UnixMs| now.plus_s(BEFORE_S) < from || now.as_s() > until.as_s();
+        wrong(now.is_some_and(out), "it is not in force")?;
         wrong(names_uris(ca), "it constrains URIs, and there are verifiers that refuse every chain that does")?;
     }
     read.windows(2).try_for_each(|pair| follows(&pair[0], &pair[1]))?;

@@ -14,7 +14,10 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-use super::signer::{CaKey, CaSigner, PkiError};
+use super::{
+    der,
+    signer::{CaKey, CaSigner, PkiError},
+};
 
 /// Of the root, the area CA, an issuing CA: how deep it stands, how long it lives at most, and how many CAs
 /// may follow below it.
@@ -217,11 +220,16 @@ pub(super) fn serial_of(der: &[u8]) -> Result<Vec<u8>, PkiError> {
     Ok(read.raw_serial().to_vec())
 }
 
+/// `ub-common-name` (RFC 5280 appendix A).
+const COMMON_NAME_MAX_CHARS: usize = 64;
+
 /// Of its own, for each CA: CRLs are found by it.
 fn name(trust_domain: &str, tier: Tier, key: &dyn CaSigner) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     let id = CaId::of_key(key);
-    name.push(DnType::CommonName, format!("{trust_domain} {} {}", tier.name, &id.as_str()[..8]));
+    let own = format!(" {} {}", tier.name, &id.as_str()[..8]);
+    let domain: String = trust_domain.chars().take(COMMON_NAME_MAX_CHARS - own.len()).collect();
+    name.push(DnType::CommonName, format!("{domain}{own}"));
     name
 }
 
@@ -237,21 +245,8 @@ pub fn area_request(trust_domain: &str, signer: &dyn CaSigner) -> Result<Vec<u8>
 
 /// Authority information access with the one place of the parent's certificate (RFC 5280 section 4.2.2.1).
 fn authority_information(certificate: &str) -> CustomExtension {
-    const CA_ISSUERS: [u8; 10] = [0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
-    let place = tlv(0x86, certificate.as_bytes());
-    let all = tlv(0x30, &tlv(0x30, &[&CA_ISSUERS[..], &place].concat()));
-    CustomExtension::from_oid_content(&[1, 3, 6, 1, 5, 5, 7, 1, 1], all)
-}
-
-/// DER with a length of up to 65,535.
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let [high, low] = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let length = match (high, low) {
-        (0, 0..0x80) => vec![low],
-        (0, _) => vec![0x81, low],
-        _ => vec![0x82, high, low],
-    };
-    [&[tag], &length[..], content].concat()
+    let place = [der::element(der::OID, der::CA_ISSUERS), der::element(der::URI, certificate.as_bytes())].concat();
+    CustomExtension::from_oid_content(der::AUTHORITY_INFO_ACCESS, der::sequence(&der::sequence(&place)))
 }
 
 fn hex(octets: &[u8]) -> String {

@@ -133,7 +133,7 @@ impl Ceremony<'_> {
             let key = kept.pending.take().ok_or_else(nothing)?;
             let signer = key.opened(&folder.seal, Purpose::Area)?;
             let ders: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-            admit_area(&ders, &signer, self.now)?;
+            admit_area(&ders, &signer, Some(self.now))?;
             let area = Ca::new(chain[0].clone().into_owned(), Arc::new(signer))?;
             kept.admit(KeptArea { chain: chain.iter().map(|der| encoded(der)).collect(), key });
             told.made("area CA, signed elsewhere", area.der(), &area)?;
@@ -178,7 +178,7 @@ impl Ceremony<'_> {
         let above = Above { crl: self.places.crl(root.id(), 0), certificate: self.places.certificate(root.id()) };
         let signer = Arc::new(FileKey::from_pkcs8(key.pkcs8())?);
         let area = root.subordinate(&self.terms(AREA, Some(above), self.dns)?, signer)?;
-        admit_area(&[area.der(), root.der()], &key, self.now)?;
+        admit_area(&[area.der(), root.der()], &key, Some(self.now))?;
         Ok((area, key))
     }
 

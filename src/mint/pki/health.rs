@@ -1,5 +1,7 @@
 //! What is wrong with the authority, and what will be soon: for readiness, metrics and `serve --check`.
 
+use std::sync::PoisonError;
+
 use dayfly_domain::UnixMs;
 
 use super::{ca::DAY_S, turns::Pki};
@@ -56,6 +58,19 @@ impl Pki {
             health.warnings.push(format!("the root is over at {}: make another, and give it out", health.root_until));
         }
         health
+    }
+}
+
+impl Pki {
+    /// What is told was told already today, word for word, or there is nothing to tell.
+    pub fn is_news(&self, lines: &[&String], now: UnixMs) -> bool {
+        let digest: Vec<String> = lines.iter().map(|line| (*line).clone()).collect();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = told.as_ref().is_some_and(|(before, at)| *before == digest && now < at.plus_s(DAY_S));
+        if !again {
+            *told = Some((digest, now));
+        }
+        !again && !lines.is_empty()
     }
 }
 

@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use dayfly_domain::{KeyKind, LeaseId, Secret, SubjectKind, UnixMs, bundle::Leaf};
 use rcgen::{
     CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
 };
 use ring::digest;
+use rustls_pki_types::CertificateDer;
 
-use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, lint};
+use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, kept::pem, lint};
 use crate::{
     intake::ProvenKey,
     mint::{MintError, Signed, Terms, Window, name::subject, window},
@@ -44,8 +44,8 @@ pub struct LeafPlan<'a> {
     pub(super) ca_issuers: String,
     pub(super) ocsp: String,
     window: Window,
-    /// What stands between the leaf and the root.
-    above: Arc<Ca>,
+    /// What stands between the leaf and the root: its CA first.
+    above: Vec<CertificateDer<'static>>,
 }
 
 impl<'a> LeafPlan<'a> {
@@ -59,7 +59,8 @@ impl<'a> LeafPlan<'a> {
     ) -> Result<Self, MintError> {
         let target = grant.target().ok_or(MintError::NoTarget)?;
         let asked = window(grant, target, terms.deadline, terms.now)?;
-        let ca = pki.active(UnixMs::from_s(asked.exp_s - 1)).or_else(|_| pki.active(terms.now));
+        let last = UnixMs::from_s(asked.exp_s - 1);
+        let ca = pki.active(pki.lasts_until().map_or(last, |end| end.min(last)));
         let ca = ca.map_err(|error| MintError::Key(error.to_string()))?;
         // Law L3: no credential outlives the key that signed it.
         let window = Window { exp_s: asked.exp_s.min(ca.not_after().as_s() + 1), ..asked };
@@ -88,7 +89,7 @@ impl<'a> LeafPlan<'a> {
             ca_issuers: places.certificate(ca.id()),
             ocsp: places.ocsp(),
             window,
-            above: pki.area().clone(),
+            above: pki.chain(ca.id()),
             ca,
         })
     }
@@ -111,7 +112,8 @@ impl<'a> LeafPlan<'a> {
         lint::leaf(&self, &tbs, &leaf)?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest::digest(&digest::SHA256, &leaf).as_ref());
-        let chain = [&leaf[..], self.ca.der(), self.above.der()].map(pem).concat();
+        let above = self.above.iter().map(|der| &der[..]);
+        let chain = std::iter::once(&leaf[..]).chain(above).map(|der| pem("CERTIFICATE", der)).collect::<String>();
         Ok(Signed { token: Secret::new(chain), hash, kid: self.ca.id().to_string(), window: self.window })
     }
 
@@ -146,7 +148,7 @@ impl<'a> LeafPlan<'a> {
         params.use_authority_key_identifier_extension = true;
         params.key_identifier_method = KeyIdMethod::PreSpecified(self.key_identifier());
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![self.crl.clone()] }];
-        params.custom_extensions = vec![CustomExtension::from_oid_content(AUTHORITY_INFO_ACCESS, self.access())];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(der::AUTHORITY_INFO_ACCESS, self.access())];
         Ok(params)
     }
 
@@ -160,7 +162,7 @@ impl<'a> LeafPlan<'a> {
         let at = |method: &[u8], uri: &str| {
             der::sequence(&[der::element(der::OID, method), der::element(der::URI, uri.as_bytes())].concat())
         };
-        der::sequence(&[at(OCSP, &self.ocsp), at(CA_ISSUERS, &self.ca_issuers)].concat())
+        der::sequence(&[at(OCSP, &self.ocsp), at(der::CA_ISSUERS, &self.ca_issuers)].concat())
     }
 }
 
@@ -171,9 +173,8 @@ fn allowed(key: &ProvenKey, grant: &Grant, pki: &Pki) -> Result<(), MintError> {
         return Err(MintError::KeyKind);
     }
     let has = |der: &[u8]| der.windows(key.key().len()).any(|octets| octets == key.key());
-    let issuing = pki.issuing();
-    let mut cas = issuing.iter().chain([pki.area()]).map(|ca| &**ca.der()).chain([&**pki.root()]);
-    if cas.any(has) { Err(MintError::KeyTaken) } else { Ok(()) }
+    let cas = pki.issuing().into_iter().chain(pki.areas()).map(|ca| ca.der().clone());
+    if cas.chain(pki.roots()).any(|der| has(&der)) { Err(MintError::KeyTaken) } else { Ok(()) }
 }
 
 /// Servers that read nothing but a subject are not to take unreviewed code for the template.
@@ -184,9 +185,7 @@ fn common_name(grant: &Grant, terms: &Terms<'_>) -> Option<String> {
     }
 }
 
-const AUTHORITY_INFO_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
 const OCSP: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
-const CA_ISSUERS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
 
 /// Not before the task, its evidence or the CA; never ahead of now, though a platform's clock may be.
 fn not_before_s(now: UnixMs, since: Since, leaf: &Leaf, ca: &Ca) -> i64 {
@@ -233,11 +232,4 @@ impl SigningKey for Unsigned<'_> {
     fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         Ok(Vec::new())
     }
-}
-
-/// RFC 7468.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
-    format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
 }

@@ -131,6 +131,8 @@ pub struct Pki {
     turn: Mutex<()>,
     /// Why the last rotation failed, while it is so.
     pub(super) fault: ArcSwap<Option<String>>,
+    /// What was said of the authority's health, and when.
+    pub(super) told: Mutex<Option<(Vec<String>, UnixMs)>>,
 }
 
 impl Pki {
@@ -160,6 +162,7 @@ impl Pki {
             turns: ArcSwap::from_pointee(turns),
             turn: Mutex::default(),
             fault: ArcSwap::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -292,8 +295,11 @@ impl Pki {
         let old = self.turns.load_full();
         let mut new = Turns::clone(&old);
         new.leave_out(&self.authority.load(), now);
-        let due = new.active.as_ref().is_none_or(|held| at_once || now >= held.retires());
-        let ahead = new.active.as_ref().is_some_and(|held| now >= held.retires().plus_s(-AHEAD_S));
+        // Below an area CA that is nearly over, the next one would last no longer.
+        let over = self.area_of_now().ca.not_after();
+        let lasts = |held: &Held| held.ca.not_after() < over;
+        let due = new.active.as_ref().is_none_or(|held| at_once || now >= held.retires() && lasts(held));
+        let ahead = new.active.as_ref().is_some_and(|held| now >= held.retires().plus_s(-AHEAD_S) && lasts(held));
         // Without a next one the old one goes on, unless it may not.
         let prepared = if due || ahead { self.prepare(&mut new, now) } else { Ok(()) };
         let known = |held: &Held| at_once || old.active.is_none() || now >= held.since.plus_s(AHEAD_S);

@@ -1,0 +1,211 @@
+//! The authority as a company runs it: a ceremony, a broker that signs below it, a foreign hand that checks
+//! what it signed, keys that leak, files that are put back.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use dayfly::{
+    flow::EventFilter,
+    mint::{KeyState, pki::fingerprint},
+    sys::net::Client,
+};
+use dayfly_domain::{Cause, State};
+use http_body_util::Full;
+use hyper::Request;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use serde_json::{Value, json};
+
+use crate::{
+    certs::{CERT_BUNDLE, csr, feed, new_key, open, openssl},
+    dev::{self, text},
+    served::{Authority, Served, send},
+    world::{Job, OPERATOR, World, handle, lease, local, post_json},
+};
+
+const BUNDLE: &str = "format = 1\ntrust_domain = \"example.org\"\n";
+
+/// A folder for one broker, with the seal key and a place for the root that is not the broker's.
+struct Company {
+    dir: tempfile::TempDir,
+}
+
+impl Company {
+    fn new() -> Self {
+        let company = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir(company.path("vault")).unwrap();
+        company.secret("seal.key", &"5ea1".repeat(16));
+        company.secret("passphrase", "correct horse battery staple\n");
+        company
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn secret(&self, name: &str, content: &str) {
+        dayfly::sys::files::write_atomic(&self.path(name), content.as_bytes(), 0o600).unwrap();
+    }
+
+    fn settings(&self, address: std::net::SocketAddr) -> String {
+        let seal = self.path("seal.key");
+        format!("[pki]\nurl = 'http://{address}'\nlisten = '{address}'\nseal = 'file:{}'\n", seal.display())
+    }
+
+    /// `dayfly ca init` with more arguments.
+    fn init(&self, more: &[&str]) -> std::process::Output {
+        let passphrase = ["--passphrase-file", "passphrase", "--config", "dayfly.toml"];
+        let args = [&["ca", "init"][..], &passphrase, more].concat();
+        dev::dayfly(&args).current_dir(self.dir.path()).output().unwrap()
+    }
+}
+
+fn good(output: &std::process::Output) -> String {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+fn get(address: std::net::SocketAddr, path: &str) -> (u16, Vec<u8>) {
+    let answer = send(&Client::plain(address), Request::get(path).body(Full::default()).unwrap());
+    (answer.status, answer.body)
+}
+
+/// What `dayfly ca ls` says: id, tier, state.
+fn cas(broker: &Served) -> Vec<(String, String, String)> {
+    let said = broker.verb(&["ca", "ls", "--config", "dayfly.toml", "--output", "jsonl"]);
+    let read = |line: &str| {
+        let ca: Value = serde_json::from_str(line).unwrap();
+        let member = |name: &str| ca[name].as_str().unwrap().to_owned();
+        (member("id"), member("tier"), member("state"))
+    };
+    said.lines().map(read).collect()
+}
+
+fn one(broker: &Served, tier: &str, state: &str) -> String {
+    let found = cas(broker).into_iter().find(|(_, its, now)| (its.as_str(), now.as_str()) == (tier, state));
+    found.unwrap_or_else(|| panic!("no {tier} CA is {state}: {:?}", cas(broker))).0
+}
+
+fn refused_check(work: &Path) -> String {
+    let output = dev::dayfly(&["serve", "--check", "--config", "dayfly.toml"]).current_dir(work).output().unwrap();
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    text(&output.stderr).to_owned()
+}
+
+#[test]
+fn a_ceremony_gives_a_broker_cas_that_openssl_accepts_and_a_leaked_one_stays_out() {
+    let (company, tls) = (Company::new(), Authority::new());
+    let address = crate::served::free_address();
+    let mut transcript = String::new();
+    let mut broker = Served::first_with(company.dir.path(), &tls, BUNDLE, &company.settings(address), |_| {
+        transcript = good(&company.init(&["--root-key", "vault/root.key"]));
+        let again = company.init(&["--root-key", "vault/elsewhere.key"]);
+        assert_eq!(again.status.code(), Some(2), "another root takes a word: {}", text(&again.stderr));
+        let inside = company.init(&["--root-key", "state/root.key"]);
+        assert!(!inside.status.success() && text(&inside.stderr).contains("the broker's"), "{}", text(&inside.stderr));
+        company.secret("passphrase", "correct horse battery stapler\n");
+        let wrong = company.init(&["--root-key", "vault/root.key"]);
+        assert!(!wrong.status.success() && text(&wrong.stderr).contains("the passphrase is another"));
+        assert!(!text(&wrong.stderr).contains("stapler"), "a passphrase is never said again");
+    });
+
+    // What a verifier is given, and what it checks with it.
+    for (what, file) in [("root", "root.pem"), ("all", "all.pem")] {
+        broker.verb(&["ca", "export", what, "--out", file, "--config", "dayfly.toml"]);
+    }
+    let issuing = one(&broker, "issuing", "active");
+    broker.verb(&["ca", "export", &issuing, "--out", "issuing.pem", "--config", "dayfly.toml"]);
+    let at = |name: &str| company.path(name).to_str().unwrap().to_owned();
+    let (root, all, leaf) = (at("root.pem"), at("all.pem"), at("issuing.pem"));
+    let checked = openssl(&["verify", "-x509_strict", "-check_ss_sig", "-CAfile", &root, "-untrusted", &all, &leaf]);
+    assert!(checked.0, "{}", checked.1);
+    let der = CertificateDer::from_pem_file(company.path("root.pem")).unwrap();
+    assert!(transcript.contains(&fingerprint(&der)), "{transcript}");
+    let stranger = Authority::new();
+    fs::write(company.path("other.pem"), stranger.pem()).unwrap();
+    let other = at("other.pem");
+    assert!(!openssl(&["verify", "-CAfile", &other, "-untrusted", &all, &leaf]).0);
+
+    // Without TLS: this, and nothing else.
+    let (status, bundle) = get(address, "/spiffe/bundle");
+    let bundle: Value = serde_json::from_slice(&bundle).unwrap();
+    assert_eq!((status, &bundle["keys"][0]["use"], &bundle["spiffe_sequence"]), (200, &json!("x509-svid"), &json!(1)));
+    let (status, served) = get(address, &format!("/pki/{issuing}.cer"));
+    assert_eq!((status, served), (200, CertificateDer::from_pem_file(company.path("issuing.pem")).unwrap().to_vec()));
+    for path in ["/oauth2/jwks", "/v1/keys", "/healthz", "/metrics", "/pki/none.cer", "/pki/authority.json"] {
+        assert_eq!(get(address, path).0, 404, "{path}");
+    }
+
+    // A leak: the CA is out, and stays out also when its file is put back from before.
+    let file = company.path("state/pki/issuing.json");
+    let before = fs::read(&file).unwrap();
+    let taint = ["ca", "taint", &issuing, "--reason", "a backup got out", "--confirm", "--config", "dayfly.toml"];
+    broker.verb(&taint);
+    let next = one(&broker, "issuing", "active");
+    assert_ne!(next, issuing);
+    broker.restart();
+    assert_eq!((one(&broker, "issuing", "tainted"), one(&broker, "issuing", "active")), (issuing.clone(), next));
+    broker.stop();
+    dayfly::sys::files::write_atomic(&file, &before, 0o600).unwrap();
+    broker.restart_after_stop();
+    assert_eq!(one(&broker, "issuing", "tainted"), issuing, "the ledger knows it");
+    assert_ne!(one(&broker, "issuing", "active"), issuing);
+    let turns = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
+    let rotated = turns.lines().filter(|line| line.contains("\"key_rotated\"") && line.contains("\"use\":\"ca\""));
+    assert!(rotated.count() >= 1, "{turns}");
+
+    // By hand, and at another ceremony.
+    let signs = one(&broker, "issuing", "active");
+    broker.verb(&["ca", "rotate", "--config", "dayfly.toml"]);
+    assert_eq!(one(&broker, "issuing", "retired"), signs);
+    let area = one(&broker, "area", "active");
+    company.secret("passphrase", "correct horse battery staple\n");
+    good(&company.init(&["--root-key", "vault/root.key", "--revoke", &area]));
+    broker.restart();
+    assert_eq!(one(&broker, "area", "tainted"), area);
+
+    // What does not open is no start.
+    broker.stop();
+    let seal = fs::read_to_string(company.path("seal.key")).unwrap();
+    company.secret("seal.key", &"5ea2".repeat(16));
+    assert!(refused_check(company.dir.path()).contains("the seal does not open"));
+    company.secret("seal.key", &seal);
+    dayfly::sys::files::set_mode(&company.path("seal.key"), 0o644).unwrap();
+    assert!(refused_check(company.dir.path()).contains("chmod 0600"), "a_seal_key_that_others_may_read_is_refused");
+    company.secret("seal.key", &seal);
+    let authority = company.path("state/pki/authority.json");
+    let whole = fs::read(&authority).unwrap();
+    dayfly::sys::files::write_atomic(&authority, &whole[..whole.len() / 2], 0o600).unwrap();
+    assert!(refused_check(company.dir.path()).contains("is not what the ceremony"));
+    fs::remove_file(&authority).unwrap();
+    assert!(refused_check(company.dir.path()).contains("there is no authority yet"));
+    for secret in ["root.key", "passphrase"] {
+        let known = fs::read_to_string(company.path("broker.said")).unwrap();
+        assert!(!known.contains("staple") && !known.contains(&seal), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_another() {
+    let mut world = World::of(CERT_BUNDLE);
+    let first = open(&mut world, &Job::shop(), "migrate", &csr(&new_key())).await.unwrap();
+    let pki = world.flow.pki().unwrap().clone();
+    let leaked = pki.active_id().unwrap().to_string();
+    let body = json!({ "reason": "it was in a backup" });
+    let answer = world.call(local(post_json(&format!("/v1/keys/{leaked}/taint"), None, &body))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let told = answer.json();
+    assert_eq!((&told["state"], &told["was"], &told["leases_ended"]), (&json!("tainted"), &json!("active"), &json!(1)));
+    assert_eq!(told["signs"], json!(pki.active_id().unwrap().as_str()));
+    let view = world.flow.lease(&OPERATOR, lease(&first)).await.unwrap();
+    assert_eq!((view.state, view.cause), (State::Ended, Some(Cause::KeyTainted)));
+    let again = feed(&world, &handle(&first), None, &csr(&new_key())).await.unwrap();
+    let view = world.flow.lease(&OPERATOR, lease(&again)).await.unwrap();
+    assert_eq!((view.state, view.row.kid), (State::Active, Some(pki.active_id().unwrap().to_string())));
+    assert_eq!(pki.state(&leaked), Some(KeyState::Tainted));
+    assert_eq!(pki.revoked()[0].id.as_str(), leaked, "its area CA's CRL lists it");
+    let events = world.flow.events(&OPERATOR, EventFilter::default(), 500, None).await.unwrap().items;
+    assert_eq!(events.iter().filter(|event| event.body["type"] == "key_tainted").count(), 1);
+    assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
+}
