@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use dayfly_domain::{Bound, Cause, Kind, LeaseId, Selector, State, TaskId, UnixMs};
+use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
 use dayfly_verifier::Thumbprint;
 use subtle::ConstantTimeEq;
 
@@ -152,9 +152,7 @@ impl Label {
             None => Self { template, job: None, workload: Some(workload) },
         }
     }
-}
 
-impl Label {
     /// Under which a task is counted and blocked.
     pub fn of(task: &Task) -> Self {
         Self::new(task.template.clone(), task.job.clone(), task.workload.clone())
@@ -458,9 +456,7 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
-        if row.kind == Kind::X509 {
-            self.touches.want();
-        }
+        self.touches.want_for(row.kind);
         let task = self.tasks.get(&row.task);
         task.iter().for_each(|task| self.certified.add(row, task));
         let holder = task.map(|task| self.counts.of_task(&task));

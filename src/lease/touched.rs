@@ -1,7 +1,7 @@
 //! What happened to leases since somebody last looked: for whoever tells others of ends. Kept only once a
 //! lease stands on a status list or is of a certificate; whoever makes that so looks every second.
 
-use dayfly_domain::{LeaseId, State, TaskId};
+use dayfly_domain::{Kind, LeaseId, State, TaskId};
 
 use super::{
     table::{End, Table},
@@ -44,6 +44,13 @@ impl Touches {
     /// From now on somebody looks.
     pub fn want(&self) {
         self.wanted.store(true, Ordering::Release);
+    }
+
+    /// What becomes of a certificate is looked at by whoever makes CRLs.
+    pub fn want_for(&self, kind: Kind) {
+        if kind == Kind::X509 {
+            self.want();
+        }
     }
 
     pub fn are_wanted(&self) -> bool {
