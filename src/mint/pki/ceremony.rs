@@ -13,7 +13,7 @@ use std::{
 
 use dayfly_domain::UnixMs;
 use rcgen::{
-    CertificateRevocationListParams, CrlDistributionPoint, CrlIssuingDistributionPoint, KeyIdMethod, RevocationReason,
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason,
     RevokedCertParams, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
@@ -226,12 +226,12 @@ impl Ceremony<'_> {
                 invalidity_date: None,
             })
         });
-        let distribution_point = CrlDistributionPoint { uris: vec![self.places.crl(root.id(), 0)] };
         let params = CertificateRevocationListParams {
             this_update: moment(self.now.as_s() - BACKDATED_S)?,
             next_update: moment(self.now.as_s() + ROOT_CRL_DAYS * DAY_S)?,
             crl_number: SerialNumber::from(number),
-            issuing_distribution_point: Some(CrlIssuingDistributionPoint { distribution_point, scope: None }),
+            // OpenSSL, asked for a CRL of every level, looks for the root's own too, which names no place.
+            issuing_distribution_point: None,
             revoked_certs: revoked.collect::<Result<Vec<_>, PkiError>>()?,
             key_identifier_method: KeyIdMethod::PreSpecified(root.id().octets()),
         };
