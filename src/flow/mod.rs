@@ -30,6 +30,7 @@ mod refuse;
 mod replay;
 mod rings;
 mod select;
+mod signed;
 mod simulate;
 mod start;
 mod swap;

@@ -12,10 +12,7 @@ use std::{
 };
 
 use dayfly_domain::UnixMs;
-use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, RevocationReason,
-    RevokedCertParams, SerialNumber,
-};
+use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
