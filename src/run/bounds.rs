@@ -6,7 +6,7 @@ use dayfly_verifier::{
     status::{LIST_ENTRIES_MAX, LIST_TOKEN_MAX_BYTES},
 };
 
-use super::limits::{CONNECTIONS_INSIDE, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
+use super::limits::{CONNECTIONS_INSIDE, CONNECTIONS_PUBLIC, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
 use crate::{config, flow::bounds as flow, http::bounds as http, policy, revoke, store::bounds as store, sys};
 
 /// Something that has a most.
@@ -45,6 +45,12 @@ pub const BOUNDS: &[Bound] = &[
     bound(
         "connections of the local socket, and of health and metrics, each",
         CONNECTIONS_INSIDE,
+        "connections",
+        "none is accepted until one ends",
+    ),
+    bound(
+        "connections of `pki.listen`; a quarter of them from one address",
+        CONNECTIONS_PUBLIC,
         "connections",
         "none is accepted until one ends",
     ),

@@ -44,6 +44,8 @@ pub struct Limits {
 /// Descriptors that a broker needs beside its connections: the store and its readers, listeners,
 /// files of a load, requests to issuers.
 pub const DESCRIPTORS_BESIDE: u64 = 128;
+/// Connections of `pki.listen`: they are short, and of the descriptors that are kept beside.
+pub const CONNECTIONS_PUBLIC: usize = 64;
 /// Connections of the local socket, and of the listener of health and metrics, each.
 pub const CONNECTIONS_INSIDE: usize = 256;
 
@@ -78,6 +80,12 @@ impl Limits {
     pub fn inside(self) -> Self {
         let connections = CONNECTIONS_INSIDE.min(self.connections);
         Self { connections, per_address: connections, rate: None, ..self }
+    }
+
+    /// Those of the listener that serves documents in the clear: strangers come there too, and fetch a file.
+    pub fn public(self) -> Self {
+        let connections = CONNECTIONS_PUBLIC.min(self.connections);
+        Self { connections, per_address: self.per_address.min(connections / 4).max(1), ..self }
     }
 }
 
@@ -163,6 +171,8 @@ mod tests {
         assert_eq!((limits.connections, limits.per_address), (9, 3));
         assert_eq!((limits.inside().connections, limits.inside().per_address), (9, 9));
         assert_eq!(Limits::default().inside().connections, CONNECTIONS_INSIDE);
+        let public = Limits::default().public();
+        assert!(public.connections == CONNECTIONS_PUBLIC && public.per_address == 16 && public.rate.is_some());
         assert!(Limits::default().rate.is_some() && Limits::default().inside().rate.is_none());
     }
 

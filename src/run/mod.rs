@@ -105,9 +105,12 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
         spawn(&mut tasks, "socket", accept::serve_unix(listen_unix(path)?, inside.clone(), stop.clone()));
     }
     if let Some(pki) = pki {
-        // Strangers come here as they come to the API: the same limits.
         let app = http::pki_router(Front { flow: flow.clone(), door: words.clone() });
-        spawn(&mut tasks, "pki", accept::serve_plain(pki, Door { app, limits, ..inside.clone() }, stop.clone()));
+        spawn(
+            &mut tasks,
+            "pki",
+            accept::serve_plain(pki, Door { app, limits: limits.public(), ..inside.clone() }, stop.clone()),
+        );
     }
     if let Some(ops) = ops {
         let app = http::ops_router(Ops { flow: flow.clone(), door: words, metrics: Arc::new(metrics::render) });

@@ -227,7 +227,7 @@ impl Ceremony<'_> {
             this_update: moment(self.now.as_s() - BACKDATED_S)?,
             next_update: moment(self.now.as_s() + ROOT_CRL_DAYS * DAY_S)?,
             crl_number: SerialNumber::from(number),
-            // OpenSSL, asked for a CRL of every level, looks for the root itself too, which names no point.
+            // OpenSSL, asked for a CRL of every level, looks for the root's own too, which names no place.
             issuing_distribution_point: None,
             revoked_certs: revoked.collect::<Result<Vec<_>, PkiError>>()?,
             key_identifier_method: KeyIdMethod::PreSpecified(root.id().octets()),

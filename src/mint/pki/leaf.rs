@@ -173,8 +173,7 @@ fn allowed(key: &ProvenKey, grant: &Grant, pki: &Pki) -> Result<(), MintError> {
         return Err(MintError::KeyKind);
     }
     let has = |der: &[u8]| der.windows(key.key().len()).any(|octets| octets == key.key());
-    let cas = pki.issuing().into_iter().chain(pki.areas()).map(|ca| ca.der().clone());
-    if cas.chain(pki.roots()).any(|der| has(&der)) { Err(MintError::KeyTaken) } else { Ok(()) }
+    if pki.certificates().iter().any(|der| has(der)) { Err(MintError::KeyTaken) } else { Ok(()) }
 }
 
 /// Servers that read nothing but a subject are not to take unreviewed code for the template.
@@ -231,5 +230,92 @@ impl PublicKeyData for Unsigned<'_> {
 impl SigningKey for Unsigned<'_> {
     fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
         Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    use rcgen::KeyPair;
+
+    use super::*;
+    use crate::{intake::prove_key, mint::pki::Places};
+
+    const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
+
+    fn pki() -> Pki {
+        Pki::in_memory("example.org", Places { base: "http://pki.test".into() }, NOW).unwrap()
+    }
+
+    fn key() -> ProvenKey {
+        let request = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+        prove_key(&URL_SAFE_NO_PAD.encode(request.der())).unwrap()
+    }
+
+    fn plan<'a>(pki: &Pki, key: &'a ProvenKey, dns: &[&str]) -> LeafPlan<'a> {
+        let ca = pki.active(NOW).unwrap();
+        LeafPlan {
+            key,
+            lease: LeaseId::from_parts(1_800_000_000_000, [7; 10]),
+            name: "spiffe://example.org/deploy/ci/shop".into(),
+            dns: dns.iter().map(|name| (*name).to_owned()).collect(),
+            common_name: Some("deploy".into()),
+            not_before_s: NOW.as_s(),
+            not_after_s: NOW.as_s() + 899,
+            crl: pki.places().crl(ca.id(), SHARD),
+            ca_issuers: pki.places().certificate(ca.id()),
+            ocsp: pki.places().ocsp(),
+            window: Window { iat_s: NOW.as_s(), exp_s: NOW.as_s() + 900 },
+            above: pki.chain(ca.id()),
+            ca,
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_planned_is_never_signed() {
+        let (pki, other_pki, key, other_key) = (pki(), pki(), key(), key());
+        let tbs = plan(&pki, &key, &["db"]).tbs().unwrap();
+        assert!(lint::tbs(&plan(&pki, &key, &["db"]), &tbs).is_ok());
+        let with = |change: fn(&mut LeafPlan<'_>)| {
+            let mut plan = plan(&pki, &key, &["db"]);
+            change(&mut plan);
+            plan
+        };
+        for (what, changed) in [
+            ("key", plan(&pki, &other_key, &["db"])),
+            ("CA", LeafPlan { ca: other_pki.active(NOW).unwrap(), ..plan(&pki, &key, &["db"]) }),
+            ("no DNS name", plan(&pki, &key, &[])),
+            ("two DNS names", plan(&pki, &key, &["db", "db2"])),
+            ("serial", with(|plan| plan.lease = LeaseId::from_u128(7))),
+            ("name", with(|plan| plan.name.push('x'))),
+            ("subject", with(|plan| plan.common_name = None)),
+            ("another subject", with(|plan| plan.common_name = Some("root".into()))),
+            ("begin", with(|plan| plan.not_before_s += 1)),
+            ("end", with(|plan| plan.not_after_s += 1)),
+            ("CRL", with(|plan| plan.crl.push('x'))),
+            ("CA's place", with(|plan| plan.ca_issuers.push('x'))),
+            ("OCSP", with(|plan| plan.ocsp.push('x'))),
+        ] {
+            assert!(lint::tbs(&changed, &tbs).is_err(), "{what}");
+        }
+        for at in 0..tbs.len() {
+            let mut bent = tbs.clone();
+            bent[at] ^= 1;
+            assert!(lint::tbs(&plan(&pki, &key, &["db"]), &bent).is_err(), "octet {at}");
+        }
+    }
+
+    #[test]
+    fn what_was_signed_is_read_once_more() {
+        let (pki, other, key) = (pki(), pki(), key());
+        let plan = || plan(&pki, &key, &[]);
+        let tbs = plan().tbs().unwrap();
+        let leaf = |ca: &Ca| der::signed(&tbs, &ca.signer().sign(&tbs).unwrap());
+        assert!(lint::leaf(&plan(), &tbs, &leaf(&plan().ca)).is_ok());
+        assert!(lint::leaf(&plan(), &tbs, &leaf(&other.active(NOW).unwrap())).is_err(), "by another CA");
+        assert!(lint::leaf(&plan(), &tbs, &[&leaf(&plan().ca)[..], &[0]].concat()).is_err(), "something after it");
+        assert!(lint::leaf(&plan(), &tbs[..9], &leaf(&plan().ca)).is_err(), "of something else");
+        let signed = plan().sign().unwrap();
+        assert_eq!(signed.token.expose().matches("BEGIN CERTIFICATE").count(), 3);
     }
 }

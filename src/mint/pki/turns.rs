@@ -214,17 +214,18 @@ impl Pki {
         self.authority.load().crls.clone()
     }
 
+    /// Of every CA of ours and above ours, also of those that are out.
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        let (turns, authority) = (self.turns.load(), self.authority.load());
+        let mut all: Vec<_> = turns.all().map(|held| held.ca.der().clone()).collect();
+        all.extend(turns.tainted.iter().map(|gone| gone.certificate.clone()));
+        all.extend(authority.areas.iter().flat_map(|area| [area.ca.der()].into_iter().chain(&area.above)).cloned());
+        all
+    }
+
     /// The certificate of a CA of ours or above ours, also of one that is out.
     pub fn certificate(&self, id: &str) -> Option<CertificateDer<'static>> {
-        let below = self.issuing().into_iter().chain(self.areas()).find(|ca| ca.id().as_str() == id);
-        let authority = self.authority.load();
-        let mut above = authority.areas.iter().flat_map(|area| &area.above);
-        let out = |id: &str| {
-            let turns = self.turns.load();
-            turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id).map(|gone| gone.certificate.clone())
-        };
-        let above = || above.find(|der| CaId::of_certificate(der).is_ok_and(|own| own.as_str() == id)).cloned();
-        below.map(|ca| ca.der().clone()).or_else(above).or_else(|| out(id))
+        self.certificates().into_iter().find(|der| CaId::of_certificate(der).is_ok_and(|own| own.as_str() == id))
     }
 
     /// What is sent after a leaf: the issuing CA, its area CA, and what is between that and the root.
