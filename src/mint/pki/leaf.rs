@@ -262,7 +262,7 @@ mod tests {
             common_name: Some("deploy".into()),
             not_before_s: NOW.as_s(),
             not_after_s: NOW.as_s() + 899,
-            crl: pki.places().crl(ca.id(), SHARD),
+            crl: pki.places().crl(ca.id(), 0),
             ca_issuers: pki.places().certificate(ca.id()),
             ocsp: pki.places().ocsp(),
             window: Window { iat_s: NOW.as_s(), exp_s: NOW.as_s() + 900 },
