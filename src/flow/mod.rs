@@ -52,6 +52,8 @@ pub use crate::lease::Quotas;
 /// What the doors show of a revocation: how soon a channel learns, and what it knows.
 pub use crate::revoke::{Known as ChannelState, LIST_TTL_S, Published, Reach as RevocationBound};
 pub use crate::store::EventFilter;
+/// What a client showed in its handshake.
+pub use crate::sys::net::PresentedChain;
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},

@@ -34,7 +34,7 @@ use axum::{Router, extract::Request, response::Response};
 
 pub use door::Door;
 pub use ops::{Ops, ops_router};
-pub use peer::Peer;
+pub use peer::{Client, Peer};
 pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
 
 /// How much a request may bring, for the reference.
