@@ -1,32 +1,31 @@
 //! A token exchange: evidence opens a task, a handle feeds one.
 
-use std::sync::atomic::Ordering;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{
     BindingKind, Bound, Claims, HANDLE_PREFIX, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload,
 };
-use dayfly_verifier::{Binding, Refusal as TokenRefusal, dpop::UnverifiedProof};
+use dayfly_verifier::{Binding, Confirmation, Thumbprint, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, SAMPLE, commit,
+    Flow, commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     moment::Moment,
-    possession::{Held, proven},
+    possession::Held,
+    prove::{Evidence, ProvenIssuer},
     refuse::Refusal,
     sha256,
     words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
 };
 use crate::{
-    intake::{self, IntakeError, Proven},
+    intake::{Leaf, Proven, Witness},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
     mint::{MintError, Plan, Signed, Terms},
     policy::{Ask, Comparison, Decision, Grant, Policy, What},
     revoke::{self, Checking, Wish},
     store::{LeaseRow, StatusSlot, TaskRow},
-    sys::{entropy, offload::offload},
+    sys::{entropy, net::PresentedChain, offload::offload},
 };
 
 /// Who is asking, whatever proved it.
@@ -38,6 +37,21 @@ struct Asking<'a> {
     task: Option<&'a TaskRow>,
     /// The key that was proven with this request.
     binding: Option<&'a Binding>,
+    /// The certificate of the task itself that the connection has.
+    leaf: Option<&'a Leaf>,
+    /// Of a new task: the key that its handle is bound to.
+    key: Option<(Bound, Thumbprint)>,
+}
+
+impl Asking<'_> {
+    /// What a credential is bound to: what its target wants, of what was proven, and otherwise whatever was.
+    fn witness(&self, policy: &Policy) -> Option<Witness<'_>> {
+        let (proof, leaf) = (self.binding.map(Witness::Proof), self.leaf.map(Witness::Leaf));
+        match policy.binding_wanted(self.ask) {
+            Some(BindingKind::Mtls) => leaf.or(proof),
+            Some(BindingKind::Dpop | BindingKind::Bearer) | None => proof.or(leaf),
+        }
+    }
 }
 
 /// A decision, planned and signed, waiting for the commit.
@@ -52,8 +66,12 @@ struct Prepared {
     kid: Option<String>,
 }
 
-/// The issuer of whoever was proven, granted or not.
-type ProvenIssuer = Option<String>;
+/// What a request proves beside its subject.
+struct Possessed<'a> {
+    proof: Option<UnverifiedProof>,
+    /// What its connection was opened with.
+    client: Option<&'a PresentedChain>,
+}
 
 /// How a new task begins.
 struct Opening<'a> {
@@ -64,43 +82,67 @@ struct Opening<'a> {
 impl Flow {
     /// `/oauth2/token`.
     pub async fn exchange(&self, exchange: Exchange) -> Result<Issued, Refused> {
+        self.exchange_over(exchange, None).await
+    }
+
+    /// The same over a connection on which this was presented.
+    pub async fn exchange_over(&self, exchange: Exchange, client: Option<&PresentedChain>) -> Result<Issued, Refused> {
         let now = self.time.now();
         if !now.safe {
             return Err(Reason::Clock.into());
         }
         let kind = Context::kind_of(&exchange.ask.what);
         let mut issuer = None;
-        let issued = self.exchanged(exchange, &mut issuer, now).await;
+        let issued = self.exchanged(exchange, client, &mut issuer, now).await;
         count(issuer, kind, &issued);
         issued
     }
 
     // SECURITY: a proof uses up nothing of the evidence that it comes with;
     // a_garbage_proof_does_not_use_up_the_evidence
-    async fn exchanged(&self, exchange: Exchange, issuer: &mut ProvenIssuer, now: Now) -> Result<Issued, Refused> {
+    async fn exchanged(
+        &self,
+        exchange: Exchange,
+        client: Option<&PresentedChain>,
+        issuer: &mut ProvenIssuer,
+        now: Now,
+    ) -> Result<Issued, Refused> {
         let Exchange { subject, ask, possession } = exchange;
         let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
         match subject {
-            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, proof, issuer, now).await,
-            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, proof, issuer, now).await,
+            Subject::Evidence { token, control_s256 } => {
+                let evidence = Evidence::Token(&token);
+                self.open(evidence, control_s256, ask, Possessed { proof, client }, issuer, now).await
+            }
+            Subject::Certificate { der, control_s256 } => {
+                let evidence = Evidence::Certificate(&der);
+                self.open(evidence, control_s256, ask, Possessed { proof, client }, issuer, now).await
+            }
+            Subject::Handle { handle, supersede_s } => {
+                self.feed(&handle, supersede_s, ask, Possessed { proof, client }, issuer, now).await
+            }
         }
     }
 
     async fn open(
         &self,
-        token: &Presented,
+        evidence: Evidence<'_>,
         control_s256: Option<[u8; 32]>,
         ask: Ask,
-        proof: Option<UnverifiedProof>,
+        Possessed { proof, client }: Possessed<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
-        let proven = self.prove(token, &ask, issuer, now).await?;
+        let proven = self.prove(evidence, client, &ask, issuer, now).await?;
         // Evidence that has been used, and so may be anybody's, is charged to nobody.
         if !proven.is_unconfirmed() && !self.table.is_used(&proven.evidence_key()) {
             self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
         }
-        let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
+        let binding = self.hold(Held::Free, proof, None, now)?.map_err(|_| Reason::Dpop)?;
+        let key = match &binding {
+            Some(binding) => Some((Bound::Jkt, binding.thumbprint())),
+            None => self.own_key(client, now).map(|key| (Bound::X5t, key)),
+        };
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
             (Some(hash), _) => hash,
@@ -108,9 +150,8 @@ impl Flow {
             (None, None) => return Err(Reason::Internal.into()),
         };
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
-        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref() };
-        let key = asking.binding.map(Binding::thumbprint);
-        let conflict = self.conflict(&proven.evidence_key(), key).map(Overtaken::Conflict);
+        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref(), leaf: None, key };
+        let conflict = self.conflict(&proven.evidence_key(), key.map(|(_, key)| key)).map(Overtaken::Conflict);
         if let Some(overtaken) = conflict.or(proven.is_unconfirmed().then_some(Overtaken::Replayed)) {
             // Whatever is asked, and whatever policy would say of it.
             let (policy, now) = (self.policy.load_full(), self.time.now());
@@ -124,69 +165,18 @@ impl Flow {
         Ok(issued)
     }
 
-    async fn prove(
-        &self,
-        token: &Presented,
-        ask: &Ask,
-        issuer: &mut ProvenIssuer,
-        now: Now,
-    ) -> Result<Proven, Refused> {
-        let policy = self.policy.load_full();
-        let is_used = |key: &[u8; 32]| self.table.is_used(key);
-        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now.at).await;
-        *issuer = match &proven {
-            Ok(proven) => Some(proven.workload().issuer.to_string()),
-            Err(IntakeError::Refused { workload, .. }) => Some(workload.issuer.to_string()),
-            Err(_) => None,
-        };
-        proven.map_err(|error| match error {
-            // A known workload: recorded. Garbage and strangers are only counted.
-            IntakeError::Refused { reason, workload } => {
-                if let Err(limited) = self.charge(&policy, (&*workload).into(), &ask.template) {
-                    return limited;
-                }
-                let (ttl, asked) = policy.asked(ask);
-                let kind = Context::kind_of(&ask.what).to_owned();
-                let binding = BindingKind::Bearer.to_string();
-                let context = Context { ttl, kind, binding, age_s: 0, ask: asked, held: Vec::new() };
-                let bundle = policy.bundle().fingerprint;
-                let refusal = Refusal {
-                    workload: *workload,
-                    ask: ask.clone(),
-                    context,
-                    reason,
-                    policies: Vec::new(),
-                    bundle,
-                    task: None,
-                    hint: None,
-                    comparison: None,
-                };
-                self.refuse(refusal, now.at)
-            }
-            other => {
-                let reason = other.reason();
-                metrics::counter!("dayfly_evidence_refused_total", "reason" => reason.code()).increment(1);
-                let sample = self.turned_away.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE);
-                if sample {
-                    tracing::info!(reason = reason.code(), error = %other, "evidence refused; one in {SAMPLE} is told");
-                }
-                Refused { hint: hint_of(&other), ..reason.into() }
-            }
-        })
-    }
-
     async fn feed(
         &self,
         handle: &Presented,
         supersede_s: Option<u8>,
         mut ask: Ask,
-        proof: Option<UnverifiedProof>,
+        Possessed { proof, client }: Possessed<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
         let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
         // Without its own key's proof a bound handle looks unknown.
-        let binding = self.hold(Held::of_task(&row), proof, now)?.map_err(|_| Reason::Handle)?;
+        let binding = self.hold(Held::of_task(&row), proof, client, now)?.map_err(|_| Reason::Handle)?;
         *issuer = Some(row.issuer.clone());
         match self.table.task_state(row.id, now) {
             Some(State::Active) => {}
@@ -205,7 +195,9 @@ impl Flow {
         ask.ticket.clone_from(&row.ticket);
         let workload = workload_of(&row).ok_or(Reason::Ended)?;
         let issued_at = UnixMs::from_s(row.evidence_iat_s);
-        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row), binding: binding.as_ref() };
+        let leaf = self.leaf(client, row.id, now);
+        let (task, binding, leaf) = (Some(&row), binding.as_ref(), leaf.as_ref());
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task, binding, leaf, key: None };
         self.decide_twice(&asking, None, supersede_s).await
     }
 
@@ -279,7 +271,8 @@ impl Flow {
     }
 
     fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
-        let shown = (proven(asking.binding), asking.issued_at);
+        let proven = asking.witness(policy).map_or(BindingKind::Bearer, |witness| witness.kind());
+        let shown = (proven, asking.issued_at);
         self.moment(policy, (asking.workload, asking.ask), asking.task, shown, now)
     }
 
@@ -335,7 +328,8 @@ impl Flow {
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
-            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
+            credential: minted
+                .and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.witness(policy))),
         };
         Ok(Prepared { group, committed, answer, lease, slot, kid })
     }
@@ -363,7 +357,8 @@ impl Flow {
             tracing::warn!(%error, "nothing was minted");
             Refused::from(error.reason())
         };
-        let mut plan = Plan::new(grant, &terms, asking.binding).map_err(not_minted)?;
+        let witness = asking.witness(policy);
+        let mut plan = Plan::new(grant, &terms, witness).map_err(not_minted)?;
         let expires = UnixMs::from_s(plan.window().exp_s);
         let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
         let status = self.list_place(target.verifies, wish, now.at)?;
@@ -382,7 +377,7 @@ impl Flow {
             issued_at: now.at,
             expires,
             credential_hash: signed.hash,
-            thumbprint: thumbprint(asking),
+            thumbprint: witness.map(bound_text),
             kid: Some(signed.kid.clone()),
             status,
             end: None,
@@ -464,8 +459,12 @@ fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<
     told.then(comparison).flatten().map(Box::new)
 }
 
-fn thumbprint(asking: &Asking<'_>) -> Option<String> {
-    asking.binding.map(|binding| binding.thumbprint().to_string())
+/// As a lease's row has it.
+fn bound_text(witness: Witness<'_>) -> String {
+    match witness.confirmation() {
+        Confirmation::Jkt(key) => key.to_string(),
+        Confirmation::X5t(certificate) => LeaseRow::certificate_text(&certificate.to_string()),
+    }
 }
 
 fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: UnixMs) -> Result<TaskRow, Refused> {
@@ -490,8 +489,8 @@ fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: Unix
         evidence_exp_s: opening.proven.expires().as_s(),
         claims: Some(json(&workload.claims)),
         handle_hash: opening.handle_hash,
-        bound: if asking.binding.is_some() { Bound::Jkt } else { Bound::None },
-        thumbprint: thumbprint(asking),
+        bound: asking.key.map_or(Bound::None, |(bound, _)| bound),
+        thumbprint: asking.key.map(|(_, key)| key.to_string()),
         opened_at: now,
         deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
         seq: 0,
@@ -531,7 +530,7 @@ fn credential(
     row: &TaskRow,
     lease: &LeaseRow,
     signed: Signed,
-    binding: Option<&Binding>,
+    witness: Option<Witness<'_>>,
 ) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
@@ -545,7 +544,7 @@ fn credential(
         lease: lease.id,
         token: signed.token,
         kind: target.kind,
-        binding: proven(binding),
+        binding: witness.map_or(BindingKind::Bearer, |witness| witness.kind()),
         target_uri: target.uri.clone(),
         actions: target.actions.iter().map(ToString::to_string).collect(),
         purpose: grant.purpose().to_string(),
@@ -561,17 +560,6 @@ fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refus
     let issuer = issuer.unwrap_or_else(|| "none".to_owned());
     let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
     metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
-}
-
-/// What a refused caller may hear beyond the reason: the name of a claim, never a value.
-fn hint_of(error: &IntakeError) -> Option<String> {
-    match error {
-        IntakeError::Claim(what) => Some(what.clone()),
-        IntakeError::Token(TokenRefusal::Claim(name)) => {
-            Some(format!("claim `{name}` is missing, of another type or out of range"))
-        }
-        _ => None,
-    }
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -68,7 +68,7 @@ pub struct Front {
 
 pub fn router(front: Front) -> Router {
     let Front { flow, door } = front;
-    let metadata = Arc::new(Document::new(&metadata::metadata(flow.issuer())));
+    let metadata = Arc::new(Document::new(&metadata::metadata(flow.issuer(), flow.pki().is_some())));
     door.router(Listener::Broker, move |route, context, request| {
         let (flow, metadata) = (flow.clone(), metadata.clone());
         async move {

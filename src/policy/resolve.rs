@@ -7,7 +7,7 @@ use dayfly_domain::{
     bundle::{Action, Bundle, Target, Template},
 };
 
-use super::{Ask, Denied, GrantedTarget, What, decide::IntoDenied};
+use super::{Ask, Denied, GrantedTarget, Policy, What, decide::IntoDenied};
 
 /// Most actions that one ask names (wire.md section 2).
 pub const ACTIONS_MAX: usize = 32;
@@ -32,6 +32,19 @@ pub(super) struct Failed {
     /// What it would have been: with the proof that is missing. Otherwise the template as a whole.
     pub asked: Option<Box<Resolved>>,
     pub binding: BindingKind,
+}
+
+impl Policy {
+    /// How the target of an ask for a token binds its credentials; `None` where no such target is asked for.
+    pub fn binding_wanted(&self, ask: &Ask) -> Option<BindingKind> {
+        let template = self.bundle.templates.get(ask.template.as_str())?;
+        match &ask.what {
+            What::Credential { kind: kind @ Kind::Jwt, resource, .. } => {
+                pick(&self.bundle, template, *kind, resource.as_deref()).ok().map(|target| target.binding)
+            }
+            What::Credential { kind: Kind::X509, .. } | What::TaskOnly => None,
+        }
+    }
 }
 
 /// The task alone: all that the template grants, at its longest.
@@ -67,7 +80,8 @@ pub(super) fn resolve(
     };
     if binding != BindingKind::Bearer && proven != binding {
         // Who is entitled with a proof is told that it is missing, not that it is forbidden.
-        return Err(Failed { denied: Reason::Dpop.into_denied(), asked: Some(Box::new(resolved)), binding });
+        let missing = if binding == BindingKind::Mtls { Reason::Certificate } else { Reason::Dpop };
+        return Err(Failed { denied: missing.into_denied(), asked: Some(Box::new(resolved)), binding });
     }
     Ok(resolved)
 }
@@ -105,7 +119,7 @@ fn pick<'a>(bundle: &'a Bundle, template: &Template, kind: Kind, resource: Optio
     if target.disabled {
         return Err(wrong_target("this target is disabled".into()));
     }
-    if target.binding == BindingKind::Mtls || target.verifies == Verifies::Crl {
+    if target.verifies == Verifies::Crl {
         return Err(wrong_target("no credentials for this target can be issued yet".into()));
     }
     Ok(target)

@@ -71,6 +71,8 @@ reasons! {
     Dpop = "E-DPOP", 400, "invalid_dpop_proof", 4, "send a DPoP proof (RFC 9449) made for this very request with the key that the credential is bound to, each proof once";
     /// RFC 9449 section 8: the answer carries the nonce.
     DpopNonce = "E-DPOP-NONCE", 400, "use_dpop_nonce", 75, "make the DPoP proof again with the nonce in this answer's DPoP-Nonce";
+    /// What is bound to a client certificate came without it, or with another (RFC 8705).
+    Certificate = "E-CERTIFICATE", 400, "invalid_request", 4, "ask over a connection with a live client certificate of the same task, the very one that the token is bound to";
     Client = "E-CLIENT", 401, "invalid_client", 4, "authenticate with a token for this broker, as a verifier with a client_assertion, or use its local socket";
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";

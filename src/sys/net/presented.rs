@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use dayfly_domain::UnixMs;
 use ring::digest;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, ProtocolVersion, RootCertStore, SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     server::{
@@ -29,6 +29,7 @@ use super::tls::{Life, NetError, certificates};
 pub const CHAIN_MAX: usize = 6;
 /// Each of them.
 pub const CERTIFICATE_MAX_BYTES: usize = 8 << 10;
+const SESSION: &[u8] = b"EXPORTER-Dayfly-Evidence";
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=4_096;
 
 /// What a client showed in its handshake, whose first certificate's key it holds. Nobody has vouched for it.
@@ -40,6 +41,7 @@ pub struct PresentedChain {
     fingerprint: [u8; 32],
     key: [u8; 32],
     serial: Option<u128>,
+    session: Option<[u8; 32]>,
 }
 
 /// A client whose chain holds: signatures up to a root that was named, times, and its use (clientAuth).
@@ -52,6 +54,8 @@ pub struct VerifiedClient(PresentedChain);
 pub enum ChainError {
     #[error("no root is in force")]
     NoRoot,
+    #[error("a certificate of the chain is expired, or not yet valid")]
+    Expired,
     #[error("the chain does not lead to a root: {0}")]
     Chain(Error),
 }
@@ -62,7 +66,9 @@ impl PresentedChain {
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
             return None;
         }
-        Self::read(connection.peer_certificates()?)
+        let tls13 = connection.protocol_version() == Some(ProtocolVersion::TLSv1_3);
+        let session = tls13.then(|| connection.export_keying_material([0; 32], SESSION, None).ok()).flatten();
+        Self::read(connection.peer_certificates()?).map(|presented| Self { session, ..presented })
     }
 
     fn read(chain: &[CertificateDer<'_>]) -> Option<Self> {
@@ -74,6 +80,7 @@ impl PresentedChain {
             fingerprint: sha256(leaf),
             key: sha256(parsed.public_key().raw),
             serial,
+            session: None,
         })
     }
 
@@ -97,14 +104,25 @@ impl PresentedChain {
         self.serial
     }
 
-    /// Whether it leads to one of `roots` (exactly these), at `now`, and may authenticate a client. `beside`:
-    /// intermediates that a client need not send. Names are not looked at, least of all the common name.
+    /// What this handshake alone has (RFC 8446 section 7.5): nobody can make another that has it too. Absent with
+    /// TLS 1.2, whose sessions are not all told apart by it (RFC 7627).
+    pub fn session(&self) -> Option<&[u8; 32]> {
+        self.session.as_ref()
+    }
+
+    /// Whether it leads to one of `roots` (exactly these), at `now`, and may authenticate a client, by the
+    /// intermediates that the client sent. Names are not looked at, least of all the common name.
     // SECURITY: `t_137_a_certificate_of_the_same_name_leads_nowhere`, `t_137_only_a_ca_is_a_root`,
     // `t_144_a_chain_is_as_good_as_its_weakest_certificate`
-    pub fn verify(
+    pub fn verify(&self, roots: &[CertificateDer<'_>], now: UnixMs) -> Result<VerifiedClient, ChainError> {
+        self.verify_by(roots, &self.chain[1..], now)
+    }
+
+    /// The same by these intermediates, and none that the client sent.
+    pub fn verify_by(
         &self,
         roots: &[CertificateDer<'_>],
-        beside: &[CertificateDer<'_>],
+        between: &[CertificateDer<'_>],
         now: UnixMs,
     ) -> Result<VerifiedClient, ChainError> {
         let mut anchors = RootCertStore::empty();
@@ -114,10 +132,21 @@ impl PresentedChain {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let path = WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), provider).build();
         let path = path.map_err(|_| ChainError::NoRoot)?;
-        let between: Vec<_> = self.chain[1..].iter().chain(beside).map(|der| CertificateDer::from(der.as_ref())).collect();
         let at = UnixTime::since_unix_epoch(Duration::from_millis(now.as_ms().max(0) as u64));
-        path.verify_client_cert(&self.chain[0], &between, at).map_err(ChainError::Chain)?;
+        path.verify_client_cert(&self.chain[0], between, at).map_err(ChainError::of)?;
         Ok(VerifiedClient(self.clone()))
+    }
+}
+
+impl ChainError {
+    fn of(error: Error) -> Self {
+        use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+        match error {
+            Error::InvalidCertificate(
+                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
+            ) => Self::Expired,
+            other => Self::Chain(other),
+        }
     }
 }
 
@@ -236,3 +265,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash
 }
+
+#[cfg(test)]
+#[path = "presented_tests.rs"]
+mod tests;

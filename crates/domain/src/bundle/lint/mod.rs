@@ -16,7 +16,7 @@ pub use rules::{LINTS, LintRow, Rule};
 use super::{
     Bundle, ClaimMatch, GRACE, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB,
 };
-use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
+use crate::{ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
@@ -110,14 +110,6 @@ fn of_target(target: &Target, lints: &mut Vec<Lint>) {
             target.list_life, target.max_ttl
         );
         lints.push(lint(Rule::Unrevocable, at(), what, Some("shorten `list_life`")));
-    }
-    if target.binding == BindingKind::Mtls {
-        lints.push(lint(
-            Rule::NotYet,
-            at(),
-            "no credential can be issued for it yet: `mtls` comes in a later part",
-            None,
-        ));
     }
     if target.accept_unrevocable.is_some() && target.max_ttl > super::UNREVOCABLE_MAX_TTL {
         let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
