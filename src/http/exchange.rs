@@ -87,7 +87,9 @@ fn subject(fields: &mut Fields) -> Result<Subject, Refused> {
     let control_s256 = fields.take("task_control_s256");
     let supersede_s = fields.take("supersede").map(|text| supersede(&text)).transpose()?;
     match fields.take("subject_token_type").as_deref() {
-        Some(JWT | ID_TOKEN | X509_SVID) if supersede_s.is_some() => Err(malformed("`supersede` goes with a handle only")),
+        Some(JWT | ID_TOKEN | X509_SVID) if supersede_s.is_some() => {
+            Err(malformed("`supersede` goes with a handle only"))
+        }
         Some(JWT | ID_TOKEN) => {
             let control_s256 = control_s256.map(|text| control_hash(&text)).transpose()?;
             Ok(Subject::Evidence { token, control_s256 })
@@ -166,7 +168,9 @@ fn template(scope: Option<String>, details: Option<&Details>, subject: &Subject)
         }
         (Some(name), _, _) | (None, Some(name), _) => Ok(name),
         (None, None, Subject::Handle { .. }) => Ok(String::new()),
-        (None, None, Subject::Evidence { .. } | Subject::Certificate { .. }) => Err(malformed("name a template in `scope`")),
+        (None, None, Subject::Evidence { .. } | Subject::Certificate { .. }) => {
+            Err(malformed("name a template in `scope`"))
+        }
     }
 }
 

@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn tokens_are_bound_to_certificates_where_there_is_an_authority() {
-        let promised = |certifies| metadata("https://b.example", certifies)["tls_client_certificate_bound_access_tokens"].clone();
+        let promised =
+            |certifies| metadata("https://b.example", certifies)["tls_client_certificate_bound_access_tokens"].clone();
         assert_eq!((promised(true), promised(false)), (json!(true), Value::Null));
     }
 

@@ -157,9 +157,8 @@ impl<'a> Origin<'a> {
     fn of(jws: &Jws, kind: IssuerKind, bundle: &'a Bundle, own_issuer: &str) -> Result<Self, IntakeError> {
         let signer = claimed_signer(jws, bundle, own_issuer)?;
         // Whoever vouches for certificates signs no tokens.
-        let fits = |issuer: &&Issuer| {
-            issuer.kind == kind && !issuer.disabled && issuer.roots().is_none() && signer.is(issuer)
-        };
+        let fits =
+            |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && issuer.roots().is_none() && signer.is(issuer);
         let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
         let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
             Value::Array(members) => members.first().and_then(Value::as_str),

@@ -160,11 +160,12 @@ impl Hall {
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let client = client.clone();
             async move {
-            Ok::<_, Infallible>(match self.charge(peer) {
-                true => request::answer(door, peer, client, request).await,
-                false => request::too_many(door, request),
-            })
-        }});
+                Ok::<_, Infallible>(match self.charge(peer) {
+                    true => request::answer(door, peer, client, request).await,
+                    false => request::too_many(door, request),
+                })
+            }
+        });
         let gate = Gate::new(stream, door);
         let mut connection = pin!(http(&door.limits).serve_connection(TokioIo::new(gate), service));
         // A connection that ends in an error has told its client what it could.

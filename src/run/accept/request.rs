@@ -31,7 +31,12 @@ pub fn plain(status: StatusCode, _: &Parts) -> Response {
 }
 
 /// The router's answer, or a refusal.
-pub(super) async fn answer(door: &Door, peer: Peer, client: Option<Client>, request: hyper::Request<Incoming>) -> Response {
+pub(super) async fn answer(
+    door: &Door,
+    peer: Peer,
+    client: Option<Client>,
+    request: hyper::Request<Incoming>,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(peer);
     if let Some(client) = client {

@@ -8,7 +8,8 @@ use std::{sync::Arc, time::Duration};
 use dayfly_domain::UnixMs;
 use ring::digest;
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, ProtocolVersion, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, HandshakeKind, ProtocolVersion, RootCertStore,
+    SignatureScheme,
     client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature},
     server::{
@@ -142,9 +143,9 @@ impl ChainError {
     fn of(error: Error) -> Self {
         use CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
         match error {
-            Error::InvalidCertificate(
-                Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. },
-            ) => Self::Expired,
+            Error::InvalidCertificate(Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. }) => {
+                Self::Expired
+            }
             other => Self::Chain(other),
         }
     }

@@ -71,8 +71,14 @@ fn one_member_of_cnf_and_no_other() {
     };
     assert_eq!(said(json!({ "x5t#S256": print })), Ok(()));
     let cut = &print[1..];
-    for bad in [json!({ "x5t#S256": print, "jkt": print }), json!({ "x5t#S256": cut }), json!({ "x5t": print }),
-                json!("x5t#S256"), json!({ "x5t#S256": null }), json!({ "x5t#s256": print })] {
+    for bad in [
+        json!({ "x5t#S256": print, "jkt": print }),
+        json!({ "x5t#S256": cut }),
+        json!({ "x5t": print }),
+        json!("x5t#S256"),
+        json!({ "x5t#S256": null }),
+        json!({ "x5t#s256": print }),
+    ] {
         assert_eq!(said(bad.clone()), Err(Refused::Token(Refusal::Claim("cnf"))), "{bad}");
     }
 }
