@@ -3,12 +3,13 @@
 //! is bound to that, and nothing else.
 
 use dayfly_domain::{LeaseId, State, TaskId};
-use dayfly_verifier::Thumbprint;
+use dayfly_verifier::{Confirmation, Thumbprint};
 
 use super::Shared;
 use crate::{
-    intake::{Leaf, LeafRecord},
+    intake::{Leaf, LeafRecord, Witness},
     lease::{Lease, Now},
+    store::LeaseRow,
     sys::net::{PresentedChain, VerifiedClient},
 };
 
@@ -49,7 +50,8 @@ impl Shared {
     /// stranger costs no signature. Only intermediates that are in force here are gone by, never the client's.
     fn own(&self, client: &PresentedChain, now: Now) -> Option<(Lease, VerifiedClient)> {
         let lease = self.table.lease(LeaseId::from_u128(client.serial()?))?;
-        let pki = self.pki.as_ref().filter(|_| lease.is_of(client.fingerprint()))?;
+        let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
+        let pki = self.pki.as_ref().filter(|_| lease.is_of(client.fingerprint()) && !tainted)?;
         let mut between: Vec<_> = pki.issuing().iter().map(|ca| ca.der().clone()).collect();
         between.push(pki.area().der().clone());
         let verified = client.verify_by(&[pki.root().clone()], &between, now.at);
@@ -65,5 +67,13 @@ impl Shared {
             next = self.table.task(id).and_then(|task| task.parent);
         }
         false
+    }
+}
+
+/// What a token is bound to, as its lease's row has it.
+pub(super) fn bound_text(witness: Witness<'_>) -> String {
+    match witness.confirmation() {
+        Confirmation::Jkt(key) => key.to_string(),
+        Confirmation::X5t(certificate) => LeaseRow::certificate_text(&certificate.to_string()),
     }
 }

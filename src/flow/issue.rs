@@ -4,21 +4,23 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{
     BindingKind, Bound, Claims, HANDLE_PREFIX, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload,
 };
-use dayfly_verifier::{Binding, Confirmation, Thumbprint, dpop::UnverifiedProof};
+use dayfly_verifier::{Binding, Thumbprint, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, commit,
+    Flow, certify,
+    client::bound_text,
+    commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     moment::Moment,
     possession::Held,
-    prove::{Evidence, ProvenIssuer},
+    prove::{Evidence, ProvenIssuer, count},
     refuse::Refusal,
     sha256,
     words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
 };
 use crate::{
-    intake::{Leaf, Proven, Witness},
+    intake::{Leaf, Proven, ProvenKey, Witness},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
     mint::{MintError, Plan, Signed, Terms},
@@ -39,12 +41,14 @@ struct Asking<'a> {
     binding: Option<&'a Binding>,
     /// The certificate of the task itself that the connection has.
     leaf: Option<&'a Leaf>,
-    /// Of a new task: the key that its handle is bound to.
-    key: Option<(Bound, Thumbprint)>,
+    /// The key that a certificate is to be for.
+    key: Option<&'a ProvenKey>,
+    /// Of a new task: what its handle is bound to.
+    held_by: Option<(Bound, Thumbprint)>,
 }
 
 impl Asking<'_> {
-    /// What a credential is bound to: what its target wants, of what was proven, and otherwise whatever was.
+    /// What a token is bound to: what its target wants, of what was proven, and otherwise whatever was.
     fn witness(&self, policy: &Policy) -> Option<Witness<'_>> {
         let (proof, leaf) = (self.binding.map(Witness::Proof), self.leaf.map(Witness::Leaf));
         match policy.binding_wanted(self.ask) {
@@ -52,6 +56,22 @@ impl Asking<'_> {
             Some(BindingKind::Dpop | BindingKind::Bearer) | None => proof.or(leaf),
         }
     }
+
+    /// What was proven, as policy and the record name it.
+    fn proven(&self, policy: &Policy) -> BindingKind {
+        match self.key {
+            Some(_) => BindingKind::Mtls,
+            None => self.witness(policy).map_or(BindingKind::Bearer, |witness| witness.kind()),
+        }
+    }
+}
+
+/// The keys that come with a request: to be held by, and to be certified.
+struct Keys<'a> {
+    proof: Option<UnverifiedProof>,
+    csr: Option<String>,
+    /// What its connection was opened with.
+    client: Option<&'a PresentedChain>,
 }
 
 /// A decision, planned and signed, waiting for the commit.
@@ -64,13 +84,6 @@ struct Prepared {
     slot: Option<StatusSlot>,
     /// Of the key that signed.
     kid: Option<String>,
-}
-
-/// What a request proves beside its subject.
-struct Possessed<'a> {
-    proof: Option<UnverifiedProof>,
-    /// What its connection was opened with.
-    client: Option<&'a PresentedChain>,
 }
 
 /// How a new task begins.
@@ -107,20 +120,18 @@ impl Flow {
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
-        let Exchange { subject, ask, possession } = exchange;
+        let Exchange { subject, ask, possession, csr } = exchange;
+        self.can_certify(&ask)?;
         let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
+        let shown = Keys { proof, csr, client };
         match subject {
             Subject::Evidence { token, control_s256 } => {
-                let evidence = Evidence::Token(&token);
-                self.open(evidence, control_s256, ask, Possessed { proof, client }, issuer, now).await
+                self.open(Evidence::Token(&token), control_s256, ask, shown, issuer, now).await
             }
             Subject::Certificate { der, control_s256 } => {
-                let evidence = Evidence::Certificate(&der);
-                self.open(evidence, control_s256, ask, Possessed { proof, client }, issuer, now).await
+                self.open(Evidence::Certificate(&der), control_s256, ask, shown, issuer, now).await
             }
-            Subject::Handle { handle, supersede_s } => {
-                self.feed(&handle, supersede_s, ask, Possessed { proof, client }, issuer, now).await
-            }
+            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, shown, issuer, now).await,
         }
     }
 
@@ -129,7 +140,7 @@ impl Flow {
         evidence: Evidence<'_>,
         control_s256: Option<[u8; 32]>,
         ask: Ask,
-        Possessed { proof, client }: Possessed<'_>,
+        Keys { proof, csr, client }: Keys<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
@@ -139,10 +150,11 @@ impl Flow {
             self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
         }
         let binding = self.hold(Held::Free, proof, None, now)?.map_err(|_| Reason::Dpop)?;
-        let key = match &binding {
+        let held_by = match &binding {
             Some(binding) => Some((Bound::Jkt, binding.thumbprint())),
             None => self.own_key(client, now).map(|key| (Bound::X5t, key)),
         };
+        let certified = certify::key(&ask, csr.as_deref())?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
             (Some(hash), _) => hash,
@@ -150,8 +162,9 @@ impl Flow {
             (None, None) => return Err(Reason::Internal.into()),
         };
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
-        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref(), leaf: None, key };
-        let conflict = self.conflict(&proven.evidence_key(), key.map(|(_, key)| key)).map(Overtaken::Conflict);
+        let (binding, key) = (binding.as_ref(), certified.as_ref());
+        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding, leaf: None, key, held_by };
+        let conflict = self.conflict(&proven.evidence_key(), held_by.map(|(_, key)| key)).map(Overtaken::Conflict);
         if let Some(overtaken) = conflict.or(proven.is_unconfirmed().then_some(Overtaken::Replayed)) {
             // Whatever is asked, and whatever policy would say of it.
             let (policy, now) = (self.policy.load_full(), self.time.now());
@@ -170,7 +183,7 @@ impl Flow {
         handle: &Presented,
         supersede_s: Option<u8>,
         mut ask: Ask,
-        Possessed { proof, client }: Possessed<'_>,
+        Keys { proof, csr, client }: Keys<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
@@ -194,10 +207,11 @@ impl Flow {
         }
         ask.ticket.clone_from(&row.ticket);
         let workload = workload_of(&row).ok_or(Reason::Ended)?;
+        let certified = certify::key(&ask, csr.as_deref())?;
         let issued_at = UnixMs::from_s(row.evidence_iat_s);
         let leaf = self.leaf(client, row.id, now);
-        let (task, binding, leaf) = (Some(&row), binding.as_ref(), leaf.as_ref());
-        let asking = Asking { workload: &workload, ask: &ask, issued_at, task, binding, leaf, key: None };
+        let (task, binding, leaf, key) = (Some(&row), binding.as_ref(), leaf.as_ref(), certified.as_ref());
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task, binding, leaf, key, held_by: None };
         self.decide_twice(&asking, None, supersede_s).await
     }
 
@@ -271,8 +285,7 @@ impl Flow {
     }
 
     fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
-        let proven = asking.witness(policy).map_or(BindingKind::Bearer, |witness| witness.kind());
-        let shown = (proven, asking.issued_at);
+        let shown = (asking.proven(policy), asking.issued_at);
         self.moment(policy, (asking.workload, asking.ask), asking.task, shown, now)
     }
 
@@ -308,7 +321,11 @@ impl Flow {
         let minted = match asking.ask.what {
             What::TaskOnly => None,
             What::Credential { .. } => {
-                let (lease, signed) = self.mint(policy, grant, asking, row, now)?;
+                let terms = self.terms(policy, asking, row, now)?;
+                let (lease, signed) = match asking.key {
+                    Some(key) => self.certify(grant, &terms, row, key)?,
+                    None => self.mint(grant, &terms, asking.witness(policy), row)?,
+                };
                 events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
                 Some((lease, signed))
             }
@@ -329,21 +346,19 @@ impl Flow {
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
             credential: minted
-                .and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.witness(policy))),
+                .and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.proven(policy))),
         };
         Ok(Prepared { group, committed, answer, lease, slot, kid })
     }
 
-    fn mint(
-        &self,
-        policy: &Policy,
-        grant: &Grant,
-        asking: &Asking<'_>,
-        row: &TaskRow,
+    fn terms<'a>(
+        &'a self,
+        policy: &'a Policy,
+        asking: &Asking<'a>,
+        row: &'a TaskRow,
         now: Now,
-    ) -> Result<(LeaseRow, Signed), Refused> {
-        let target = grant.target().ok_or(Reason::Target)?;
-        let terms = Terms {
+    ) -> Result<Terms<'a>, Refused> {
+        Ok(Terms {
             issuer: &self.issuer,
             trust_domain: &policy.bundle().trust_domain,
             workload: asking.workload,
@@ -352,37 +367,27 @@ impl Flow {
             now: now.at,
             deadline: row.deadline,
             ticket: row.ticket.as_deref(),
-        };
-        let not_minted = |error: MintError| {
-            tracing::warn!(%error, "nothing was minted");
-            Refused::from(error.reason())
-        };
-        let witness = asking.witness(policy);
-        let mut plan = Plan::new(grant, &terms, witness).map_err(not_minted)?;
+        })
+    }
+
+    fn mint(
+        &self,
+        grant: &Grant,
+        terms: &Terms<'_>,
+        witness: Option<Witness<'_>>,
+        row: &TaskRow,
+    ) -> Result<(LeaseRow, Signed), Refused> {
+        let target = grant.target().ok_or(Reason::Target)?;
+        let mut plan = Plan::new(grant, terms, witness).map_err(not_minted)?;
         let expires = UnixMs::from_s(plan.window().exp_s);
         let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
-        let status = self.list_place(target.verifies, wish, now.at)?;
+        let status = self.list_place(target.verifies, wish, terms.now)?;
         if let Some(slot) = status {
             plan = plan.listed(self.status_claim(slot));
         }
         let signed = plan.sign(&self.keyring).map_err(not_minted)?;
-        let lease = LeaseRow {
-            id: terms.lease,
-            task: row.id,
-            seq: 0,
-            target: target.name.to_string(),
-            kind: target.kind,
-            row: grant.row().to_string(),
-            actions: json(&target.actions),
-            issued_at: now.at,
-            expires,
-            credential_hash: signed.hash,
-            thumbprint: witness.map(bound_text),
-            kid: Some(signed.kid.clone()),
-            status,
-            end: None,
-        };
-        Ok((lease, signed))
+        let lease = lease_row(grant, terms, &signed, witness.map(bound_text))?;
+        Ok((LeaseRow { status, ..lease }, signed))
     }
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
@@ -402,7 +407,7 @@ impl Flow {
         }
         answer.point.seq = durable?;
         let now = self.time.now();
-        let tainted = kid.is_some_and(|kid| self.keyring.is_tainted(&kid));
+        let tainted = kid.is_some_and(|kid| self.is_tainted(&kid));
         if !tainted && lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
             return Ok(answer);
         }
@@ -459,12 +464,35 @@ fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<
     told.then(comparison).flatten().map(Box::new)
 }
 
-/// As a lease's row has it.
-fn bound_text(witness: Witness<'_>) -> String {
-    match witness.confirmation() {
-        Confirmation::Jkt(key) => key.to_string(),
-        Confirmation::X5t(certificate) => LeaseRow::certificate_text(&certificate.to_string()),
-    }
+/// The row of what was signed; `thumbprint`: of the key that it is bound to.
+pub(super) fn lease_row(
+    grant: &Grant,
+    terms: &Terms<'_>,
+    signed: &Signed,
+    thumbprint: Option<String>,
+) -> Result<LeaseRow, Refused> {
+    let target = grant.target().ok_or(Reason::Target)?;
+    Ok(LeaseRow {
+        id: terms.lease,
+        task: terms.task,
+        seq: 0,
+        target: target.name.to_string(),
+        kind: target.kind,
+        row: grant.row().to_string(),
+        actions: json(&target.actions),
+        issued_at: terms.now,
+        expires: UnixMs::from_s(signed.window.exp_s),
+        credential_hash: signed.hash,
+        thumbprint,
+        kid: Some(signed.kid.clone()),
+        status: None,
+        end: None,
+    })
+}
+
+pub(super) fn not_minted(error: MintError) -> Refused {
+    tracing::warn!(%error, "nothing was minted");
+    error.reason().into()
 }
 
 fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: UnixMs) -> Result<TaskRow, Refused> {
@@ -489,8 +517,8 @@ fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: Unix
         evidence_exp_s: opening.proven.expires().as_s(),
         claims: Some(json(&workload.claims)),
         handle_hash: opening.handle_hash,
-        bound: asking.key.map_or(Bound::None, |(bound, _)| bound),
-        thumbprint: asking.key.map(|(_, key)| key.to_string()),
+        bound: asking.held_by.map_or(Bound::None, |(bound, _)| bound),
+        thumbprint: asking.held_by.map(|(_, key)| key.to_string()),
         opened_at: now,
         deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
         seq: 0,
@@ -530,7 +558,7 @@ fn credential(
     row: &TaskRow,
     lease: &LeaseRow,
     signed: Signed,
-    witness: Option<Witness<'_>>,
+    binding: BindingKind,
 ) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
@@ -544,7 +572,7 @@ fn credential(
         lease: lease.id,
         token: signed.token,
         kind: target.kind,
-        binding: witness.map_or(BindingKind::Bearer, |witness| witness.kind()),
+        binding,
         target_uri: target.uri.clone(),
         actions: target.actions.iter().map(ToString::to_string).collect(),
         purpose: grant.purpose().to_string(),
@@ -553,13 +581,6 @@ fn credential(
         expires: lease.expires,
         revocation: revoke::reach(checking, ttl_s),
     })
-}
-
-/// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
-fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refused>) {
-    let issuer = issuer.unwrap_or_else(|| "none".to_owned());
-    let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
-    metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
 }
 
 fn json<T: serde::Serialize>(value: &T) -> String {

@@ -6,6 +6,7 @@ mod archive;
 mod beat;
 mod blocks;
 mod bundle;
+mod certify;
 mod client;
 mod commit;
 mod conflict;

@@ -8,7 +8,7 @@ use dayfly_verifier::Refusal as TokenRefusal;
 use super::{
     Flow, SAMPLE,
     refuse::Refusal,
-    words::{Presented, Refused},
+    words::{Issued, Presented, Refused},
 };
 use crate::{
     intake::{self, IntakeError, Proven},
@@ -97,4 +97,11 @@ fn hint_of(error: &IntakeError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
+pub(super) fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refused>) {
+    let issuer = issuer.unwrap_or_else(|| "none".to_owned());
+    let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
+    metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
 }

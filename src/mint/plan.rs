@@ -30,6 +30,8 @@ pub enum MintError {
     NoTarget,
     #[error("no key is usable: {0}")]
     Key(String),
+    #[error("the request for a certificate asks for a name or a purpose that is not granted")]
+    Foreign,
     #[error("what was signed is not what was planned")]
     Mismatch,
 }
@@ -41,6 +43,7 @@ impl MintError {
             Self::Unbound => Reason::Dpop,
             Self::NoCertificate => Reason::Certificate,
             Self::NoTarget => Reason::Target,
+            Self::Foreign => Reason::Csr,
             Self::Key(_) => Reason::Key,
             Self::Mismatch => Reason::Internal,
         }

@@ -100,10 +100,6 @@ fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
 
 fn of_target(target: &Target, lints: &mut Vec<Lint>) {
     let at = || format!("target.{}", target.name);
-    if target.verifies == Verifies::Crl {
-        let what = format!("no credential can be issued for it yet: `{}` comes in a later part", target.verifies);
-        lints.push(lint(Rule::NotYet, at(), what, Some("use `introspect`, `list` or `exp_only`")));
-    }
     if target.verifies == Verifies::List && target.list_life >= target.max_ttl {
         let what = format!(
             "a server that cannot reach the broker may go by a list for {}, as long as a credential lives ({})",
@@ -269,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Name,
+        BindingKind, Name,
         bundle::{Fingerprint, Surroundings, check, tables::Tables},
     };
 
