@@ -15,6 +15,7 @@ mod bundle_life;
 mod bundle_page;
 mod by_file;
 mod by_list;
+mod certified;
 mod certs;
 mod ci_wrapper;
 mod claims;
