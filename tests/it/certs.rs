@@ -33,6 +33,7 @@ owner       = "team-shop"
 binding     = "mtls"
 verifies    = "crl"
 actions     = ["db:migrate", "db:read"]
+reads       = ["db:read"]
 
 [target.mesh]
 uri         = "https://mesh.example.org"
@@ -55,8 +56,15 @@ id     = "shop-migrates"
 issuer = "ci"
 claims = { sub = "shop" }
 
-[[task.migrate.allow]]
-id        = "forks-migrate"
+[task.peek]
+purpose   = "look at the tables"
+owner     = "team-shop"
+grants    = { db = ["db:read"] }
+ttl       = "15m"
+review_by = 2099-01-01
+
+[[task.peek.allow]]
+id        = "forks-peek"
 issuer    = "ci"
 claims    = { sub = "fork" }
 untrusted = true
