@@ -47,15 +47,19 @@ impl Shared {
     }
 
     /// The lease of exactly this certificate, and the certificate below our root: the record first, so that a
-    /// stranger costs no signature. Only intermediates that are in force here are gone by, never the client's.
+    /// stranger costs no signature. A client need not send what stands above its own.
     fn own(&self, client: &PresentedChain, now: Now) -> Option<(Lease, VerifiedClient)> {
         let lease = self.table.lease(LeaseId::from_u128(client.serial()?))?;
         let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
         let pki = self.pki.as_ref().filter(|_| lease.is_of(client.fingerprint()) && !tainted)?;
         let mut between: Vec<_> = pki.issuing().iter().map(|ca| ca.der().clone()).collect();
         between.push(pki.area().der().clone());
+        between.extend_from_slice(client.above());
         let verified = client.verify_by(&[pki.root().clone()], &between, now.at);
-        verified.map(|client| (lease, client)).inspect_err(|error| tracing::warn!(%error, "a certificate of ours")).ok()
+        verified
+            .map(|client| (lease, client))
+            .inspect_err(|error| tracing::debug!(%error, "a certificate of ours"))
+            .ok()
     }
 
     fn is_at_or_above(&self, above: TaskId, task: TaskId) -> bool {

@@ -8,13 +8,40 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType,
 use serde_json::{Value, json};
 
 use crate::{
-    certs::{CERT_BUNDLE, HANDLE, JWT, X509, chain, csr, openssl},
+    certs::{HANDLE, JWT, X509, chain, csr, openssl},
     foreign::skipped,
     mtls::{EXCHANGE, Hall, Holder, TOKEN, is, why},
     world::{ISSUER, Job, START, World, sha256},
 };
 
 const MESH: &str = "https://mesh.example.org";
+
+/// The test world with a service whose callers have certificates, tokens bound to these, or both.
+const MESH_BUNDLE: &str = concat!(
+    include_str!("world.toml"),
+    r#"
+[target.mesh]
+uri         = "https://mesh.example.org"
+environment = "staging"
+owner       = "team-shop"
+binding     = "mtls"
+verifies    = "introspect"
+actions     = ["mesh:call"]
+
+[task.serve]
+purpose   = "answer the mesh"
+owner     = "team-shop"
+grants    = { mesh = ["mesh:call"] }
+ttl       = "15m"
+deadline  = "1h"
+review_by = 2099-01-01
+
+[[task.serve.allow]]
+id     = "shop-serves"
+issuer = "ci"
+claims = { sub = "shop" }
+"#
+);
 
 /// A task with a certificate.
 struct Task {
@@ -34,7 +61,7 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let world = World::of(CERT_BUNDLE);
+        let world = World::of(MESH_BUNDLE);
         let hall = Hall::of(&world).await;
         Self { world, hall, count: 0 }
     }
@@ -190,9 +217,7 @@ async fn a_connection_that_stays_open_is_judged_anew_each_time() {
     }
     let mut place = Place::new().await;
     // The task lives longer than its certificate.
-    let details = json!([{ "type": "dayfly_task", "template": "migrate", "ttl": 60 }]).to_string();
-    place.world.bundle.edit("verifies    = \"crl\"", "verifies    = \"introspect\"");
-    place.world.flow.load_bundle("test").await.unwrap();
+    let details = json!([{ "type": "dayfly_task", "template": "serve", "ttl": 60 }]).to_string();
     let task = place.task_of(&[("authorization_details", &details)]);
     let (status, answer) = place.token(Some(&task.holder), &task.handle);
     assert_eq!((status, &answer["expires_in"]), (200, &json!(60)), "it outlives no certificate: {answer}");

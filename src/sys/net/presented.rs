@@ -90,6 +90,11 @@ impl PresentedChain {
         &self.chain[0]
     }
 
+    /// What the client sent above it.
+    pub fn above(&self) -> &[CertificateDer<'static>] {
+        &self.chain[1..]
+    }
+
     /// SHA-256 of that certificate's DER (RFC 8705 section 3.1).
     pub fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
@@ -116,10 +121,10 @@ impl PresentedChain {
     // SECURITY: `t_137_a_certificate_of_the_same_name_leads_nowhere`, `t_137_only_a_ca_is_a_root`,
     // `t_144_a_chain_is_as_good_as_its_weakest_certificate`
     pub fn verify(&self, roots: &[CertificateDer<'_>], now: UnixMs) -> Result<VerifiedClient, ChainError> {
-        self.verify_by(roots, &self.chain[1..], now)
+        self.verify_by(roots, self.above(), now)
     }
 
-    /// The same by these intermediates, and none that the client sent.
+    /// The same by these intermediates.
     pub fn verify_by(
         &self,
         roots: &[CertificateDer<'_>],
