@@ -11,7 +11,7 @@ use super::{
     words::{Issued, Presented, Refused},
 };
 use crate::{
-    intake::{self, IntakeError, Proven},
+    intake::{self, IntakeError, Proven, SvidRefusal},
     lease::Now,
     ledger::Context,
     policy::Ask,
@@ -92,6 +92,8 @@ impl Flow {
 fn hint_of(error: &IntakeError) -> Option<String> {
     match error {
         IntakeError::Claim(what) => Some(what.clone()),
+        // Texts of ours; what the library says of a chain is for the log.
+        IntakeError::Svid(refusal) if !matches!(refusal, SvidRefusal::Chain(_)) => Some(refusal.to_string()),
         IntakeError::Token(TokenRefusal::Claim(name)) => {
             Some(format!("claim `{name}` is missing, of another type or out of range"))
         }

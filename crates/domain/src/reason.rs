@@ -74,7 +74,7 @@ reasons! {
     /// RFC 9449 section 8: the answer carries the nonce.
     DpopNonce = "E-DPOP-NONCE", 400, "use_dpop_nonce", 75, "make the DPoP proof again with the nonce in this answer's DPoP-Nonce";
     /// What is bound to a client certificate came without it, or with another (RFC 8705).
-    Certificate = "E-CERTIFICATE", 400, "invalid_request", 4, "ask over a connection with a live client certificate of the same task, the very one that the token is bound to";
+    Certificate = "E-CERTIFICATE", 400, "invalid_request", 4, "this needs a client certificate on the connection: a live one of the same task, the very one that a token is bound to, or the one that subject_token names";
     Client = "E-CLIENT", 401, "invalid_client", 4, "authenticate with a token for this broker, as a verifier with a client_assertion, or use its local socket";
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";
