@@ -32,6 +32,10 @@ pub enum MintError {
     Key(String),
     #[error("the request for a certificate asks for a name or a purpose that is not granted")]
     Foreign,
+    #[error("the template takes no keys of this kind")]
+    KeyKind,
+    #[error("the key is known to others: make a fresh one")]
+    KeyTaken,
     #[error("what was signed is not what was planned")]
     Mismatch,
 }
@@ -43,7 +47,7 @@ impl MintError {
             Self::Unbound => Reason::Dpop,
             Self::NoCertificate => Reason::Certificate,
             Self::NoTarget => Reason::Target,
-            Self::Foreign => Reason::Csr,
+            Self::Foreign | Self::KeyKind | Self::KeyTaken => Reason::Csr,
             Self::Key(_) => Reason::Key,
             Self::Mismatch => Reason::Internal,
         }
