@@ -138,6 +138,7 @@ fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lin
     let (keys, key) = match &issuer.keys {
         KeySource::Pinned { jwks } => (KeySet::parse(jwks), "jwks_file"),
         KeySource::TrustBundle { bundle } => (KeySet::of_trust_bundle(bundle), "spiffe_bundle"),
+        KeySource::Roots { pem } => return pinned_roots(issuer, pem, problems),
         KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => return,
     };
     let at = format!("issuer.{}.keys.{key}", issuer.name);
@@ -155,13 +156,22 @@ fn pinned_keys(issuer: &Issuer, problems: &mut Vec<Problem>, lints: &mut Vec<Lin
     }
 }
 
+// SECURITY: `t_137_only_a_ca_is_a_root`
+fn pinned_roots(issuer: &Issuer, pem: &[u8], problems: &mut Vec<Problem>) {
+    if let Err(error) = net::roots(pem) {
+        let at = format!("issuer.{}.keys.x509_roots", issuer.name);
+        let help = "PEM: the CA certificates of the trust domain and nothing else, no leaf among them";
+        problems.push(Problem::new("bundle", at, error.to_string()).help(help));
+    }
+}
+
 /// What could never be fetched is a mistake of the bundle: the fetcher's own rule, before anybody asks.
 /// What is disabled keeps no bundle from loading.
 fn fetched_from(issuer: &Issuer, problems: &mut Vec<Problem>) {
     let keys = match &issuer.keys {
         KeySource::Discovery { allow_private, .. } => Some(("url", &issuer.url, *allow_private)),
         KeySource::BundleEndpoint { url, allow_private, .. } => Some(("keys.spiffe_bundle_url", url, *allow_private)),
-        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => None,
+        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } | KeySource::Roots { .. } => None,
     };
     let review = issuer.review.as_ref().map(|review| ("review.url", &review.url, review.allow_private));
     for (key, url, allow_private) in keys.into_iter().chain(review).filter(|_| !issuer.disabled) {

@@ -178,7 +178,7 @@ impl Flow {
             return Ok(());
         }
         // Another key than the token's ends it as well as no key.
-        self.hold(Held::Free, Some(proof), now)?.map_err(|_| Reason::Dpop)?;
+        self.hold(Held::Free, Some(proof), None, now)?.map_err(|_| Reason::Dpop)?;
         self.revoke_presented(token).await
     }
 

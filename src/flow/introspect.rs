@@ -21,7 +21,7 @@ use crate::{
     lease::{Lease, Now},
     policy::{Reach, RowFacts, RowKind},
     store::TaskRow,
-    sys::offload::offload,
+    sys::{net::PresentedChain, offload::offload},
 };
 
 /// Name of the built-in target.
@@ -79,6 +79,11 @@ impl Flow {
     /// Who holds this secret (token for the broker, or handle). Never says why not; only a proof
     /// that is wrong in itself is an error.
     pub async fn caller(&self, shown: &Shown) -> Result<Caller, Refused> {
+        self.caller_over(shown, None).await
+    }
+
+    /// The same over a connection on which this was presented.
+    pub async fn caller_over(&self, shown: &Shown, client: Option<&PresentedChain>) -> Result<Caller, Refused> {
         let Shown { secret, bound, possession } = shown;
         let now = self.time.now();
         let proof = possession.as_ref().map(|given| self.read_proof(given, Some(secret), now)).transpose()?;
@@ -90,11 +95,13 @@ impl Flow {
         }
         let Some((caller, held)) = self.holder(secret, now).await else { return Ok(Caller::Nobody) };
         // SECURITY: what is bound is nobody's as a bearer, and what is not bound is nobody's with the
-        // scheme of what is; a_bound_handle_is_nobodys_as_a_bearer
-        if *bound == (held == Held::Free) {
+        // scheme of what is; a_bound_handle_is_nobodys_as_a_bearer. What is bound to a certificate comes as a
+        // bearer over a connection with it (RFC 8705 section 3).
+        let free = held == Held::Free || self.is_held_by(held, client, now);
+        if *bound == free {
             return Ok(Caller::Nobody);
         }
-        Ok(self.hold(held, proof, now)?.map_or(Caller::Nobody, |_| caller))
+        Ok(self.hold(held, proof, client, now)?.map_or(Caller::Nobody, |_| caller))
     }
 
     /// Whose secret this is, and the key that it is bound to.

@@ -1,33 +1,34 @@
 //! A token exchange: evidence opens a task, a handle feeds one.
 
-use std::sync::atomic::Ordering;
-
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{
     BindingKind, Bound, Claims, HANDLE_PREFIX, LeaseId, Reason, Secret, State, TaskId, UnixMs, Workload,
 };
-use dayfly_verifier::{Binding, Refusal as TokenRefusal, dpop::UnverifiedProof};
+use dayfly_verifier::{Binding, Thumbprint, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, SAMPLE, certify, commit,
+    Flow, certify,
+    client::bound_text,
+    commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     moment::Moment,
-    possession::{Held, proven},
+    possession::Held,
+    prove::{Evidence, ProvenIssuer, count},
     refuse::Refusal,
     sha256,
     signed::{credential, issued_event, lease_row, not_minted},
     words::{Exchange, Issued, Point, Presented, Refused, Subject},
 };
 use crate::{
-    intake::{self, IntakeError, Proven, ProvenKey},
+    intake::{Leaf, Proven, ProvenKey, Witness},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Stamp},
     mint::{Plan, Signed, Terms},
     policy::{Ask, Comparison, Decision, Grant, Policy, What},
     revoke::Wish,
     store::{LeaseRow, StatusSlot, TaskRow},
-    sys::{entropy, offload::offload},
+    sys::{entropy, net::PresentedChain, offload::offload},
 };
 
 /// Who is asking, whatever proved it.
@@ -39,21 +40,39 @@ struct Asking<'a> {
     task: Option<&'a TaskRow>,
     /// The key that was proven with this request.
     binding: Option<&'a Binding>,
+    /// The certificate of the task itself that the connection has.
+    leaf: Option<&'a Leaf>,
     /// The key that a certificate is to be for.
     key: Option<&'a ProvenKey>,
+    /// Of a new task: what its handle is bound to.
+    held_by: Option<(Bound, Thumbprint)>,
 }
 
 impl Asking<'_> {
+    /// What a token is bound to: what its target wants, of what was proven, and otherwise whatever was.
+    fn witness(&self, policy: &Policy) -> Option<Witness<'_>> {
+        let (proof, leaf) = (self.binding.map(Witness::Proof), self.leaf.map(Witness::Leaf));
+        match policy.binding_wanted(self.ask) {
+            Some(BindingKind::Mtls) => leaf.or(proof),
+            Some(BindingKind::Dpop | BindingKind::Bearer) | None => proof.or(leaf),
+        }
+    }
+
     /// What was proven, as policy and the record name it.
-    fn proven(&self) -> BindingKind {
-        if self.key.is_some() { BindingKind::Mtls } else { proven(self.binding) }
+    fn proven(&self, policy: &Policy) -> BindingKind {
+        match self.key {
+            Some(_) => BindingKind::Mtls,
+            None => self.witness(policy).map_or(BindingKind::Bearer, |witness| witness.kind()),
+        }
     }
 }
 
 /// The keys that come with a request: to be held by, and to be certified.
-struct Keys {
+struct Keys<'a> {
     proof: Option<UnverifiedProof>,
     csr: Option<String>,
+    /// What its connection was opened with.
+    client: Option<&'a PresentedChain>,
 }
 
 /// A decision, planned and signed, waiting for the commit.
@@ -68,9 +87,6 @@ struct Prepared {
     kid: Option<String>,
 }
 
-/// The issuer of whoever was proven, granted or not.
-type ProvenIssuer = Option<String>;
-
 /// How a new task begins.
 struct Opening<'a> {
     proven: &'a Proven,
@@ -80,45 +96,65 @@ struct Opening<'a> {
 impl Flow {
     /// `/oauth2/token`.
     pub async fn exchange(&self, exchange: Exchange) -> Result<Issued, Refused> {
+        self.exchange_over(exchange, None).await
+    }
+
+    /// The same over a connection on which this was presented.
+    pub async fn exchange_over(&self, exchange: Exchange, client: Option<&PresentedChain>) -> Result<Issued, Refused> {
         let now = self.time.now();
         if !now.safe {
             return Err(Reason::Clock.into());
         }
         let kind = Context::kind_of(&exchange.ask.what);
         let mut issuer = None;
-        let issued = self.exchanged(exchange, &mut issuer, now).await;
+        let issued = self.exchanged(exchange, client, &mut issuer, now).await;
         count(issuer, kind, &issued);
         issued
     }
 
     // SECURITY: a proof uses up nothing of the evidence that it comes with;
     // a_garbage_proof_does_not_use_up_the_evidence
-    async fn exchanged(&self, exchange: Exchange, issuer: &mut ProvenIssuer, now: Now) -> Result<Issued, Refused> {
+    async fn exchanged(
+        &self,
+        exchange: Exchange,
+        client: Option<&PresentedChain>,
+        issuer: &mut ProvenIssuer,
+        now: Now,
+    ) -> Result<Issued, Refused> {
         let Exchange { subject, ask, possession, csr } = exchange;
         self.can_certify(&ask)?;
         let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
-        let shown = Keys { proof, csr };
+        let shown = Keys { proof, csr, client };
         match subject {
-            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, shown, issuer, now).await,
+            Subject::Evidence { token, control_s256 } => {
+                self.open(Evidence::Token(&token), control_s256, ask, shown, issuer, now).await
+            }
+            Subject::Certificate { der, control_s256 } => {
+                self.open(Evidence::Certificate(&der), control_s256, ask, shown, issuer, now).await
+            }
             Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, shown, issuer, now).await,
         }
     }
 
     async fn open(
         &self,
-        token: &Presented,
+        evidence: Evidence<'_>,
         control_s256: Option<[u8; 32]>,
         ask: Ask,
-        Keys { proof, csr }: Keys,
+        Keys { proof, csr, client }: Keys<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
-        let proven = self.prove(token, &ask, issuer, now).await?;
+        let proven = self.prove(evidence, client, &ask, issuer, now).await?;
         // Evidence that has been used, and so may be anybody's, is charged to nobody.
         if !proven.is_unconfirmed() && !self.table.is_used(&proven.evidence_key()) {
             self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
         }
-        let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
+        let binding = self.hold(Held::Free, proof, None, now)?.map_err(|_| Reason::Dpop)?;
+        let held_by = match &binding {
+            Some(binding) => Some((Bound::Jkt, binding.thumbprint())),
+            None => self.own_key(client, now).map(|key| (Bound::X5t, key)),
+        };
         let certified = certify::key(&ask, csr.as_deref())?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
@@ -128,9 +164,8 @@ impl Flow {
         };
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
         let (binding, key) = (binding.as_ref(), certified.as_ref());
-        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding, key };
-        let key = asking.binding.map(Binding::thumbprint);
-        let conflict = self.conflict(&proven.evidence_key(), key).map(Overtaken::Conflict);
+        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding, leaf: None, key, held_by };
+        let conflict = self.conflict(&proven.evidence_key(), held_by.map(|(_, key)| key)).map(Overtaken::Conflict);
         if let Some(overtaken) = conflict.or(proven.is_unconfirmed().then_some(Overtaken::Replayed)) {
             // Whatever is asked, and whatever policy would say of it.
             let (policy, now) = (self.policy.load_full(), self.time.now());
@@ -144,69 +179,18 @@ impl Flow {
         Ok(issued)
     }
 
-    async fn prove(
-        &self,
-        token: &Presented,
-        ask: &Ask,
-        issuer: &mut ProvenIssuer,
-        now: Now,
-    ) -> Result<Proven, Refused> {
-        let policy = self.policy.load_full();
-        let is_used = |key: &[u8; 32]| self.table.is_used(key);
-        let proven = intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now.at).await;
-        *issuer = match &proven {
-            Ok(proven) => Some(proven.workload().issuer.to_string()),
-            Err(IntakeError::Refused { workload, .. }) => Some(workload.issuer.to_string()),
-            Err(_) => None,
-        };
-        proven.map_err(|error| match error {
-            // A known workload: recorded. Garbage and strangers are only counted.
-            IntakeError::Refused { reason, workload } => {
-                if let Err(limited) = self.charge(&policy, (&*workload).into(), &ask.template) {
-                    return limited;
-                }
-                let (ttl, asked) = policy.asked(ask);
-                let kind = Context::kind_of(&ask.what).to_owned();
-                let binding = BindingKind::Bearer.to_string();
-                let context = Context { ttl, kind, binding, age_s: 0, ask: asked, held: Vec::new() };
-                let bundle = policy.bundle().fingerprint;
-                let refusal = Refusal {
-                    workload: *workload,
-                    ask: ask.clone(),
-                    context,
-                    reason,
-                    policies: Vec::new(),
-                    bundle,
-                    task: None,
-                    hint: None,
-                    comparison: None,
-                };
-                self.refuse(refusal, now.at)
-            }
-            other => {
-                let reason = other.reason();
-                metrics::counter!("dayfly_evidence_refused_total", "reason" => reason.code()).increment(1);
-                let sample = self.turned_away.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE);
-                if sample {
-                    tracing::info!(reason = reason.code(), error = %other, "evidence refused; one in {SAMPLE} is told");
-                }
-                Refused { hint: hint_of(&other), ..reason.into() }
-            }
-        })
-    }
-
     async fn feed(
         &self,
         handle: &Presented,
         supersede_s: Option<u8>,
         mut ask: Ask,
-        Keys { proof, csr }: Keys,
+        Keys { proof, csr, client }: Keys<'_>,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
         let row = self.task_of_handle(handle).await?.ok_or(Reason::Handle)?;
         // Without its own key's proof a bound handle looks unknown.
-        let binding = self.hold(Held::of_task(&row), proof, now)?.map_err(|_| Reason::Handle)?;
+        let binding = self.hold(Held::of_task(&row), proof, client, now)?.map_err(|_| Reason::Handle)?;
         *issuer = Some(row.issuer.clone());
         match self.table.task_state(row.id, now) {
             Some(State::Active) => {}
@@ -226,8 +210,9 @@ impl Flow {
         let workload = workload_of(&row).ok_or(Reason::Ended)?;
         let certified = certify::key(&ask, csr.as_deref())?;
         let issued_at = UnixMs::from_s(row.evidence_iat_s);
-        let (binding, key) = (binding.as_ref(), certified.as_ref());
-        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row), binding, key };
+        let leaf = self.leaf(client, row.id, now);
+        let (task, binding, leaf, key) = (Some(&row), binding.as_ref(), leaf.as_ref(), certified.as_ref());
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task, binding, leaf, key, held_by: None };
         self.decide_twice(&asking, None, supersede_s).await
     }
 
@@ -309,7 +294,7 @@ impl Flow {
     }
 
     fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
-        let shown = (asking.proven(), asking.issued_at);
+        let shown = (asking.proven(policy), asking.issued_at);
         self.moment(policy, (asking.workload, asking.ask), asking.task, shown, now)
     }
 
@@ -348,7 +333,7 @@ impl Flow {
                 let terms = self.terms(policy, asking, row, now)?;
                 let (lease, signed) = match asking.key {
                     Some(key) => self.certify(policy, grant, &terms, row, key)?,
-                    None => self.mint(grant, &terms, asking, row)?,
+                    None => self.mint(grant, &terms, asking.witness(policy), row)?,
                 };
                 events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
                 Some((lease, signed))
@@ -369,7 +354,8 @@ impl Flow {
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
-            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.proven())),
+            credential: minted
+                .and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.proven(policy))),
         };
         Ok(Prepared { group, committed, answer, lease, slot, kid })
     }
@@ -397,11 +383,11 @@ impl Flow {
         &self,
         grant: &Grant,
         terms: &Terms<'_>,
-        asking: &Asking<'_>,
+        witness: Option<Witness<'_>>,
         row: &TaskRow,
     ) -> Result<(LeaseRow, Signed), Refused> {
         let target = grant.target().ok_or(Reason::Target)?;
-        let mut plan = Plan::new(grant, terms, asking.binding).map_err(not_minted)?;
+        let mut plan = Plan::new(grant, terms, witness).map_err(not_minted)?;
         let expires = UnixMs::from_s(plan.window().exp_s);
         let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
         let status = self.list_place(target.verifies, wish, terms.now)?;
@@ -409,7 +395,7 @@ impl Flow {
             plan = plan.listed(self.status_claim(slot));
         }
         let signed = plan.sign(&self.keyring).map_err(not_minted)?;
-        let lease = lease_row(grant, terms, &signed, thumbprint(asking))?;
+        let lease = lease_row(grant, terms, &signed, witness.map(bound_text))?;
         Ok((LeaseRow { status, ..lease }, signed))
     }
 
@@ -487,10 +473,6 @@ fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<
     told.then(comparison).flatten().map(Box::new)
 }
 
-fn thumbprint(asking: &Asking<'_>) -> Option<String> {
-    asking.binding.map(|binding| binding.thumbprint().to_string())
-}
-
 fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: UnixMs) -> Result<TaskRow, Refused> {
     let workload = asking.workload;
     Ok(TaskRow {
@@ -513,8 +495,8 @@ fn open_row(grant: &Grant, asking: &Asking<'_>, opening: &Opening<'_>, now: Unix
         evidence_exp_s: opening.proven.expires().as_s(),
         claims: Some(json(&workload.claims)),
         handle_hash: opening.handle_hash,
-        bound: if asking.binding.is_some() { Bound::Jkt } else { Bound::None },
-        thumbprint: thumbprint(asking),
+        bound: asking.held_by.map_or(Bound::None, |(bound, _)| bound),
+        thumbprint: asking.held_by.map(|(_, key)| key.to_string()),
         opened_at: now,
         deadline: UnixMs::from_s(now.as_s() + i64::from(grant.deadline().as_s())),
         seq: 0,
@@ -534,24 +516,6 @@ pub(super) fn workload_of(row: &TaskRow) -> Option<Workload> {
         job: row.job.as_deref().map(Into::into),
         claims,
     })
-}
-
-/// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
-fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refused>) {
-    let issuer = issuer.unwrap_or_else(|| "none".to_owned());
-    let result = issued.as_ref().map_or_else(|refused| refused.reason.code(), |_| "issued");
-    metrics::counter!("dayfly_issued_total", "issuer" => issuer, "kind" => kind, "result" => result).increment(1);
-}
-
-/// What a refused caller may hear beyond the reason: the name of a claim, never a value.
-fn hint_of(error: &IntakeError) -> Option<String> {
-    match error {
-        IntakeError::Claim(what) => Some(what.clone()),
-        IntakeError::Token(TokenRefusal::Claim(name)) => {
-            Some(format!("claim `{name}` is missing, of another type or out of range"))
-        }
-        _ => None,
-    }
 }
 
 pub(super) fn json<T: serde::Serialize>(value: &T) -> String {

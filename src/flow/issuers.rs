@@ -96,7 +96,9 @@ impl Flow {
             source: match issuer.keys {
                 KeySource::Discovery { .. } => IssuerSource::Discovery,
                 KeySource::BundleEndpoint { .. } => IssuerSource::Endpoint,
-                KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => IssuerSource::File,
+                KeySource::Pinned { .. } | KeySource::TrustBundle { .. } | KeySource::Roots { .. } => {
+                    IssuerSource::File
+                }
             },
             health: self.keys.health(issuer, self.time.now().at),
         }

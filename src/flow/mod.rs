@@ -8,6 +8,7 @@ mod blocks;
 mod bundle;
 mod certificates;
 mod certify;
+mod client;
 mod commit;
 mod conflict;
 mod crls;
@@ -27,6 +28,7 @@ mod moment;
 mod ocsp;
 mod pki;
 mod possession;
+mod prove;
 mod read;
 mod recorded;
 mod refuse;
@@ -62,6 +64,8 @@ pub use crate::revoke::{
     Published, PublishedCrl, Reach as RevocationBound,
 };
 pub use crate::store::EventFilter;
+/// What a client showed in its handshake.
+pub use crate::sys::net::PresentedChain;
 use crate::{
     intake::{IssuerKeys, ProofDesk},
     lease::{Table, Time},

@@ -4,7 +4,6 @@
 //! The order is the same at every door, so that strangers cost little: the form of the proof, then the
 //! secret, then the proof's signature, then the memory of used proofs.
 
-use dayfly_domain::BindingKind;
 use dayfly_verifier::{
     Binding, Thumbprint,
     dpop::{ProofRules, UnverifiedProof},
@@ -18,6 +17,7 @@ use crate::{
     intake::ProofError,
     lease::{Now, bound_to},
     store::TaskRow,
+    sys::net::PresentedChain,
 };
 
 /// A key that must be proven again, or none.
@@ -37,11 +37,6 @@ impl Held {
     pub fn to(thumbprint: Option<Thumbprint>) -> Self {
         thumbprint.map_or(Self::Free, Self::By)
     }
-}
-
-/// What was proven, as policy and the record name it.
-pub(super) fn proven(binding: Option<&Binding>) -> BindingKind {
-    if binding.is_some() { BindingKind::Dpop } else { BindingKind::Bearer }
 }
 
 impl Flow {
@@ -65,13 +60,16 @@ impl Flow {
     }
 
     /// Signature and first use, for a secret that is held so. `Ok(Err(NotHeld))`: the proof is good, but
-    /// not for this secret; it is then not used up either.
+    /// not for this secret; it is then not used up either. What the connection's certificate proves already needs
+    /// no proof, and one that comes with it is of whatever key it is.
     pub(super) fn hold(
         &self,
         held: Held,
         proof: Option<UnverifiedProof>,
+        client: Option<&PresentedChain>,
         now: Now,
     ) -> Result<Result<Option<Binding>, NotHeld>, Refused> {
+        let held = if self.is_held_by(held, client, now) { Held::Free } else { held };
         let Some(proof) = proof else {
             return Ok(if held == Held::Free { Ok(None) } else { Err(NotHeld) });
         };
@@ -81,6 +79,14 @@ impl Flow {
             return Ok(Err(NotHeld));
         }
         self.proofs.accept(proof, now.at).map(|binding| Ok(Some(binding))).map_err(told)
+    }
+
+    /// Whether the connection proves the key that this is bound to.
+    pub(super) fn is_held_by(&self, held: Held, client: Option<&PresentedChain>, now: Now) -> bool {
+        match held {
+            Held::Free => false,
+            Held::By(bound) => self.proves(client, &bound, now),
+        }
     }
 }
 

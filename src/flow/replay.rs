@@ -43,8 +43,15 @@ pub enum Unjudged {
 
 /// Whether a decision of policy alone refuses for this reason, once a proof was looked at.
 pub(super) fn decided(reason: Reason) -> bool {
-    const BY_POLICY: [Reason; 6] =
-        [Reason::NoMatch, Reason::Forbidden, Reason::Policy, Reason::Details, Reason::Target, Reason::Dpop];
+    const BY_POLICY: [Reason; 7] = [
+        Reason::NoMatch,
+        Reason::Forbidden,
+        Reason::Policy,
+        Reason::Details,
+        Reason::Target,
+        Reason::Dpop,
+        Reason::Certificate,
+    ];
     BY_POLICY.contains(&reason)
 }
 

@@ -83,6 +83,7 @@ impl Flow {
             | IntakeError::Own
             | IntakeError::Stranger
             | IntakeError::Claim(_)
+            | IntakeError::Svid(_)
             | IntakeError::Refused { .. } => Reason::Client.into(),
         }
     }

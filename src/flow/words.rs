@@ -38,6 +38,8 @@ impl From<Reason> for Refused {
 pub enum Subject {
     /// A platform's token: opens a task. `control_s256`: SHA-256 of the client's own handle.
     Evidence { token: Presented, control_s256: Option<[u8; 32]> },
+    /// The certificate that the connection was opened with (an X.509-SVID), as DER: opens a task.
+    Certificate { der: Vec<u8>, control_s256: Option<[u8; 32]> },
     /// A handle: a further credential of its task. `supersede_s`: when this task's earlier leases
     /// for the same target end; absent to keep them.
     Handle { handle: Presented, supersede_s: Option<u8> },

@@ -4,14 +4,17 @@
 use axum::http::{HeaderMap, Method, header::AUTHORIZATION, request::Parts};
 use dayfly_domain::Secret;
 
-use super::{Peer, proof};
+use super::{Client, Peer, proof};
 use crate::flow::{Caller, Flow, Presented, Refused, Shown};
 
 /// The caller of a route that needs one.
 pub(super) async fn caller(flow: &Flow, parts: &Parts) -> Result<Caller, Refused> {
     let possession = proof::of(&parts.headers, method(parts), parts.uri.path())?;
     match Standing::of(&parts.headers, parts.extensions.get()) {
-        Standing::Shown { secret, bound } => flow.caller(&Shown { secret, bound, possession }).await,
+        Standing::Shown { secret, bound } => {
+            let client = parts.extensions.get::<Client>().map(|Client(chain)| chain);
+            flow.caller_over(&Shown { secret, bound, possession }, client).await
+        }
         // A proof binds the secret that it comes with; alone it would promise what is not there.
         Standing::Local { .. } | Standing::Nobody if possession.is_some() => {
             Err(proof::refused("a proof goes with a token or a handle in `Authorization`"))

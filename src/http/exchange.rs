@@ -19,6 +19,7 @@ const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const X509_SVID: &str = "urn:dayfly:token-type:x509-svid";
 pub(super) const TASK_CONTROL: &str = "urn:dayfly:token-type:task-control";
 pub(super) const X509: &str = "urn:dayfly:token-type:x509";
 const SUPERSEDE_MAX_S: u8 = 60;
@@ -90,10 +91,18 @@ fn subject(fields: &mut Fields) -> Result<Subject, Refused> {
     let control_s256 = fields.take("task_control_s256");
     let supersede_s = fields.take("supersede").map(|text| supersede(&text)).transpose()?;
     match fields.take("subject_token_type").as_deref() {
-        Some(JWT | ID_TOKEN) if supersede_s.is_some() => Err(malformed("`supersede` goes with a handle only")),
+        Some(JWT | ID_TOKEN | X509_SVID) if supersede_s.is_some() => {
+            Err(malformed("`supersede` goes with a handle only"))
+        }
         Some(JWT | ID_TOKEN) => {
             let control_s256 = control_s256.map(|text| control_hash(&text)).transpose()?;
             Ok(Subject::Evidence { token, control_s256 })
+        }
+        Some(X509_SVID) => {
+            let der = URL_SAFE_NO_PAD.decode(token.expose());
+            let der = der.map_err(|_| malformed("`subject_token` is not the base64url of a certificate's DER"))?;
+            let control_s256 = control_s256.map(|text| control_hash(&text)).transpose()?;
+            Ok(Subject::Certificate { der, control_s256 })
         }
         Some(TASK_CONTROL) if control_s256.is_some() => Err(malformed("`task_control_s256` goes with evidence only")),
         Some(TASK_CONTROL) => Ok(Subject::Handle { handle: token, supersede_s }),
@@ -150,7 +159,7 @@ fn wanted(fields: &mut Fields, subject: &Subject) -> Result<Option<Kind>, Refuse
     match (fields.take("requested_token_type").as_deref(), subject) {
         (None | Some(ACCESS_TOKEN), _) => Ok(Some(Kind::Jwt)),
         (Some(X509), _) => Ok(Some(Kind::X509)),
-        (Some(TASK_CONTROL), Subject::Evidence { .. }) => Ok(None),
+        (Some(TASK_CONTROL), Subject::Evidence { .. } | Subject::Certificate { .. }) => Ok(None),
         (Some(TASK_CONTROL), Subject::Handle { .. }) => Err(malformed("a handle opens no task")),
         (Some(_), _) => Err(malformed("`requested_token_type` is none that is given here")),
     }
@@ -175,7 +184,9 @@ fn template(scope: Option<String>, details: Option<&Details>, subject: &Subject)
         }
         (Some(name), _, _) | (None, Some(name), _) => Ok(name),
         (None, None, Subject::Handle { .. }) => Ok(String::new()),
-        (None, None, Subject::Evidence { .. }) => Err(malformed("name a template in `scope`")),
+        (None, None, Subject::Evidence { .. } | Subject::Certificate { .. }) => {
+            Err(malformed("name a template in `scope`"))
+        }
     }
 }
 

@@ -58,9 +58,10 @@ pub(super) fn is_known(headers: &HeaderMap, etag: &str) -> bool {
     sent.flat_map(|value| value.split(',')).any(|tag| same(tag.trim()))
 }
 
-/// What this broker offers. Only what is built, and no empty array.
-pub(super) fn metadata(issuer: &str) -> Value {
-    json!({
+/// What this broker offers. Only what is built, and no empty array. `certifies`: there is an authority, so a client can have a certificate of ours (RFC 8705 section 3.3). It is
+/// asked for on the one listener: there are no `mtls_endpoint_aliases`.
+pub(super) fn metadata(issuer: &str, certifies: bool) -> Value {
+    let mut metadata = json!({
         "issuer": issuer,
         "token_endpoint": format!("{issuer}/oauth2/token"),
         "jwks_uri": format!("{issuer}/oauth2/jwks"),
@@ -77,7 +78,11 @@ pub(super) fn metadata(issuer: &str) -> Value {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
         "request_uri_parameter_supported": false,
-    })
+    });
+    if certifies {
+        metadata["tls_client_certificate_bound_access_tokens"] = json!(true);
+    }
+    metadata
 }
 
 #[cfg(test)]
@@ -86,12 +91,12 @@ mod tests {
 
     fn answer(tag: Option<&str>) -> Response {
         let headers = tag.map(|tag| (IF_NONE_MATCH, tag.parse().unwrap())).into_iter().collect();
-        Document::new(&metadata("https://b.example")).answer(&headers)
+        Document::new(&metadata("https://b.example", true)).answer(&headers)
     }
 
     #[test]
     fn metadata_has_what_the_standards_require_and_nothing_empty() {
-        let metadata = metadata("https://b.example");
+        let metadata = metadata("https://b.example", true);
         let members = metadata.as_object().unwrap();
         for name in ["issuer", "jwks_uri", "response_types_supported", "subject_types_supported"] {
             assert!(members.contains_key(name), "{name}");
@@ -103,15 +108,22 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_not_promised() {
-        let text = metadata("https://b.example").to_string();
+        let text = metadata("https://b.example", false).to_string();
         for absent in ["client_secret", "authorization_endpoint", "registration", "tls_client"] {
             assert!(!text.contains(absent), "{absent}");
         }
     }
 
     #[test]
+    fn tokens_are_bound_to_certificates_where_there_is_an_authority() {
+        let promised =
+            |certifies| metadata("https://b.example", certifies)["tls_client_certificate_bound_access_tokens"].clone();
+        assert_eq!((promised(true), promised(false)), (json!(true), Value::Null));
+    }
+
+    #[test]
     fn t_001_only_algorithms_with_a_public_key_are_offered_to_verifiers() {
-        let metadata = metadata("https://b.example");
+        let metadata = metadata("https://b.example", true);
         assert_eq!(metadata["introspection_endpoint_auth_methods_supported"], json!(["private_key_jwt"]));
         let offered = metadata["introspection_endpoint_auth_signing_alg_values_supported"].as_array().unwrap();
         assert!(offered.contains(&json!("ES256")) && offered.contains(&json!("RS256")));
@@ -140,8 +152,8 @@ mod tests {
     #[test]
     fn another_document_has_another_tag() {
         assert_ne!(
-            Document::new(&metadata("https://a.example")).etag,
-            Document::new(&metadata("https://b.example")).etag
+            Document::new(&metadata("https://a.example", true)).etag,
+            Document::new(&metadata("https://b.example", true)).etag
         );
     }
 }

@@ -37,7 +37,7 @@ use axum::{Router, extract::Request, response::Response};
 
 pub use door::Door;
 pub use ops::{Ops, ops_router};
-pub use peer::Peer;
+pub use peer::{Client, Peer};
 pub use pki::pki_router;
 pub use routes::{Listener, ROUTES, Route, RouteRow, Verb, Who};
 
@@ -72,7 +72,7 @@ pub struct Front {
 
 pub fn router(front: Front) -> Router {
     let Front { flow, door } = front;
-    let metadata = Arc::new(Document::new(&metadata::metadata(flow.issuer())));
+    let metadata = Arc::new(Document::new(&metadata::metadata(flow.issuer(), flow.pki().is_some())));
     door.router(Listener::Broker, move |route, context, request| {
         let (flow, metadata) = (flow.clone(), metadata.clone());
         async move {

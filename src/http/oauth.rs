@@ -9,6 +9,7 @@ use axum::{
 use dayfly_domain::Secret;
 
 use super::{
+    Client,
     assertion::{self, Assertion},
     body,
     caller::caller,
@@ -35,7 +36,8 @@ pub(super) async fn token(flow: &Flow, context: &Context, request: Request) -> R
 
 async fn exchanged(flow: &Flow, parts: &Parts, fields: Fields) -> Result<Response, Refused> {
     let exchange = exchange::parse(&parts.headers, parts.uri.path(), fields)?;
-    let issued = flow.exchange(exchange).await?;
+    let client = parts.extensions.get::<Client>().map(|Client(chain)| chain);
+    let issued = flow.exchange_over(exchange, client).await?;
     Ok(ok(&views::issued(issued)))
 }
 

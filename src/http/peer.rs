@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::flow::PresentedChain;
+
 /// An extension of every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -11,3 +13,9 @@ pub enum Peer {
         uid: u32,
     },
 }
+
+/// The certificates that a client showed in its handshake: an extension of every request on that connection,
+/// and of no other. The accept loop puts it there; no header does.
+// SECURITY: `t_147_a_forwarded_certificate_is_nobodys`
+#[derive(Debug, Clone)]
+pub struct Client(pub PresentedChain);

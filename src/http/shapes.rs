@@ -497,6 +497,12 @@ pub struct Event {
     /// Thumbprint of the key that it is bound to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
+    /// Thumbprint of the client certificate that a token is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x5t: Option<String>,
+    /// Thumbprint of a certificate's public key: the certificate's own, or the one that a handle is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spki: Option<String>,
     /// Of a rotation, a taint or a start: the key that signs from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kid: Option<String>,

@@ -11,7 +11,9 @@ mod look;
 mod place;
 mod proof;
 mod review;
+mod svid;
 mod verifier;
+mod witness;
 
 use std::borrow::Cow;
 
@@ -30,7 +32,9 @@ pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHea
 pub use look::{Check, look, look_at_claims, refused_by, unverified};
 pub use proof::{ProofDesk, ProofError};
 use review::{NotConfirmed, Reviewed};
+pub use svid::{SvidRefusal, prove_svid};
 pub use verifier::{ProvenVerifier, prove_verifier};
+pub use witness::{Leaf, LeafRecord, Witness};
 
 /// Leeway for `nbf` and `iat`; `exp` has none.
 pub const LEEWAY_S: u32 = 30;
@@ -85,6 +89,8 @@ pub enum IntakeError {
     Stranger,
     #[error("a claim was refused: {0}")]
     Claim(String),
+    #[error(transparent)]
+    Svid(#[from] SvidRefusal),
     #[error("the issuer's keys are not available: {0}")]
     Keys(#[from] KeysError),
     /// The platform was to be asked, and does not answer.
@@ -103,6 +109,7 @@ impl IntakeError {
             Self::Own => Reason::Own,
             Self::Stranger => Reason::Stranger,
             Self::Claim(_) => Reason::Claim,
+            Self::Svid(refusal) => refusal.reason(),
             Self::Keys(_) | Self::Unconfirmed(_) => Reason::IssuerDown,
             Self::Refused { reason, .. } => *reason,
         }
@@ -151,7 +158,9 @@ impl<'a> Origin<'a> {
     // SECURITY: `a_workloads_evidence_is_no_assertion`, `an_assertion_is_no_evidence`.
     fn of(jws: &Jws, kind: IssuerKind, bundle: &'a Bundle, own_issuer: &str) -> Result<Self, IntakeError> {
         let signer = claimed_signer(jws, bundle, own_issuer)?;
-        let fits = |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && signer.is(issuer);
+        // Whoever vouches for certificates signs no tokens.
+        let fits =
+            |issuer: &&Issuer| issuer.kind == kind && !issuer.disabled && issuer.roots().is_none() && signer.is(issuer);
         let candidates: Vec<&Issuer> = bundle.issuers.values().filter(fits).collect();
         let audience = jws.unverified_claims().get("aud").map(|aud| match aud {
             Value::Array(members) => members.first().and_then(Value::as_str),
@@ -215,7 +224,11 @@ impl<'a> Origin<'a> {
 
     /// Pins, then typed claims.
     fn read(&self, verified: &Verified<Map<String, Value>>) -> Result<Workload, IntakeError> {
-        read(self.issuer, self.profile, verified.claims()).map_err(|refusal| match refusal {
+        self.read_payload(verified.claims())
+    }
+
+    fn read_payload(&self, payload: &Map<String, Value>) -> Result<Workload, IntakeError> {
+        read(self.issuer, self.profile, payload).map_err(|refusal| match refusal {
             ClaimRefusal::Stranger => IntakeError::Stranger,
             ClaimRefusal::Claim(what) => IntakeError::Claim(what),
             ClaimRefusal::Refused { reason, workload } => IntakeError::Refused { reason, workload },

@@ -471,7 +471,7 @@ impl Table {
             expires: row.expires,
             credential_hash: half(&row.credential_hash),
             // What cannot be read can be proven by no key: the credential is then nobody's.
-            thumbprint: row.thumbprint.as_deref().map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
+            thumbprint: row.bound().1.map(|text| text.parse().unwrap_or(Thumbprint::NOBODY)),
             end: row.end.map(End::from),
             counted: holder.is_some(),
         };
@@ -576,7 +576,7 @@ fn job_of_row(row: &TaskRow) -> Option<String> {
 pub fn bound_to(row: &TaskRow) -> Option<Thumbprint> {
     match (row.bound, row.thumbprint.as_deref().map(str::parse)) {
         (Bound::None, None) => None,
-        (Bound::Jkt, Some(Ok(thumbprint))) => Some(thumbprint),
+        (Bound::Jkt | Bound::X5t, Some(Ok(thumbprint))) => Some(thumbprint),
         (Bound::None | Bound::Jkt | Bound::X5t, _) => Some(Thumbprint::NOBODY),
     }
 }

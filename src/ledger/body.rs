@@ -81,6 +81,12 @@ pub struct Body {
     /// RFC 7638 thumbprint of the key that the handle, or the credential, is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jkt: Option<String>,
+    /// Of a token that is bound to a client certificate: base64url of the certificate's SHA-256 (RFC 8705).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x5t: Option<String>,
+    /// Of a certificate, or of a handle that is bound to one's key: base64url of SHA-256 over its public key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spki: Option<String>,
     /// Of an end by selector: how many tasks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u64>,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dayfly_domain::{
-    BlockId, Cause, Claims, EventId, Kind, LeaseId, Name, Reason, Selector, TaskId, UnixMs, Workload,
+    BlockId, Bound, Cause, Claims, EventId, Kind, LeaseId, Name, Reason, Selector, TaskId, UnixMs, Workload,
     bundle::Fingerprint,
 };
 use ring::digest;
@@ -185,7 +185,8 @@ pub fn task_opened(stamp: Stamp, task: &TaskRow, claims: &Claims, asked: &Asked<
         until: Some(task.deadline.as_ms()),
         evidence: Some(hex(&task.evidence_key)),
         handle: Some(hex(&task.handle_hash)),
-        jkt: task.thumbprint.clone(),
+        jkt: task.thumbprint.clone().filter(|_| task.bound != Bound::X5t),
+        spki: task.thumbprint.clone().filter(|_| task.bound == Bound::X5t),
         bundle: Some(bundle.to_string()),
         ..Body::new("task_opened", Outcome::Success)
     };
@@ -196,6 +197,9 @@ pub fn issued(stamp: Stamp, facts: &Issue<'_>) -> Entry {
     let Issue { task, lease, asked, bundle, ttl_s, ticket } = facts;
     let details = json!({ "workload": task.workload, "ticket": ticket });
     let actions: Vec<String> = serde_json::from_str(&lease.actions).unwrap_or_default();
+    let bound = |how: Bound, kind: Kind| {
+        lease.bound().1.filter(|_| (lease.bound().0, lease.kind) == (how, kind)).map(str::to_owned)
+    };
     let body = Body {
         task: Some(task.id),
         lease: Some(lease.id),
@@ -210,7 +214,9 @@ pub fn issued(stamp: Stamp, facts: &Issue<'_>) -> Entry {
         ttl_s: Some(*ttl_s),
         until: Some(lease.expires.as_ms()),
         credential: Some(hex(&lease.credential_hash)),
-        jkt: lease.thumbprint.clone(),
+        jkt: bound(Bound::Jkt, Kind::Jwt),
+        x5t: bound(Bound::X5t, Kind::Jwt),
+        spki: bound(Bound::X5t, Kind::X509),
         bundle: Some(bundle.to_string()),
         ..Body::new("issued", Outcome::Success)
     };

@@ -67,7 +67,8 @@ type Ending = (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>);
 struct Opened {
     evidence: String,
     handle: String,
-    jkt: Option<String>,
+    /// What its handle is bound to.
+    key: Option<(Bound, String)>,
     deadline: i64,
     /// Owner, issuer, template, row, environment: what decides who may see it and when it ends by
     /// policy.
@@ -77,6 +78,11 @@ struct Opened {
     /// Hashes of what only the detail says; `None` once it is erased.
     named: Option<Named>,
     seen: bool,
+}
+
+/// What something is bound to, as its event says.
+fn key_of(jkt: Option<String>, certificate: Option<String>) -> Option<(Bound, String)> {
+    jkt.map(|key| (Bound::Jkt, key)).or(certificate.map(|key| (Bound::X5t, key)))
 }
 
 /// What a detail says of a task, as hashes: that keeps the names of many tasks out of memory.
@@ -106,7 +112,7 @@ struct Issued {
     task: Option<TaskId>,
     until: i64,
     credential: String,
-    jkt: Option<String>,
+    key: Option<(Bound, String)>,
     kind: Option<Kind>,
     at: i64,
     /// Target and row.
@@ -237,7 +243,7 @@ impl Verification {
         let opened = Opened {
             evidence: body.evidence.unwrap_or_default(),
             handle: body.handle.unwrap_or_default(),
-            jkt: body.jkt,
+            key: key_of(body.jkt, body.spki),
             deadline: body.until.unwrap_or_default(),
             words: [body.owner, body.issuer, body.template, body.row, body.environment],
             grants: body.grants,
@@ -258,9 +264,10 @@ impl Verification {
         let credential = body.credential.unwrap_or_default();
         let words = [body.target, body.row];
         let actions = body.actions.unwrap_or_default();
-        let (kind, at, task, jkt) = (body.credential_kind, body.at, body.task, body.jkt);
+        let key = key_of(body.jkt, body.x5t.or(body.spki));
+        let (kind, at, task) = (body.credential_kind, body.at, body.task);
         let issued =
-            Issued { seq, task, until, credential, jkt, kind, at, words, actions, seen: false, ended_at: None };
+            Issued { seq, task, until, credential, key, kind, at, words, actions, seen: false, ended_at: None };
         if self.issued.insert(lease, issued).is_some() {
             self.problem(format!("event {seq}: lease {lease} was issued twice"));
         }
@@ -274,8 +281,8 @@ impl Verification {
         opened.seen = true;
         let same = opened.evidence == hex(&row.evidence_key)
             && opened.handle == hex(&row.handle_hash)
-            && opened.jkt == row.thumbprint
-            && (row.bound == Bound::Jkt) == row.thumbprint.is_some()
+            && opened.key == row.thumbprint.clone().map(|print| (row.bound, print))
+            && (row.bound == Bound::None) == row.thumbprint.is_none()
             && opened.deadline == row.deadline.as_ms()
             && opened.evidence_until == Some(UnixMs::from_s(row.evidence_exp_s).as_ms())
             && opened.grants == serde_json::from_str(&row.grants).ok()
@@ -304,7 +311,7 @@ impl Verification {
             && issued.task == Some(row.task)
             && issued.until == row.expires.as_ms()
             && issued.credential == hex(&row.credential_hash)
-            && issued.jkt == row.thumbprint
+            && issued.key == row.bound().1.map(|print| (row.bound().0, print.to_owned()))
             && (issued.kind, issued.at) == (Some(row.kind), row.issued_at.as_ms())
             && issued.words == [&row.target, &row.row].map(|word| Some(word.clone()))
             && serde_json::from_str::<Vec<String>>(&row.actions).is_ok_and(|actions| actions == issued.actions);

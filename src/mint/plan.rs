@@ -1,11 +1,14 @@
 //! Exactly what will be signed.
 
 use dayfly_domain::{BindingKind, LeaseId, Reason, Secret, TaskId, UnixMs, Workload};
-use dayfly_verifier::{Binding, Confirmation, Detail, Jws, Status, TaskClaims};
+use dayfly_verifier::{Detail, Jws, Status, TaskClaims};
 use ring::digest;
 
 use super::{keyring::Keyring, name::subject};
-use crate::policy::{Grant, GrantedTarget};
+use crate::{
+    intake::Witness,
+    policy::{Grant, GrantedTarget},
+};
 
 /// When a credential begins and ends, in whole seconds; `exp - iat` is the granted TTL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub enum MintError {
     Over,
     #[error("the target binds its credentials, and nothing was proven")]
     Unbound,
+    #[error("the target binds its credentials to a client certificate, and none of this task was presented")]
+    NoCertificate,
     #[error("no credential was granted")]
     NoTarget,
     #[error("no key is usable: {0}")]
@@ -40,6 +45,7 @@ impl MintError {
         match self {
             Self::Over => Reason::Ended,
             Self::Unbound => Reason::Dpop,
+            Self::NoCertificate => Reason::Certificate,
             Self::NoTarget => Reason::Target,
             Self::Foreign | Self::KeyKind | Self::KeyTaken => Reason::Csr,
             Self::Key(_) => Reason::Key,
@@ -99,15 +105,21 @@ pub fn window(grant: &Grant, target: &GrantedTarget, deadline: UnixMs, now: Unix
 }
 
 impl Plan {
-    /// `binding`: the witness of a checked proof. Whenever there is one, the token is bound to its key.
+    /// `witness`: of a checked proof, or of a client certificate. Whenever there is one, the token is bound to it,
+    /// and outlives no certificate.
     // SECURITY: `a_bound_target_gets_no_bearer_token`.
-    pub fn new(grant: &Grant, terms: &Terms<'_>, binding: Option<&Binding>) -> Result<Self, MintError> {
+    pub fn new(grant: &Grant, terms: &Terms<'_>, witness: Option<Witness<'_>>) -> Result<Self, MintError> {
         let target = grant.target().ok_or(MintError::NoTarget)?;
-        match (target.binding, binding) {
-            (BindingKind::Bearer, _) | (BindingKind::Dpop, Some(_)) => {}
-            (BindingKind::Dpop, None) | (BindingKind::Mtls, _) => return Err(MintError::Unbound),
+        match (target.binding, witness) {
+            (BindingKind::Bearer, _)
+            | (BindingKind::Dpop, Some(Witness::Proof(_)))
+            | (BindingKind::Mtls, Some(Witness::Leaf(_))) => {}
+            (BindingKind::Dpop, None | Some(Witness::Leaf(_))) => return Err(MintError::Unbound),
+            (BindingKind::Mtls, None | Some(Witness::Proof(_))) => return Err(MintError::NoCertificate),
         }
-        let window = window(grant, target, terms.deadline, terms.now)?;
+        let until = witness.and_then(|witness| witness.until());
+        let deadline = until.map_or(terms.deadline, |until| until.min(terms.deadline));
+        let window = window(grant, target, deadline, terms.now)?;
         let name = subject(terms.trust_domain, grant.template(), terms.workload);
         let detail = Detail {
             kind: "dayfly_task".to_owned(),
@@ -129,7 +141,7 @@ impl Plan {
             authorization_details: vec![detail],
             txn: terms.task,
             owner: grant.owner().to_string(),
-            cnf: binding.map(|binding| Confirmation { jkt: binding.thumbprint() }),
+            cnf: witness.map(|witness| witness.confirmation()),
             status: None,
         };
         Ok(Self { claims, window })

@@ -128,7 +128,7 @@ fn several_targets_and_none_picked() {
     assert!(denied.hint.unwrap().contains("https://other.example, https://deploy.staging"));
     assert!(bearer(&policy, &main_job("staging"), &credential(Some(STAGING_URI), None)).is_ok());
     let mtls = bearer(&policy, &main_job("staging"), &credential(Some("https://other.example"), None));
-    assert_eq!(reason(mtls), Reason::Target);
+    assert_eq!(reason(mtls), Reason::Certificate);
 }
 
 #[test]

@@ -209,7 +209,7 @@ fn permitted(grant: &Grant, opaque: bool) -> Permitted {
 fn wrong_ask(failed: &Failed, proven: BindingKind) -> String {
     let Denied { reason, hint, .. } = &failed.denied;
     match reason {
-        Reason::Dpop => {
+        Reason::Dpop | Reason::Certificate => {
             format!("the target wants its credentials bound (`{}`), and `{proven}` was proven", failed.binding)
         }
         _ => format!("the ask is not one of this template: {}", hint.as_deref().unwrap_or(reason.row().help)),

@@ -7,7 +7,7 @@ use dayfly_domain::{
     bundle::{Action, Bundle, Target, Template},
 };
 
-use super::{Ask, Denied, GrantedTarget, What, decide::IntoDenied};
+use super::{Ask, Denied, GrantedTarget, Policy, What, decide::IntoDenied};
 
 /// Most actions that one ask names (wire.md section 2).
 pub const ACTIONS_MAX: usize = 32;
@@ -32,6 +32,19 @@ pub(super) struct Failed {
     /// What it would have been: with the proof that is missing. Otherwise the template as a whole.
     pub asked: Option<Box<Resolved>>,
     pub binding: BindingKind,
+}
+
+impl Policy {
+    /// How the target of an ask for a token binds its credentials; `None` where no such target is asked for.
+    pub fn binding_wanted(&self, ask: &Ask) -> Option<BindingKind> {
+        let template = self.bundle.templates.get(ask.template.as_str())?;
+        match &ask.what {
+            What::Credential { kind: kind @ Kind::Jwt, resource, .. } => {
+                pick(&self.bundle, template, *kind, resource.as_deref()).ok().map(|target| target.binding)
+            }
+            What::Credential { kind: Kind::X509, .. } | What::TaskOnly => None,
+        }
+    }
 }
 
 /// The task alone: all that the template grants, at its longest.
@@ -72,7 +85,8 @@ pub(super) fn resolve(
     };
     if binding != BindingKind::Bearer && proven != binding {
         // Who is entitled with a proof is told that it is missing, not that it is forbidden.
-        return Err(Failed { denied: Reason::Dpop.into_denied(), asked: Some(Box::new(resolved)), binding });
+        let missing = if binding == BindingKind::Mtls { Reason::Certificate } else { Reason::Dpop };
+        return Err(Failed { denied: missing.into_denied(), asked: Some(Box::new(resolved)), binding });
     }
     Ok(resolved)
 }
@@ -120,9 +134,6 @@ fn pick<'a>(bundle: &'a Bundle, template: &Template, kind: Kind, resource: Optio
 fn takes_tokens(target: &Target) -> Result<(), Denied> {
     if target.verifies == Verifies::Crl {
         return Err(wrong_target("this target verifies by crl, so it takes certificates: send a csr".into()));
-    }
-    if target.binding == BindingKind::Mtls {
-        return Err(wrong_target("no tokens for this target can be issued yet: send a csr".into()));
     }
     Ok(())
 }

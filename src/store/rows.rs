@@ -73,12 +73,36 @@ pub struct LeaseRow {
     pub expires: UnixMs,
     /// SHA-256 of the credential.
     pub credential_hash: [u8; 32],
+    /// What it is bound to; [`LeaseRow::bound`] reads it.
     pub thumbprint: Option<String>,
     /// Of the key that signed; absent where an older store did not say.
     pub kid: Option<String>,
     /// Where the target verifies by list.
     pub status: Option<StatusSlot>,
     pub end: Option<EndRow>,
+}
+
+/// Before the thumbprint of a client certificate, in the row of a token that is bound to one.
+const OF_CERTIFICATE: &str = "x5t:";
+
+impl LeaseRow {
+    /// How the row of a token says that it is bound to a client certificate.
+    pub fn certificate_text(thumbprint: &str) -> String {
+        format!("{OF_CERTIFICATE}{thumbprint}")
+    }
+
+    /// What the credential is bound to, and its thumbprint: a DPoP key's, a client certificate's, or, of a
+    /// certificate, its own public key's.
+    pub fn bound(&self) -> (Bound, Option<&str>) {
+        match (self.kind, self.thumbprint.as_deref()) {
+            (_, None) => (Bound::None, None),
+            (Kind::X509, key) => (Bound::X5t, key),
+            (Kind::Jwt, Some(text)) => match text.strip_prefix(OF_CERTIFICATE) {
+                Some(certificate) => (Bound::X5t, Some(certificate)),
+                None => (Bound::Jkt, Some(text)),
+            },
+        }
+    }
 }
 
 /// A place on a status list.

@@ -75,6 +75,8 @@ reasons! {
     DpopNonce = "E-DPOP-NONCE", 400, "use_dpop_nonce", 75, "make the DPoP proof again with the nonce in this answer's DPoP-Nonce";
     /// RFC 7009 section 2.2.1.
     TokenType = "E-TOKEN-TYPE", 400, "unsupported_token_type", 2, "a certificate is public, so having it proves nothing: end its lease with the task's handle (POST /v1/leases/{id}/end), or as an operator";
+    /// What is bound to a client certificate came without it, or with another (RFC 8705).
+    Certificate = "E-CERTIFICATE", 400, "invalid_request", 4, "this needs a client certificate on the connection: a live one of the same task, the very one that a token is bound to, or the one that subject_token names";
     Client = "E-CLIENT", 401, "invalid_client", 4, "authenticate with a token for this broker, as a verifier with a client_assertion, or use its local socket";
     Scope = "E-SCOPE", 403, "insufficient_scope", 77, "the caller's token or handle lacks the action for this";
     NotFound = "E-NOT-FOUND", 404, "invalid_request", 3, "there is no such thing, or it is not visible to this caller";

@@ -34,7 +34,9 @@
 //!
 //! A token that is bound to a key ([`TaskClaims::cnf`]) comes as `Authorization: DPoP` with a proof in the
 //! header `DPoP` (RFC 9449): `check` refuses it, [`Offline::check_bound`] and `Online::check_bound` take
-//! both. Each proof is good once; [`dpop`] has the parts.
+//! both. Each proof is good once; [`dpop`] has the parts. One that is bound to a client certificate (RFC 8705)
+//! comes as `Authorization: Bearer` over a connection with that certificate: [`Offline::check_certified`] and
+//! `Online::check_certified` take its DER from the TLS stack.
 //!
 //! Underneath stand [`Jws`] (reads the form), [`KeySet`] (which key may verify what), [`verify`]
 //! (signature first, then claims, by [`Rules`]) and [`Verified`], which only `verify` can make.
@@ -69,7 +71,7 @@ pub use offline::Offline;
 #[cfg(feature = "online")]
 pub use online::{Credential, ListSettings, Listed, Online, OnlineSettings, Outage, SetupError};
 pub use refusal::Refusal;
-pub use refused::Refused;
+pub use refused::{CertificateRefusal, Refused};
 pub use sys::{Clock, SystemClock};
 pub use task::{
     Confirmation, DETAIL_TYPE, Detail, Status, StatusRef, TASK_TOKEN_TYP, TaskClaims, inspect_task_token,

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use crate::{
-    Clock, KeySet, ProofOf, ProofRefusal, Refusal, Refused, StatusRef, SystemClock, TaskClaims, Verified,
+    CertificateRefusal, Clock, Confirmation, KeySet, ProofOf, ProofRefusal, Refusal, Refused, StatusRef, SystemClock,
+    TaskClaims, Thumbprint, Verified,
     dpop::{ProofRules, Proofs, check_proof},
-    inspect_task_token, read_task_token,
+    inspect_task_token,
     status::{ListRefusal, ListToken, list_name},
 };
 #[cfg(feature = "online")]
@@ -56,8 +57,38 @@ impl Offline {
     /// Checks a token that is bound to no key (`Authorization: Bearer`), with the keys at hand; fetches
     /// nothing. [`Refused::Unavailable`] when kept keys are older than an hour.
     pub fn check(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
+        let verified = self.inspect(token)?;
+        match verified.claims().cnf {
+            None => Ok(verified),
+            Some(Confirmation::Jkt(_)) => Err(Refusal::Claim("cnf").into()),
+            Some(Confirmation::X5t(_)) => Err(CertificateRefusal::Missing.into()),
+        }
+    }
+
+    /// As [`Offline::check`] for a token that is bound to a client certificate (RFC 8705 section 3):
+    /// `certificate` is the DER of the certificate that the client authenticated with on this very connection;
+    /// `None`, where there was none, refuses. A token that is bound to none is refused too.
+    ///
+    /// The TLS stack has proven that the client holds the certificate's key. Whether the certificate itself is
+    /// good (chain, times, CRL) is for the server's TLS settings to say, or for a check of its own. Never take it
+    /// from a header that a client can send.
+    // SECURITY: a_token_of_another_certificate_is_refused, a_certificate_opens_no_token_that_is_bound_to_none
+    pub fn check_certified(&self, token: &str, certificate: Option<&[u8]>) -> Result<Verified<TaskClaims>, Refused> {
+        let verified = self.inspect(token)?;
+        match (verified.claims().cnf, certificate) {
+            (Some(Confirmation::X5t(bound)), Some(der)) if Thumbprint::of_certificate(der).matches(&bound) => {
+                Ok(verified)
+            }
+            (Some(Confirmation::X5t(_)), Some(_)) => Err(CertificateRefusal::Other.into()),
+            (Some(Confirmation::X5t(_)), None) => Err(CertificateRefusal::Missing.into()),
+            (Some(Confirmation::Jkt(_)), _) => Err(Refusal::Claim("cnf").into()),
+            (None, _) => Err(CertificateRefusal::Unbound.into()),
+        }
+    }
+
+    fn inspect(&self, token: &str) -> Result<Verified<TaskClaims>, Refused> {
         let keys = self.current()?;
-        Ok(read_task_token(token, &keys, &self.issuer, &self.audience, self.clock.now())?)
+        Ok(inspect_task_token(token, &keys, &self.issuer, &self.audience, self.clock.now())?)
     }
 
     /// As [`Offline::check`] for a token that is bound to a key (`Authorization: DPoP`, RFC 9449 section
@@ -65,12 +96,14 @@ impl Offline {
     /// Keep one for all that a server answers for; what a second process accepted, it does not know.
     // SECURITY: a_stolen_bound_token_is_worth_nothing, an_unbound_token_is_no_bound_one
     pub fn check_bound(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
-        let (keys, now) = (self.current()?, self.clock.now());
-        let verified = inspect_task_token(token, &keys, &self.issuer, &self.audience, now)?;
-        let bound = verified.claims().cnf.ok_or(ProofRefusal::Unbound)?;
+        let (verified, now) = (self.inspect(token)?, self.clock.now());
+        let bound = match verified.claims().cnf.ok_or(ProofRefusal::Unbound)? {
+            Confirmation::Jkt(bound) => bound,
+            Confirmation::X5t(_) => return Err(CertificateRefusal::Missing.into()),
+        };
         let rules = ProofRules { method: of.method, url: of.url, token: Some(token) };
         let proof = check_proof(of.proof, &rules, now)?;
-        if proof.thumbprint() != bound.jkt {
+        if !proof.thumbprint().matches(&bound) {
             return Err(ProofRefusal::OtherKey.into());
         }
         self.proofs.accept(proof, now)?;
@@ -103,6 +136,16 @@ impl Offline {
         lists: &[ListToken],
     ) -> Result<Verified<TaskClaims>, Refused> {
         self.listed(self.check_bound(token, of)?, lists)
+    }
+
+    /// As [`Offline::check_listed`] for a token that is bound to a certificate; see [`Offline::check_certified`].
+    pub fn check_certified_listed(
+        &self,
+        token: &str,
+        certificate: Option<&[u8]>,
+        lists: &[ListToken],
+    ) -> Result<Verified<TaskClaims>, Refused> {
+        self.listed(self.check_certified(token, certificate)?, lists)
     }
 
     fn listed(&self, verified: Verified<TaskClaims>, lists: &[ListToken]) -> Result<Verified<TaskClaims>, Refused> {
@@ -154,6 +197,16 @@ impl Offline {
     pub async fn check_bound_fresh(&self, token: &str, of: &ProofOf<'_>) -> Result<Verified<TaskClaims>, Refused> {
         self.refresh(token).await?;
         self.check_bound(token, of)
+    }
+
+    /// As [`Offline::check_certified`], after fetching keys where that is due.
+    pub async fn check_certified_fresh(
+        &self,
+        token: &str,
+        certificate: Option<&[u8]>,
+    ) -> Result<Verified<TaskClaims>, Refused> {
+        self.refresh(token).await?;
+        self.check_certified(token, certificate)
     }
 
     async fn refresh(&self, token: &str) -> Result<(), Refused> {

@@ -13,6 +13,9 @@ pub enum Refused {
     /// The proof that came with the token does not hold, or is not for it (RFC 9449).
     #[error(transparent)]
     Proof(#[from] ProofRefusal),
+    /// The token is bound to a client certificate that was not presented, or to none (RFC 8705).
+    #[error(transparent)]
+    Certificate(#[from] CertificateRefusal),
     /// The broker says the token is not active: its lease or task has ended, or it is not for us.
     #[error("the token is not active any more")]
     Inactive,
@@ -24,12 +27,24 @@ pub enum Refused {
     Unavailable,
 }
 
+/// Why a client's certificate does not open a token. Each is an `invalid_token` (RFC 8705 section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateRefusal {
+    #[error("the token is bound to a client certificate, and none was presented")]
+    Missing,
+    #[error("the token is bound to another client certificate")]
+    Other,
+    #[error("the token is not bound to a client certificate")]
+    Unbound,
+}
+
 impl Refused {
     /// The row of the table of reasons.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Token(refusal) => refusal.reason(),
             Self::Proof(refusal) => refusal.reason(),
+            Self::Certificate(_) => Reason::Certificate,
             Self::Inactive => Reason::Ended,
             Self::List(_) | Self::Unavailable => Reason::IssuerDown,
         }
@@ -38,7 +53,7 @@ impl Refused {
     /// HTTP status: 401, or 503 where the caller's token is not at fault.
     pub fn status(&self) -> u16 {
         match self {
-            Self::Token(_) | Self::Inactive => 401,
+            Self::Token(_) | Self::Certificate(_) | Self::Inactive => 401,
             Self::Proof(ProofRefusal::Full) | Self::List(_) | Self::Unavailable => 503,
             Self::Proof(_) => 401,
         }
@@ -50,7 +65,7 @@ impl Refused {
         match self {
             // A bound token that came alone: the scheme to come again with.
             Self::Token(Refusal::Claim("cnf")) => Some(dpop::challenge(Some(("invalid_token", &text)))),
-            Self::Token(_) | Self::Inactive | Self::Proof(ProofRefusal::Unbound) => {
+            Self::Token(_) | Self::Certificate(_) | Self::Inactive | Self::Proof(ProofRefusal::Unbound) => {
                 let description = text.replace('`', "'");
                 Some(format!(r#"Bearer error="invalid_token", error_description="{description}""#))
             }
@@ -81,6 +96,8 @@ mod tests {
         assert!(alone.starts_with(r#"DPoP error="invalid_token""#) && alone.contains(r#"algs="RS256 "#), "{alone}");
         assert!(challenge(ProofRefusal::Used.into()).starts_with(r#"DPoP error="invalid_dpop_proof""#));
         assert!(challenge(ProofRefusal::Unbound.into()).starts_with("Bearer "));
+        let certificate = challenge(CertificateRefusal::Missing.into());
+        assert!(certificate.starts_with(r#"Bearer error="invalid_token""#), "{certificate}");
         let full = Refused::from(ProofRefusal::Full);
         assert_eq!((full.challenge(), full.status(), full.reason()), (None, 503, Reason::Busy));
     }

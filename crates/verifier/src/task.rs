@@ -37,7 +37,7 @@ pub struct TaskClaims {
     pub txn: TaskId,
     /// Owner of the task.
     pub owner: String,
-    /// The key the token is bound to (RFC 7800, RFC 9449 section 6.1).
+    /// The key or the certificate that the token is bound to (RFC 7800).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cnf: Option<Confirmation>,
     /// Where an end of this token is published, if its target verifies by list.
@@ -45,11 +45,17 @@ pub struct TaskClaims {
     pub status: Option<Status>,
 }
 
-/// `cnf`. A member that is not known here is a demand that cannot be met, so it is not read over.
+/// `cnf`: exactly one of these. A member that is not known here, or a second one, is a demand that cannot be
+/// met, so it is not read over.
+// SECURITY: a_bound_token_without_its_proof_is_refused
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Confirmation {
-    pub jkt: Thumbprint,
+pub enum Confirmation {
+    /// A DPoP key (RFC 9449 section 6.1).
+    #[serde(rename = "jkt")]
+    Jkt(Thumbprint),
+    /// A client certificate (RFC 8705 section 3.1).
+    #[serde(rename = "x5t#S256")]
+    X5t(Thumbprint),
 }
 
 /// `status` of a token that is on a status list (draft-ietf-oauth-status-list-21 section 6.1).
@@ -107,8 +113,8 @@ pub fn read_task_token(
     if read.claims().cnf.is_some() { Err(Refusal::Claim("cnf")) } else { Ok(read) }
 }
 
-/// The same for a token that may be bound. Let nobody in by it: the proof is still to be asked for, as
-/// `Offline::check_bound` does.
+/// The same for a token that may be bound. Let nobody in by it: the proof, or the certificate, is still to be
+/// asked for, as `Offline::check_bound` and `Offline::check_certified` do.
 pub fn inspect_task_token(
     token: &str,
     keys: &KeySet,

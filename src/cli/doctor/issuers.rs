@@ -78,6 +78,7 @@ async fn ask(keys: &IssuerKeys, issuer: &Issuer, now: UnixMs) -> Finding {
         KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => {
             return Finding::ok("issuers", format!("`{name}` has pinned keys"));
         }
+        KeySource::Roots { .. } => return Finding::ok("issuers", format!("`{name}` has pinned roots")),
         KeySource::Discovery { .. } => discovery(&issuer.url),
         KeySource::BundleEndpoint { url, .. } => look(&format!("{url}   #")),
     };

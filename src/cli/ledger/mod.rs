@@ -90,6 +90,8 @@ impl Shown for Event {
             ("ended_at", text(self.ended_at.as_ref())),
             ("blocked", text(self.blocked_until.as_ref())),
             ("jkt", text(self.jkt.as_ref())),
+            ("x5t", text(self.x5t.as_ref())),
+            ("spki", text(self.spki.as_ref())),
             ("kid", text(self.kid.as_ref())),
             ("old_kid", text(self.previous_kid.as_ref())),
             ("tainted_kid", text(self.tainted_kid.as_ref())),

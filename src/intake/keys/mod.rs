@@ -237,6 +237,7 @@ impl Known {
         let pinned = match &origin.source {
             KeySource::Pinned { jwks } => Some(KeySet::parse(jwks)),
             KeySource::TrustBundle { bundle } => Some(KeySet::of_trust_bundle(bundle)),
+            KeySource::Roots { .. } => Some(KeySet::parse(br#"{"keys": []}"#)),
             KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => None,
         };
         if let Some(keys) = pinned {
@@ -248,7 +249,7 @@ impl Known {
     fn is_fetched(&self) -> bool {
         match self.origin.source {
             KeySource::Discovery { .. } | KeySource::BundleEndpoint { .. } => true,
-            KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => false,
+            KeySource::Pinned { .. } | KeySource::TrustBundle { .. } | KeySource::Roots { .. } => false,
         }
     }
 

@@ -40,7 +40,9 @@ pub(super) async fn fetch(fetcher: &Fetcher, url: &str, source: &KeySource) -> R
             let Document { body, max_age_s } = way.get(BUNDLE, url.to_string()).await?;
             Ok(fetched(KeySet::of_trust_bundle(&body).map_err(|error| said(BUNDLE, error))?, max_age_s))
         }
-        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } => Err("its keys are pinned".into()),
+        KeySource::Pinned { .. } | KeySource::TrustBundle { .. } | KeySource::Roots { .. } => {
+            Err("its keys are pinned".into())
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::http::Peer;
+use crate::{http::Peer, sys::net::PresentedChain};
 
 /// A listener, and what must happen to a connection before HTTP is spoken on it.
 pub(super) trait Entrance: Send + Sync + 'static {
@@ -23,6 +23,10 @@ pub(super) trait Entrance: Send + Sync + 'static {
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Raw, Peer)>> + Send;
     /// Needs no listener: one that stopped is closed while its connections finish.
     fn open(raw: Self::Raw, allowed: Duration) -> impl Future<Output = io::Result<Self::Open>> + Send;
+    /// What the client showed in the handshake, where there was one.
+    fn shown(_: &Self::Open) -> Option<PresentedChain> {
+        None
+    }
 }
 
 pub(super) struct Tls {
@@ -50,6 +54,10 @@ impl Entrance for Tls {
         timeout(allowed, TlsAcceptor::from(config).accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    }
+
+    fn shown(open: &Self::Open) -> Option<PresentedChain> {
+        PresentedChain::of(open.get_ref().1)
     }
 }
 

@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     flow::{Limit, Payer, Rates},
-    http::Peer,
+    http::{Client, Peer},
     run::limits::Limits,
     sys::clock::Clock,
 };
@@ -156,11 +156,15 @@ impl Hall {
     /// Speaks HTTP until the client, a deadline or the stop ends it.
     async fn converse<E: Entrance>(&self, stream: E::Open, peer: Peer) {
         let door = &self.door;
-        let service = service_fn(|request: hyper::Request<Incoming>| async move {
-            Ok::<_, Infallible>(match self.charge(peer) {
-                true => request::answer(door, peer, request).await,
-                false => request::too_many(door, request),
-            })
+        let client = E::shown(&stream).map(Client);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let client = client.clone();
+            async move {
+                Ok::<_, Infallible>(match self.charge(peer) {
+                    true => request::answer(door, peer, client, request).await,
+                    false => request::too_many(door, request),
+                })
+            }
         });
         let gate = Gate::new(stream, door);
         let mut connection = pin!(http(&door.limits).serve_connection(TokioIo::new(gate), service));

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::Door;
-use crate::http::Peer;
+use crate::http::{Client, Peer};
 
 /// Answers a request that the router never sees (400, 408, 413, 431) or in which it panicked
 /// (500). Of what could not be parsed nothing is known: its parts are empty.
@@ -31,9 +31,17 @@ pub fn plain(status: StatusCode, _: &Parts) -> Response {
 }
 
 /// The router's answer, or a refusal.
-pub(super) async fn answer(door: &Door, peer: Peer, request: hyper::Request<Incoming>) -> Response {
+pub(super) async fn answer(
+    door: &Door,
+    peer: Peer,
+    client: Option<Client>,
+    request: hyper::Request<Incoming>,
+) -> Response {
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(peer);
+    if let Some(client) = client {
+        parts.extensions.insert(client);
+    }
     let body = match accept_body(door, &parts, body).await {
         Ok(body) => body,
         Err(status) => return closing((door.refuse)(status, &parts)),

@@ -7,6 +7,7 @@ mod exchange;
 mod fetch;
 mod metadata;
 mod place;
+mod presented;
 mod proxy;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -16,5 +17,6 @@ pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError, peer_process};
 pub use fetch::{Document, FETCH_MAX_BYTES, Fetch, FetchError, Fetcher, Post, check_url};
 pub use metadata::{METADATA_WITHIN, metadata};
+pub use presented::{CERTIFICATE_MAX_BYTES, CHAIN_MAX, ChainError, PresentedChain, VerifiedClient, roots};
 pub use proxy::{NO_PROXY_VARIABLES, PROXY_VARIABLES, ProxyError};
-pub use tls::{Certified, Chain, Life, NetError, TLS_SESSIONS_MAX, TlsFiles, server_config};
+pub use tls::{Certified, Chain, Life, NetError, TlsFiles, server_config};

@@ -7,13 +7,14 @@ use rustls::{
     ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
     crypto::CryptoProvider,
-    server::{ParsedCertificate, ServerSessionMemoryCache},
+    server::{NoServerSessionStorage, ParsedCertificate},
     version::{TLS12, TLS13},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use x509_parser::prelude::{ASN1Time, FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use super::presented::AnyChain;
 use crate::sys::files;
 
 /// Where the listener's certificate chain and key lie.
@@ -66,7 +67,7 @@ pub struct Life {
 
 impl Life {
     /// Of the first certificate, the one that clients are shown as ours.
-    fn of(leaf: &X509Certificate<'_>) -> Self {
+    pub(super) fn of(leaf: &X509Certificate<'_>) -> Self {
         let at = |time: ASN1Time| UnixMs::from_s(time.timestamp());
         // The last second is still part of it (RFC 5280 section 4.1.2.5).
         Self { from: at(leaf.validity().not_before), until: at(leaf.validity().not_after) }
@@ -131,7 +132,8 @@ impl TlsFiles {
     }
 }
 
-/// The listener's settings from a chain (leaf first) and its key, which must fit the leaf.
+/// The listener's settings from a chain (leaf first) and its key, which must fit the leaf. Clients are asked for
+/// a certificate, and need none (`presented`).
 // SECURITY: `a_key_of_another_certificate_is_refused`
 pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig>, NetError> {
     let chain = certificates(cert_pem).ok_or(NetError::Certificate)?;
@@ -139,16 +141,17 @@ pub fn server_config(cert_pem: &[u8], key_pem: &[u8]) -> Result<Arc<ServerConfig
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(|_| NetError::Settings)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(AnyChain::new(&provider())))
         .with_single_cert(chain, key)
         .map_err(|_| NetError::KeyMismatch)?;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    config.session_storage = ServerSessionMemoryCache::new(TLS_SESSIONS_MAX);
+    // SECURITY: `t_138_no_session_is_resumed`: a resumed one would carry a certificate whose key nobody proved
+    // again. No early data either: nothing is read before the handshake is done.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
     Ok(Arc::new(config))
 }
-
-/// TLS sessions that can be resumed; the oldest are forgotten.
-pub const TLS_SESSIONS_MAX: usize = 1_024;
 
 /// A client's settings: the given authorities and no other, or those of the system.
 pub(super) fn client_config(ca_pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, NetError> {
@@ -175,7 +178,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 /// Every certificate of a PEM text; `None` if one is broken or there is none.
-fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
     (!all.is_empty()).then_some(all)
 }

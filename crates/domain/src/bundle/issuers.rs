@@ -151,6 +151,9 @@ fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, 
     check_one_source(table, place, found);
     let content = |file: &str| content(given, file);
     let (ca_pem, allow_private) = (table.ca_file.as_deref().map(content), table.allow_private);
+    if let Some(file) = &table.x509_roots {
+        return KeySource::Roots { pem: content(file) };
+    }
     match (&table.jwks_file, &table.spiffe_bundle, &table.spiffe_bundle_url) {
         (Some(file), ..) => KeySource::Pinned { jwks: content(file) },
         (_, Some(file), _) => KeySource::TrustBundle { bundle: content(file) },
@@ -163,8 +166,8 @@ fn keys(table: Option<&KeysTable>, given: &Surroundings<'_>, place: &Place<'_>, 
 }
 
 fn check_one_source(table: &KeysTable, place: &Place<'_>, found: &mut Found) {
-    const SOURCES: &str = "`discovery = true`, `jwks_file`, `spiffe_bundle` or `spiffe_bundle_url`";
-    let files = [&table.jwks_file, &table.spiffe_bundle];
+    const SOURCES: &str = "`discovery = true`, `jwks_file`, `spiffe_bundle`, `spiffe_bundle_url` or `x509_roots`";
+    let files = [&table.jwks_file, &table.spiffe_bundle, &table.x509_roots];
     let named = files.into_iter().chain([&table.spiffe_bundle_url]).flatten().count();
     match (named, table.discovery) {
         (1, None) | (0, Some(true)) => {}
@@ -197,7 +200,7 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
     let reads_ids =
         named.next_back().is_some_and(|rule| is_path(rule) && rule.at == "/sub" && rule.formerly.is_empty());
     match issuer.keys {
-        KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => {
+        KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } | KeySource::Roots { .. } => {
             let named = issuer.trust_domain().is_some_and(spiffe::is_trust_domain);
             found.require(
                 named,
@@ -212,7 +215,7 @@ fn check_trust_domain(issuer: &Issuer, profile: &Profile, place: &Place<'_>, fou
         }
         KeySource::Discovery { .. } | KeySource::Pinned { .. } if has_paths => {
             let what = format!("profile `{}` reads SPIFFE IDs, whose keys are a trust bundle's", profile.name);
-            found.add_with(place, "keys", what, "give `spiffe_bundle` or `spiffe_bundle_url`");
+            found.add_with(place, "keys", what, "give `spiffe_bundle`, `spiffe_bundle_url` or `x509_roots`");
         }
         KeySource::Discovery { .. } | KeySource::Pinned { .. } => {}
     }
@@ -295,15 +298,22 @@ fn check_platforms(
     }
 }
 
-/// Two issuers with one URL and audience: nobody could say whose a token is.
+/// Two issuers with one URL and audience: nobody could say whose a token is, nor whose a certificate. A trust
+/// domain may vouch for both, by two issuers.
 fn check_pairs(tables: &Tables, issuers: &BTreeMap<Name, Issuer>, found: &mut Found) {
-    let mut seen: BTreeMap<(&str, &str), &Name> = BTreeMap::new();
+    let mut seen: BTreeMap<(&str, &str, bool), &Name> = BTreeMap::new();
     for issuer in issuers.values() {
-        if let Some(first) = seen.insert((&issuer.url, &issuer.audience), &issuer.name) {
+        if let Some(first) = seen.insert(pair(issuer), &issuer.name) {
             let what = format!("`issuer.{first}` has the same URL and audience, so a token could be of either");
             found.add(&place_of(tables, &issuer.name), "", what);
         }
     }
+}
+
+/// No audience is in a certificate.
+fn pair(issuer: &Issuer) -> (&str, &str, bool) {
+    let certificates = issuer.roots().is_some();
+    (&issuer.url, if certificates { "" } else { &issuer.audience }, certificates)
 }
 
 /// Policy sees one record per profile, so a claim has one type in all its issuers.

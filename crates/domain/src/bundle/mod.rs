@@ -125,6 +125,9 @@ pub enum KeySource {
     TrustBundle { bundle: Arc<[u8]> },
     /// The same from a bundle endpoint of profile `https_web`.
     BundleEndpoint { url: Arc<str>, ca_pem: Option<Arc<[u8]>>, allow_private: bool },
+    /// Roots of a SPIFFE trust domain, PEM: its X.509-SVIDs are evidence, over a connection that was opened with
+    /// one. Such an issuer signs no tokens.
+    Roots { pem: Arc<[u8]> },
 }
 
 /// Where the platform is asked whether a token's workload still exists: an API server's TokenReview.
@@ -420,11 +423,21 @@ pub struct CedarFile {
 }
 
 impl Issuer {
-    /// The SPIFFE trust domain whose JWT-SVIDs these are. Absent: tokens say by `iss` whose they are.
+    /// The SPIFFE trust domain whose SVIDs these are. Absent: tokens say by `iss` whose they are.
     pub fn trust_domain(&self) -> Option<&str> {
         match self.keys {
-            KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } => self.url.strip_prefix(spiffe::SCHEME),
+            KeySource::TrustBundle { .. } | KeySource::BundleEndpoint { .. } | KeySource::Roots { .. } => {
+                self.url.strip_prefix(spiffe::SCHEME)
+            }
             KeySource::Discovery { .. } | KeySource::Pinned { .. } => None,
+        }
+    }
+
+    /// PEM of the roots of its workloads' certificates. Absent: its evidence is tokens.
+    pub fn roots(&self) -> Option<&[u8]> {
+        match &self.keys {
+            KeySource::Roots { pem } => Some(pem),
+            _ => None,
         }
     }
 }

@@ -82,6 +82,8 @@ pub struct KeysTable {
     pub spiffe_bundle: Option<String>,
     /// The same, at an `https_web` endpoint.
     pub spiffe_bundle_url: Option<String>,
+    /// PEM: the CAs of a SPIFFE trust domain whose X.509-SVIDs are evidence.
+    pub x509_roots: Option<String>,
     pub ca_file: Option<String>,
     #[serde(default)]
     pub allow_private: bool,
@@ -382,9 +384,11 @@ impl Tables {
                 jwks: false,
             }));
             let Some(keys) = &table.keys else { continue };
-            let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: key != "ca_file" };
+            let pem = |key| matches!(key, "ca_file" | "x509_roots");
+            let one = |key, file| Extra { path, at: format!("issuer.{name}.keys.{key}"), file, jwks: !pem(key) };
             files.extend(keys.jwks_file.iter().map(|file| one("jwks_file", file)));
             files.extend(keys.spiffe_bundle.iter().map(|file| one("spiffe_bundle", file)));
+            files.extend(keys.x509_roots.iter().map(|file| one("x509_roots", file)));
             files.extend(keys.ca_file.iter().map(|file| one("ca_file", file)));
         }
         files

@@ -1,4 +1,5 @@
-//! The name of a public key by its content (RFC 7638): what a bound token holds in `cnf`.
+//! The name of a public key (RFC 7638), or of a certificate (RFC 8705), by its content: what a bound token
+//! holds in `cnf`.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::json;
 
-/// SHA-256 thumbprint of a key; its text is base64url without padding, 43 characters.
+/// SHA-256 thumbprint of a key or a certificate; its text is base64url without padding, 43 characters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Thumbprint([u8; 32]);
 
@@ -29,6 +30,24 @@ impl Thumbprint {
         let mut print = [0; 32];
         print.copy_from_slice(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         Some(Self(print))
+    }
+
+    /// Of a certificate: SHA-256 of its DER (RFC 8705 section 3.1, `x5t#S256`).
+    pub fn of_certificate(der: &[u8]) -> Self {
+        let mut print = [0; 32];
+        print.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        Self(print)
+    }
+
+    /// From the SHA-256 itself.
+    pub const fn of_hash(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
+    /// Whether the two are the same, in a time that does not tell where they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(&other.0).fold(0, |bits, (one, other)| bits | (one ^ other));
+        std::hint::black_box(differing) == 0
     }
 
     /// Of no key: what a record holds whose thumbprint cannot be read.
@@ -113,6 +132,28 @@ mod tests {
         assert_eq!(of(json!({"kty": "RSA", "e": "AQAB", "n": "AQ\",\"x\":\""})), None);
         assert_eq!(of(json!({"kty": "EC", "crv": "P-256\"", "x": "AQ", "y": "AQ"})), None);
         assert_eq!(of(json!({"kty": "oct", "k": "AQ"})), None);
+    }
+
+    /// RFC 8705 section 3.1 and appendix A: the certificate of the one is the thumbprint of the other.
+    #[test]
+    fn the_example_of_rfc_8705() {
+        let der = "MIIBBjCBrAIBAjAKBggqhkjOPQQDAjAPMQ0wCwYDVQQDDARtdGxzMB4XDTE4MTAxODEyMzcwOVoXDTIyMDUwMjEyMzcwOVowDzEN\
+                   MAsGA1UEAwwEbXRsczBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABNcnyxwqV6hY8QnhxxzFQ03C7HKW9OylMbnQZjjJ_Au08_co\
+                   ZwxS7LfA4vOLS9WuneIXhbGGWvsDSb0tH6IxLm8wCgYIKoZIzj0EAwIDSQAwRgIhAP0RC1E-vwJD_D1AGHGzuri-hlV_PpQEKTWU\
+                   VeORWz83AiEA5x2eXZOVbUlJSGQgjwD5vaUaKlLR50Q2DmFfQj1L-SY";
+        let der = json::base64url(der).unwrap();
+        assert_eq!(Thumbprint::of_certificate(&der).to_string(), "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0");
+    }
+
+    #[test]
+    fn two_thumbprints_that_differ_in_one_bit_do_not_match() {
+        let one = Thumbprint([7; 32]);
+        for (byte, bit) in [(0, 1), (31, 128), (15, 16)] {
+            let mut other = [7; 32];
+            other[byte] ^= bit;
+            assert!(!one.matches(&Thumbprint(other)));
+        }
+        assert!(one.matches(&one.clone()));
     }
 
     #[test]

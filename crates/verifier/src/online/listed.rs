@@ -80,6 +80,15 @@ impl Listed {
         self.valid(self.offline.check_bound_fresh(token, of).await?).await
     }
 
+    /// The same for a token that is bound to a client certificate; see [`Offline::check_certified`].
+    pub async fn check_certified(
+        &self,
+        token: &str,
+        certificate: Option<&[u8]>,
+    ) -> Result<Verified<TaskClaims>, Refused> {
+        self.valid(self.offline.check_certified_fresh(token, certificate).await?).await
+    }
+
     /// Fetches those lists again of whose `ttl` half is over. Nothing needs it: a request fetches what it
     /// finds too old, and waits for it. Call it every few seconds in a task of your own, and no
     /// request waits.

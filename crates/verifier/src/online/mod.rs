@@ -134,6 +134,16 @@ impl Online {
         self.active(token, verified).await
     }
 
+    /// The same for a token that is bound to a client certificate; see [`Offline::check_certified`].
+    pub async fn check_certified(
+        &self,
+        token: &str,
+        certificate: Option<&[u8]>,
+    ) -> Result<Verified<TaskClaims>, Refused> {
+        let verified = self.offline.check_certified_fresh(token, certificate).await?;
+        self.active(token, verified).await
+    }
+
     async fn active(&self, token: &str, verified: Verified<TaskClaims>) -> Result<Verified<TaskClaims>, Refused> {
         let active = match self.known(token) {
             Some(active) => active,

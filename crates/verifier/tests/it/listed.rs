@@ -308,7 +308,7 @@ async fn a_bound_token_is_looked_up_too_and_only_with_its_proof() {
     let url = "https://db-0.example/rows";
     for (idx, expected) in [(0, Ok(())), (3, Err(Refused::Inactive))] {
         let mut claims = listed_claims(broker.claims(), &uri_of(&broker.issuer, "a"), idx);
-        claims.cnf = Some(dayfly_verifier::Confirmation { jkt: key.thumbprint() });
+        claims.cnf = Some(dayfly_verifier::Confirmation::Jkt(key.thumbprint()));
         let token = broker.key.signing.sign("at+jwt", &claims).unwrap();
         let rules = dpop::ProofRules { method: "GET", url, token: Some(&token) };
         let proof = dpop::prove(&key, &rules, None, &format!("p-{idx}"), NOW_S).unwrap();

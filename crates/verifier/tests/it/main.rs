@@ -9,6 +9,7 @@
 
 #[cfg(feature = "online")]
 mod broker;
+mod certified;
 mod claims;
 #[cfg(feature = "online")]
 mod credential;
