@@ -65,6 +65,7 @@ mod rights;
 mod secrets;
 mod served;
 mod servers;
+mod service;
 mod spiffe;
 mod startable;
 mod starter;
