@@ -10,7 +10,7 @@ use dayfly_verifier::{Binding, Refusal as TokenRefusal, dpop::UnverifiedProof};
 use tokio::sync::oneshot;
 
 use super::{
-    Flow, SAMPLE, commit,
+    Flow, SAMPLE, certify, commit,
     group::{self, COMMIT_WITHIN, Group, IssueGroup, NotCommitted},
     moment::Moment,
     possession::{Held, proven},
@@ -19,7 +19,7 @@ use super::{
     words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
 };
 use crate::{
-    intake::{self, IntakeError, Proven},
+    intake::{self, IntakeError, Proven, ProvenKey},
     lease::{Limits, Now, Overtaken},
     ledger::{self, Asked, Context, Entry, Issue, Stamp},
     mint::{MintError, Plan, Signed, Terms},
@@ -38,6 +38,21 @@ struct Asking<'a> {
     task: Option<&'a TaskRow>,
     /// The key that was proven with this request.
     binding: Option<&'a Binding>,
+    /// The key that a certificate is to be for.
+    key: Option<&'a ProvenKey>,
+}
+
+impl Asking<'_> {
+    /// What was proven, as policy and the record name it.
+    fn proven(&self) -> BindingKind {
+        if self.key.is_some() { BindingKind::Mtls } else { proven(self.binding) }
+    }
+}
+
+/// The keys that come with a request: to be held by, and to be certified.
+struct Keys {
+    proof: Option<UnverifiedProof>,
+    csr: Option<String>,
 }
 
 /// A decision, planned and signed, waiting for the commit.
@@ -78,11 +93,13 @@ impl Flow {
     // SECURITY: a proof uses up nothing of the evidence that it comes with;
     // a_garbage_proof_does_not_use_up_the_evidence
     async fn exchanged(&self, exchange: Exchange, issuer: &mut ProvenIssuer, now: Now) -> Result<Issued, Refused> {
-        let Exchange { subject, ask, possession } = exchange;
+        let Exchange { subject, ask, possession, csr } = exchange;
+        self.can_certify(&ask)?;
         let proof = possession.map(|given| self.read_proof(&given, None, now)).transpose()?;
+        let shown = Keys { proof, csr };
         match subject {
-            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, proof, issuer, now).await,
-            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, proof, issuer, now).await,
+            Subject::Evidence { token, control_s256 } => self.open(&token, control_s256, ask, shown, issuer, now).await,
+            Subject::Handle { handle, supersede_s } => self.feed(&handle, supersede_s, ask, shown, issuer, now).await,
         }
     }
 
@@ -91,7 +108,7 @@ impl Flow {
         token: &Presented,
         control_s256: Option<[u8; 32]>,
         ask: Ask,
-        proof: Option<UnverifiedProof>,
+        Keys { proof, csr }: Keys,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
@@ -101,6 +118,7 @@ impl Flow {
             self.charge(&self.policy.load(), proven.workload().into(), &ask.template)?;
         }
         let binding = self.hold(Held::Free, proof, now)?.map_err(|_| Reason::Dpop)?;
+        let certified = certify::key(&ask, csr.as_deref())?;
         let made = if control_s256.is_none() { Some(make_handle()?) } else { None };
         let handle_hash = match (control_s256, &made) {
             (Some(hash), _) => hash,
@@ -108,7 +126,8 @@ impl Flow {
             (None, None) => return Err(Reason::Internal.into()),
         };
         let (workload, issued_at) = (proven.workload(), proven.issued_at());
-        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding: binding.as_ref() };
+        let (binding, key) = (binding.as_ref(), certified.as_ref());
+        let asking = Asking { workload, ask: &ask, issued_at, task: None, binding, key };
         let key = asking.binding.map(Binding::thumbprint);
         let conflict = self.conflict(&proven.evidence_key(), key).map(Overtaken::Conflict);
         if let Some(overtaken) = conflict.or(proven.is_unconfirmed().then_some(Overtaken::Replayed)) {
@@ -180,7 +199,7 @@ impl Flow {
         handle: &Presented,
         supersede_s: Option<u8>,
         mut ask: Ask,
-        proof: Option<UnverifiedProof>,
+        Keys { proof, csr }: Keys,
         issuer: &mut ProvenIssuer,
         now: Now,
     ) -> Result<Issued, Refused> {
@@ -204,8 +223,10 @@ impl Flow {
         }
         ask.ticket.clone_from(&row.ticket);
         let workload = workload_of(&row).ok_or(Reason::Ended)?;
+        let certified = certify::key(&ask, csr.as_deref())?;
         let issued_at = UnixMs::from_s(row.evidence_iat_s);
-        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row), binding: binding.as_ref() };
+        let (binding, key) = (binding.as_ref(), certified.as_ref());
+        let asking = Asking { workload: &workload, ask: &ask, issued_at, task: Some(&row), binding, key };
         self.decide_twice(&asking, None, supersede_s).await
     }
 
@@ -279,7 +300,7 @@ impl Flow {
     }
 
     fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
-        let shown = (proven(asking.binding), asking.issued_at);
+        let shown = (asking.proven(), asking.issued_at);
         self.moment(policy, (asking.workload, asking.ask), asking.task, shown, now)
     }
 
@@ -315,7 +336,11 @@ impl Flow {
         let minted = match asking.ask.what {
             What::TaskOnly => None,
             What::Credential { .. } => {
-                let (lease, signed) = self.mint(policy, grant, asking, row, now)?;
+                let terms = self.terms(policy, asking, row, now)?;
+                let (lease, signed) = match asking.key {
+                    Some(key) => self.certify(grant, &terms, row, key)?,
+                    None => self.mint(grant, &terms, asking, row)?,
+                };
                 events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
                 Some((lease, signed))
             }
@@ -335,21 +360,19 @@ impl Flow {
             deadline: row.deadline,
             handle: None,
             point: Point { stream: self.stream.clone(), seq: 0 },
-            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.binding)),
+            credential: minted.and_then(|(lease, signed)| credential(grant, row, &lease, signed, asking.proven())),
         };
         Ok(Prepared { group, committed, answer, lease, slot, kid })
     }
 
-    fn mint(
-        &self,
-        policy: &Policy,
-        grant: &Grant,
-        asking: &Asking<'_>,
-        row: &TaskRow,
+    fn terms<'a>(
+        &'a self,
+        policy: &'a Policy,
+        asking: &Asking<'a>,
+        row: &'a TaskRow,
         now: Now,
-    ) -> Result<(LeaseRow, Signed), Refused> {
-        let target = grant.target().ok_or(Reason::Target)?;
-        let terms = Terms {
+    ) -> Result<Terms<'a>, Refused> {
+        Ok(Terms {
             issuer: &self.issuer,
             trust_domain: &policy.bundle().trust_domain,
             workload: asking.workload,
@@ -358,36 +381,27 @@ impl Flow {
             now: now.at,
             deadline: row.deadline,
             ticket: row.ticket.as_deref(),
-        };
-        let not_minted = |error: MintError| {
-            tracing::warn!(%error, "nothing was minted");
-            Refused::from(error.reason())
-        };
-        let mut plan = Plan::new(grant, &terms, asking.binding).map_err(not_minted)?;
+        })
+    }
+
+    fn mint(
+        &self,
+        grant: &Grant,
+        terms: &Terms<'_>,
+        asking: &Asking<'_>,
+        row: &TaskRow,
+    ) -> Result<(LeaseRow, Signed), Refused> {
+        let target = grant.target().ok_or(Reason::Target)?;
+        let mut plan = Plan::new(grant, terms, asking.binding).map_err(not_minted)?;
         let expires = UnixMs::from_s(plan.window().exp_s);
         let wish = Wish { target: target.name.as_str(), environment: &row.environment, expires };
-        let status = self.list_place(target.verifies, wish, now.at)?;
+        let status = self.list_place(target.verifies, wish, terms.now)?;
         if let Some(slot) = status {
             plan = plan.listed(self.status_claim(slot));
         }
         let signed = plan.sign(&self.keyring).map_err(not_minted)?;
-        let lease = LeaseRow {
-            id: terms.lease,
-            task: row.id,
-            seq: 0,
-            target: target.name.to_string(),
-            kind: target.kind,
-            row: grant.row().to_string(),
-            actions: json(&target.actions),
-            issued_at: now.at,
-            expires,
-            credential_hash: signed.hash,
-            thumbprint: thumbprint(asking),
-            kid: Some(signed.kid.clone()),
-            status,
-            end: None,
-        };
-        Ok((lease, signed))
+        let lease = lease_row(grant, terms, &signed, thumbprint(asking))?;
+        Ok((LeaseRow { status, ..lease }, signed))
     }
 
     /// Law L1: nothing leaves before it is durable. Looks once more at what the answer promises.
@@ -407,7 +421,7 @@ impl Flow {
         }
         answer.point.seq = durable?;
         let now = self.time.now();
-        let tainted = kid.is_some_and(|kid| self.keyring.is_tainted(&kid));
+        let tainted = kid.is_some_and(|kid| self.is_tainted(&kid));
         if !tainted && lease.is_none_or(|lease| commit::live(&self.table, lease, now)) {
             return Ok(answer);
         }
@@ -462,6 +476,37 @@ fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<
     let told = matches!(reason, Reason::NoMatch | Reason::Forbidden);
     let comparison = || policy.comparison(asking.workload, &asking.ask.template);
     told.then(comparison).flatten().map(Box::new)
+}
+
+/// The row of what was signed; `thumbprint`: of the key that it is bound to.
+pub(super) fn lease_row(
+    grant: &Grant,
+    terms: &Terms<'_>,
+    signed: &Signed,
+    thumbprint: Option<String>,
+) -> Result<LeaseRow, Refused> {
+    let target = grant.target().ok_or(Reason::Target)?;
+    Ok(LeaseRow {
+        id: terms.lease,
+        task: terms.task,
+        seq: 0,
+        target: target.name.to_string(),
+        kind: target.kind,
+        row: grant.row().to_string(),
+        actions: json(&target.actions),
+        issued_at: terms.now,
+        expires: UnixMs::from_s(signed.window.exp_s),
+        credential_hash: signed.hash,
+        thumbprint,
+        kid: Some(signed.kid.clone()),
+        status: None,
+        end: None,
+    })
+}
+
+pub(super) fn not_minted(error: MintError) -> Refused {
+    tracing::warn!(%error, "nothing was minted");
+    error.reason().into()
 }
 
 fn thumbprint(asking: &Asking<'_>) -> Option<String> {
@@ -531,7 +576,7 @@ fn credential(
     row: &TaskRow,
     lease: &LeaseRow,
     signed: Signed,
-    binding: Option<&Binding>,
+    binding: BindingKind,
 ) -> Option<IssuedCredential> {
     let target = grant.target()?;
     let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
@@ -545,7 +590,7 @@ fn credential(
         lease: lease.id,
         token: signed.token,
         kind: target.kind,
-        binding: proven(binding),
+        binding,
         target_uri: target.uri.clone(),
         actions: target.actions.iter().map(ToString::to_string).collect(),
         purpose: grant.purpose().to_string(),

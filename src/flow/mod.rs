@@ -6,6 +6,7 @@ mod archive;
 mod beat;
 mod blocks;
 mod bundle;
+mod certify;
 mod commit;
 mod conflict;
 mod end;

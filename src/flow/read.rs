@@ -2,7 +2,7 @@
 //! who may see them. Unknown and not-visible look the same (law L7).
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::{Bound, Cause, EventId, LeaseId, Reason, State, TaskId};
+use dayfly_domain::{Bound, Cause, EventId, Kind, LeaseId, Reason, State, TaskId};
 use ring::hmac;
 use serde_json::{Map, Value};
 
@@ -291,7 +291,11 @@ impl Flow {
             workload: task.workload.clone(),
             owner: task.owner.clone(),
             template: task.template.clone(),
-            bound: if row.thumbprint.is_some() { Bound::Jkt } else { Bound::None },
+            bound: match (row.kind, &row.thumbprint) {
+                (Kind::X509, _) => Bound::X5t,
+                (Kind::Jwt, Some(_)) => Bound::Jkt,
+                (Kind::Jwt, None) => Bound::None,
+            },
             state,
             cause: end.map(|end| end.cause),
             ended_at: end.map(|end| end.at),

@@ -242,7 +242,12 @@ impl Shared {
     // SECURITY: nothing that a tainted key signed is committed after it was tainted;
     // what_a_tainted_key_signed_meanwhile_never_leaves
     pub(super) fn is_signed_by_tainted(&self, lease: Option<&LeaseRow>) -> bool {
-        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.keyring.is_tainted(kid))
+        lease.and_then(|lease| lease.kid.as_deref()).is_some_and(|kid| self.is_tainted(kid))
+    }
+
+    /// A key of tokens, or a CA.
+    pub(super) fn is_tainted(&self, kid: &str) -> bool {
+        self.keyring.is_tainted(kid) || self.pki.as_ref().is_some_and(|pki| pki.is_tainted(kid))
     }
 
     /// How many live leases the key signed.

@@ -59,6 +59,8 @@ pub struct Exchange {
     pub subject: Subject,
     pub ask: Ask,
     pub possession: Option<Possession>,
+    /// A request for a certificate, base64url of DER: with an ask for one.
+    pub csr: Option<String>,
 }
 
 /// What a request shows to be recognised by: a token for the broker, or a handle.

@@ -20,6 +20,7 @@ const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 pub(super) const TASK_CONTROL: &str = "urn:dayfly:token-type:task-control";
+pub(super) const X509: &str = "urn:dayfly:token-type:x509";
 const SUPERSEDE_MAX_S: u8 = 60;
 
 /// Every parameter we know. An empty one is malformed, not absent (law L4).
@@ -34,6 +35,7 @@ const KNOWN: &[&str] = &[
     "authorization_details",
     "task_control_s256",
     "supersede",
+    "csr",
 ];
 
 /// What stands in the way: a parameter is missing, repeated or malformed. The hint is ours, never
@@ -54,8 +56,10 @@ pub(super) fn parse(headers: &HeaderMap, path: &str, mut fields: Fields) -> Resu
     no_foreign_parts(&fields)?;
     no_empty(&mut fields)?;
     let subject = subject(&mut fields)?;
-    let ask = ask(&mut fields, &subject)?;
-    Ok(Exchange { subject, ask, possession })
+    let wanted = wanted(&mut fields, &subject)?;
+    let csr = csr(&mut fields, wanted)?;
+    let ask = ask(&mut fields, &subject, wanted)?;
+    Ok(Exchange { subject, ask, possession, csr })
 }
 
 fn grant_type(fields: &mut Fields) -> Result<(), Refused> {
@@ -112,9 +116,8 @@ fn supersede(text: &str) -> Result<u8, Refused> {
     seconds.ok_or_else(|| malformed("`supersede` is not a number of seconds from 0 to 60"))
 }
 
-fn ask(fields: &mut Fields, subject: &Subject) -> Result<Ask, Refused> {
+fn ask(fields: &mut Fields, subject: &Subject, wanted: Option<Kind>) -> Result<Ask, Refused> {
     let resource = resource(fields)?;
-    let task_only = task_only(fields, subject)?;
     let scope = fields.take("scope");
     let details = fields.take("authorization_details").map(|text| details::parse(&text)).transpose()?;
     let template = template(scope, details.as_ref(), subject)?;
@@ -122,13 +125,13 @@ fn ask(fields: &mut Fields, subject: &Subject) -> Result<Ask, Refused> {
     if ticket.is_some() && matches!(subject, Subject::Handle { .. }) {
         return Err(Reason::Ticket.into());
     }
-    let what = match task_only {
-        false => What::Credential { kind: Kind::Jwt, resource, actions },
-        true if resource.is_some() => return Err(malformed("a task without a credential takes no `resource`")),
-        true if actions.is_some() || ttl_s.is_some() => {
+    let what = match wanted {
+        Some(kind) => What::Credential { kind, resource, actions },
+        None if resource.is_some() => return Err(malformed("a task without a credential takes no `resource`")),
+        None if actions.is_some() || ttl_s.is_some() => {
             return Err(details::refused("a task without a credential takes neither `actions` nor `ttl`"));
         }
-        true => What::TaskOnly,
+        None => What::TaskOnly,
     };
     Ok(Ask { template, what, ttl_s, ticket })
 }
@@ -142,12 +145,25 @@ fn resource(fields: &mut Fields) -> Result<Option<String>, Refused> {
     }
 }
 
-fn task_only(fields: &mut Fields, subject: &Subject) -> Result<bool, Refused> {
+/// The kind of credential; `None`: a task alone.
+fn wanted(fields: &mut Fields, subject: &Subject) -> Result<Option<Kind>, Refused> {
     match (fields.take("requested_token_type").as_deref(), subject) {
-        (None | Some(ACCESS_TOKEN), _) => Ok(false),
-        (Some(TASK_CONTROL), Subject::Evidence { .. }) => Ok(true),
+        (None | Some(ACCESS_TOKEN), _) => Ok(Some(Kind::Jwt)),
+        (Some(X509), _) => Ok(Some(Kind::X509)),
+        (Some(TASK_CONTROL), Subject::Evidence { .. }) => Ok(None),
         (Some(TASK_CONTROL), Subject::Handle { .. }) => Err(malformed("a handle opens no task")),
         (Some(_), _) => Err(malformed("`requested_token_type` is none that is given here")),
+    }
+}
+
+/// A request for a certificate comes with it, and with nothing else.
+fn csr(fields: &mut Fields, wanted: Option<Kind>) -> Result<Option<String>, Refused> {
+    match (fields.take("csr"), wanted) {
+        (None, Some(Kind::X509)) => Err(malformed("`csr` is missing")),
+        (Some(_), None | Some(Kind::Jwt)) => {
+            Err(malformed("`csr` goes with `requested_token_type` urn:dayfly:token-type:x509 only"))
+        }
+        (csr, _) => Ok(csr),
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     details::DAYFLY_TASK,
-    exchange::{ACCESS_TOKEN, TASK_CONTROL},
+    exchange::{ACCESS_TOKEN, TASK_CONTROL, X509},
     shapes::{
         self, AuthorizationDetail, Block, Details, Ended, EndedBySelector, Entitlement, Event, Hold, Known, Lease,
         LeaseCount, LedgerPoint, List, Revocation, Task, TokenAnswer,
@@ -87,7 +87,7 @@ fn with_credential(answer: TokenAnswer, template: String, credential: IssuedCred
 fn issued_type(kind: Kind) -> &'static str {
     match kind {
         Kind::Jwt => ACCESS_TOKEN,
-        Kind::X509 => "urn:dayfly:token-type:x509",
+        Kind::X509 => X509,
     }
 }
 

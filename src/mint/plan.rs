@@ -25,6 +25,8 @@ pub enum MintError {
     NoTarget,
     #[error("no key is usable: {0}")]
     Key(String),
+    #[error("the request for a certificate asks for a name or a purpose that is not granted")]
+    Foreign,
     #[error("what was signed is not what was planned")]
     Mismatch,
 }
@@ -35,6 +37,7 @@ impl MintError {
             Self::Over => Reason::Ended,
             Self::Unbound => Reason::Dpop,
             Self::NoTarget => Reason::Target,
+            Self::Foreign => Reason::Csr,
             Self::Key(_) => Reason::Key,
             Self::Mismatch => Reason::Internal,
         }

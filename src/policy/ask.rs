@@ -85,6 +85,8 @@ pub struct Grant {
     pub(in crate::policy) per_job: u32,
     pub(in crate::policy) keys_per_job: Option<u32>,
     pub(in crate::policy) ticket: Option<String>,
+    /// DNS names of a certificate.
+    pub(in crate::policy) serves: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +151,10 @@ impl Grant {
 
     pub fn keys_per_job(&self) -> Option<u32> {
         self.keys_per_job
+    }
+
+    pub fn serves(&self) -> &[String] {
+        &self.serves
     }
 
     pub fn ticket(&self) -> Option<&str> {

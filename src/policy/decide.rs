@@ -276,6 +276,7 @@ fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_tt
         per_job: template.per_job,
         keys_per_job: template.keys_per_job,
         ticket: ask.ticket.clone(),
+        serves: template.serves.clone(),
     }
 }
 

@@ -99,16 +99,38 @@ fn pick<'a>(bundle: &'a Bundle, template: &Template, kind: Kind, resource: Optio
         let uris: Vec<_> = targets.iter().map(|target| &*target.uri).collect();
         return Err(wrong_target(format!("the targets of this template are {}", uris.join(", "))));
     };
-    if kind == Kind::X509 {
-        return Err(wrong_target("certificates are not issued yet".into()));
-    }
     if target.disabled {
         return Err(wrong_target("this target is disabled".into()));
     }
-    if target.binding == BindingKind::Mtls || target.verifies == Verifies::Crl {
-        return Err(wrong_target("no credentials for this target can be issued yet".into()));
+    match kind {
+        Kind::Jwt => takes_tokens(target)?,
+        Kind::X509 if targets.len() > 1 => {
+            return Err(wrong_target("a template with several targets gets no certificate".into()));
+        }
+        Kind::X509 => takes_certificates(target)?,
     }
     Ok(target)
+}
+
+fn takes_tokens(target: &Target) -> Result<(), Denied> {
+    if target.verifies == Verifies::Crl {
+        return Err(wrong_target("this target verifies by crl, so it takes certificates: send a csr".into()));
+    }
+    if target.binding == BindingKind::Mtls {
+        return Err(wrong_target("no tokens for this target can be issued yet: send a csr".into()));
+    }
+    Ok(())
+}
+
+/// A certificate says nothing of actions and has no place on a status list.
+fn takes_certificates(target: &Target) -> Result<(), Denied> {
+    match (target.binding, target.verifies) {
+        (BindingKind::Bearer | BindingKind::Dpop, _) => {
+            Err(wrong_target("this target takes tokens: its binding is not mtls".into()))
+        }
+        (_, Verifies::List) => Err(wrong_target("this target verifies by list, where no certificate stands".into())),
+        (_, Verifies::Crl | Verifies::Introspect | Verifies::ExpOnly) => Ok(()),
+    }
 }
 
 fn wrong_target(hint: String) -> Denied {

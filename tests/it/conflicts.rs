@@ -42,7 +42,7 @@ fn exchange(world: &World, evidence: &str, key: Option<&SigningKey>, ask: Ask) -
         let proof = prove(key, &rules, None, &jti, world.now().as_s()).unwrap();
         Possession { proof: secret(&proof), method: "POST", path: TOKEN.to_owned() }
     });
-    Exchange { subject: Subject::Evidence { token: secret(evidence), control_s256: None }, ask, possession }
+    Exchange { subject: Subject::Evidence { token: secret(evidence), control_s256: None }, ask, possession, csr: None }
 }
 
 async fn present(world: &World, evidence: &str, key: Option<&SigningKey>) -> Result<Issued, Refused> {

@@ -31,6 +31,7 @@ async fn t_081_of_64_at_once_exactly_one_opens() {
             subject: Subject::Evidence { token: token_text, control_s256: None },
             ask: ask("deploy"),
             possession: None,
+            csr: None,
         };
         tokio::spawn(async move { flow.exchange(exchange).await.map(|issued| token(&issued)) })
     });

@@ -115,7 +115,7 @@ async fn exchange(flow: &Flow, key: &SigningKey, number: usize) -> Result<Issued
         }),
     );
     let subject = Subject::Evidence { token: secret(&evidence.unwrap()), control_s256: None };
-    flow.exchange(Exchange { subject, ask: ask("deploy"), possession: None }).await
+    flow.exchange(Exchange { subject, ask: ask("deploy"), possession: None, csr: None }).await
 }
 
 fn place(dir: &Path, by: By, name: &str) -> PathBuf {

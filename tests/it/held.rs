@@ -118,7 +118,7 @@ async fn two_exchanges_at_once_do_not_both_pass_a_forbid_on_what_is_held() {
         for template in templates {
             let (flow, token) = (world.flow.clone(), secret(&world.evidence(&Job::shop().run(&run.to_string()))));
             let subject = Subject::Evidence { token, control_s256: None };
-            let exchange = Exchange { subject, ask: ask(template), possession: None };
+            let exchange = Exchange { subject, ask: ask(template), possession: None, csr: None };
             asking.push(tokio::spawn(async move { (template, flow.exchange(exchange).await) }));
         }
         let mut passed = std::collections::BTreeSet::new();
@@ -142,7 +142,7 @@ async fn of_64_at_once_one_is_the_only_one() {
     for _ in 0..64 {
         let (flow, token) = (world.flow.clone(), secret(&world.evidence(&Job::shop().run("1"))));
         let subject = Subject::Evidence { token, control_s256: None };
-        let exchange = Exchange { subject, ask: ask("deploy"), possession: None };
+        let exchange = Exchange { subject, ask: ask("deploy"), possession: None, csr: None };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.map_err(|refused| refused.reason) }));
     }
     let mut passed = 0;

@@ -385,7 +385,7 @@ impl Stepping {
 
     async fn open(&self, evidence: &str) -> Result<(), Reason> {
         let subject = Subject::Evidence { token: secret(evidence), control_s256: None };
-        let exchange = Exchange { subject, ask: ask("sync"), possession: None };
+        let exchange = Exchange { subject, ask: ask("sync"), possession: None, csr: None };
         self.flow.exchange(exchange).await.map(drop).map_err(|refused| refused.reason)
     }
 

@@ -318,7 +318,8 @@ async fn sixty_four_at_once_on_a_fresh_list_have_places_of_their_own() {
     for run in 0..64 {
         let evidence = world.evidence(&Job::shop().run(&run.to_string()));
         let subject = Subject::Evidence { token: secret(&evidence), control_s256: None };
-        let (flow, exchange) = (world.flow.clone(), Exchange { subject, ask: ask("flush"), possession: None });
+        let (flow, exchange) =
+            (world.flow.clone(), Exchange { subject, ask: ask("flush"), possession: None, csr: None });
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.unwrap() }));
     }
     let mut issued: Vec<Issued> = Vec::new();

@@ -173,7 +173,8 @@ async fn an_end_by_selector_beside_exchanges_leaves_nothing_alive() {
                 _ => Subject::Evidence { token: secret(&world.evidence(&Job::shop())), control_s256: None },
             };
             let template = if number % 3 == 0 { "" } else { "deploy" };
-            let (flow, exchange) = (world.flow.clone(), Exchange { subject, ask: ask(template), possession: None });
+            let (flow, exchange) =
+                (world.flow.clone(), Exchange { subject, ask: ask(template), possession: None, csr: None });
             asking.push(tokio::spawn(async move {
                 flow.exchange(exchange).await.map(|issued| (token(&issued), issued.point.seq))
             }));

@@ -34,7 +34,7 @@ async fn at_once(world: &mut World, job: &Job, template: &str, count: usize) -> 
     for _ in 0..count {
         let (flow, evidence) = (world.flow.clone(), world.evidence(job));
         let subject = Subject::Evidence { token: secret(&evidence), control_s256: None };
-        let exchange = Exchange { subject, ask: ask(template), possession: None };
+        let exchange = Exchange { subject, ask: ask(template), possession: None, csr: None };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await }));
     }
     let mut became = Vec::new();

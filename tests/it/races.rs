@@ -6,7 +6,12 @@ use dayfly_domain::Reason;
 use crate::world::{Job, OPERATOR, World, ask, handle, lease, secret, token};
 
 fn feeding(handle: &str, supersede_s: Option<u8>) -> Exchange {
-    Exchange { subject: Subject::Handle { handle: secret(handle), supersede_s }, ask: ask(""), possession: None }
+    Exchange {
+        subject: Subject::Handle { handle: secret(handle), supersede_s },
+        ask: ask(""),
+        possession: None,
+        csr: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -59,6 +64,7 @@ async fn per_job_holds_when_all_come_at_once() {
             subject: Subject::Evidence { token: secret(&evidence), control_s256: None },
             ask: ask("pair"),
             possession: None,
+            csr: None,
         };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.map_err(|refused| refused.reason) }));
     }
@@ -83,6 +89,7 @@ async fn one_handle_for_many_tasks_opens_one() {
             subject: Subject::Evidence { token, control_s256: Some(hash) },
             ask: ask("deploy"),
             possession: None,
+            csr: None,
         };
         asking.push(tokio::spawn(async move { flow.exchange(exchange).await.map_err(|refused| refused.reason) }));
     }

@@ -46,11 +46,13 @@ async fn debug_shows_no_secret() {
         subject: Subject::Evidence { token: secret(&evidence), control_s256: Some(hash) },
         ask: ask("deploy"),
         possession: None,
+        csr: None,
     };
     let by_handle = Exchange {
         subject: Subject::Handle { handle: secret(&mine), supersede_s: None },
         ask: ask(""),
         possession: None,
+        csr: None,
     };
     let mut shown = format!("{by_evidence:?} {by_handle:?}");
     let issued = world.flow.exchange(by_evidence).await.unwrap();

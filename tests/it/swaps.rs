@@ -142,7 +142,7 @@ async fn every_credential_is_issued_under_the_bundle_in_force() {
         let (flow, evidence) = (world.flow.clone(), world.evidence(&Job::shop().run(&number.to_string())));
         asking.push(tokio::spawn(async move {
             let subject = Subject::Evidence { token: secret(&evidence), control_s256: None };
-            match flow.exchange(Exchange { subject, ask: ask("deploy"), possession: None }).await {
+            match flow.exchange(Exchange { subject, ask: ask("deploy"), possession: None, csr: None }).await {
                 Ok(_) => {}
                 Err(refused) => assert!([Reason::Overtaken].contains(&refused.reason), "{refused:?}"),
             }

@@ -222,7 +222,7 @@ async fn what_a_tainted_key_signed_meanwhile_never_leaves() {
             tokio::spawn(async move {
                 let subject = Subject::Handle { handle: secret(&handle), supersede_s: None };
                 let late = done.load(Ordering::SeqCst);
-                let fed = flow.exchange(Exchange { subject, ask: ask(""), possession: None }).await;
+                let fed = flow.exchange(Exchange { subject, ask: ask(""), possession: None, csr: None }).await;
                 fed.ok().map(|fed| (late, token(&fed)))
             })
         })

@@ -349,7 +349,7 @@ impl World {
 
     pub async fn present_with(&self, evidence: &str, hash: Option<[u8; 32]>, ask: Ask) -> Result<Issued, Refused> {
         let subject = Subject::Evidence { token: secret(evidence), control_s256: hash };
-        self.flow.exchange(Exchange { subject, ask, possession: None }).await
+        self.flow.exchange(Exchange { subject, ask, possession: None, csr: None }).await
     }
 
     /// Opens a task with fresh evidence.
@@ -369,7 +369,7 @@ impl World {
 
     pub async fn feed_ask(&self, handle: &str, supersede_s: Option<u8>, ask: Ask) -> Result<Issued, Refused> {
         let subject = Subject::Handle { handle: secret(handle), supersede_s };
-        self.flow.exchange(Exchange { subject, ask, possession: None }).await
+        self.flow.exchange(Exchange { subject, ask, possession: None, csr: None }).await
     }
 
     pub async fn caller(&self, bearer: &str) -> Caller {

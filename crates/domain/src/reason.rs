@@ -67,6 +67,8 @@ reasons! {
     Template = "E-TEMPLATE", 400, "invalid_scope", 77, "a task stays with its template; open another task for another template";
     Details = "E-DETAILS", 400, "invalid_authorization_details", 2, "authorization_details must be one dayfly_task object with fields that the template grants";
     Target = "E-TARGET", 400, "invalid_target", 2, "name one target of the template as resource";
+    /// A request for a certificate that cannot be read, is not its own key's, or asks for more than is granted.
+    Csr = "E-CSR", 400, "invalid_request", 2, "send csr as base64url of a PKCS#10 request in DER, signed with its own P-256 key, that asks for nothing but what the template grants";
     /// A proof of possession is missing, wrong or used (RFC 9449).
     Dpop = "E-DPOP", 400, "invalid_dpop_proof", 4, "send a DPoP proof (RFC 9449) made for this very request with the key that the credential is bound to, each proof once";
     /// RFC 9449 section 8: the answer carries the nonce.

@@ -185,10 +185,11 @@ impl Operator {
             ticket: None,
         };
         let subject = Subject::Evidence { token: evidence, control_s256: None };
-        let issued = self.flow.exchange(Exchange { subject, ask, possession: None }).await.map_err(|refusal| {
-            let hint = refusal.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
-            refused(format!("{}{hint}", refusal.reason))
-        })?;
+        let issued =
+            self.flow.exchange(Exchange { subject, ask, possession: None, csr: None }).await.map_err(|refusal| {
+                let hint = refusal.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                refused(format!("{}{hint}", refusal.reason))
+            })?;
         let credential = issued.credential.ok_or_else(|| refused("a task without a credential".to_owned()))?;
         self.home.put(&self.home.operator_token_file(), &format!("{}\n", credential.token.expose()))?;
         let kid = Jws::parse(credential.token.expose()).ok().and_then(|jws| jws.kid().map(str::to_owned));

@@ -210,6 +210,8 @@ pub struct Template {
     pub keys_per_job: Option<u32>,
     /// How long after its last beat a task that has beaten ends.
     pub grace: Span,
+    /// DNS names under which the task serves: what a certificate of it names beside the workload.
+    pub serves: Vec<String>,
     /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
     pub explains_to_caller: bool,
     pub rows: Vec<Row>,

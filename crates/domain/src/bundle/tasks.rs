@@ -83,6 +83,7 @@ fn template(
         per_job: table.per_job.unwrap_or(PER_JOB),
         keys_per_job: table.keys_per_job,
         grace: table.grace.unwrap_or(GRACE),
+        serves: table.serves.clone().unwrap_or_default(),
         explains_to_caller: table.explain == Some(ExplainWord::Caller),
         rows,
         disabled,

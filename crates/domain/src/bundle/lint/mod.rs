@@ -16,7 +16,7 @@ pub use rules::{LINTS, LintRow, Rule};
 use super::{
     Bundle, ClaimMatch, GRACE, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB,
 };
-use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
+use crate::{ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
@@ -100,24 +100,12 @@ fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
 
 fn of_target(target: &Target, lints: &mut Vec<Lint>) {
     let at = || format!("target.{}", target.name);
-    if target.verifies == Verifies::Crl {
-        let what = format!("no credential can be issued for it yet: `{}` comes in a later part", target.verifies);
-        lints.push(lint(Rule::NotYet, at(), what, Some("use `introspect`, `list` or `exp_only`")));
-    }
     if target.verifies == Verifies::List && target.list_life >= target.max_ttl {
         let what = format!(
             "a server that cannot reach the broker may go by a list for {}, as long as a credential lives ({})",
             target.list_life, target.max_ttl
         );
         lints.push(lint(Rule::Unrevocable, at(), what, Some("shorten `list_life`")));
-    }
-    if target.binding == BindingKind::Mtls {
-        lints.push(lint(
-            Rule::NotYet,
-            at(),
-            "no credential can be issued for it yet: `mtls` comes in a later part",
-            None,
-        ));
     }
     if target.accept_unrevocable.is_some() && target.max_ttl > super::UNREVOCABLE_MAX_TTL {
         let what = format!("credentials of up to {} cannot be revoked", target.max_ttl);
@@ -277,7 +265,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Name,
+        BindingKind, Name,
         bundle::{Fingerprint, Surroundings, check, tables::Tables},
     };
 

@@ -1,0 +1,221 @@
+//! Exactly what certificate will be signed. In: a grant, the broker's terms, a proven key, the CA that
+//! signs. Out: a chain in PEM whose leaf was read again before it was signed, and after.
+
+use std::sync::Arc;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use dayfly_domain::{LeaseId, Secret, UnixMs};
+use rcgen::{
+    CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+};
+use ring::digest;
+
+use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, lint};
+use crate::{
+    intake::{KeyKind, ProvenKey},
+    mint::{MintError, Signed, Terms, Window, name::subject, window},
+    policy::Grant,
+};
+
+/// How far the clock of a peer may be behind: a renewed certificate is valid since then.
+const BACKDATE_S: i64 = 60;
+/// There is one shard of each CA's CRL so far.
+const SHARD: u32 = 0;
+
+/// Since when the task can have anything.
+#[derive(Debug, Clone, Copy)]
+pub struct Since {
+    pub evidence_iat_s: i64,
+    pub opened_at: UnixMs,
+}
+
+/// Not `Clone`: a plan is spent once.
+#[derive(Debug)]
+pub struct LeafPlan<'a> {
+    pub(super) key: &'a ProvenKey,
+    pub(super) ca: Arc<Ca>,
+    /// The serial number is its 16 octets.
+    pub(super) lease: LeaseId,
+    /// The one URI.
+    pub(super) name: String,
+    pub(super) dns: Vec<String>,
+    /// The template, where it is the name of reviewed code: for servers that read nothing but a subject.
+    pub(super) common_name: Option<String>,
+    pub(super) not_before_s: i64,
+    /// Inclusive: the last second in which it is valid.
+    pub(super) not_after_s: i64,
+    pub(super) crl: String,
+    pub(super) ca_issuers: String,
+    pub(super) ocsp: String,
+    window: Window,
+    /// What stands between the leaf and the root.
+    above: Arc<Ca>,
+}
+
+impl<'a> LeafPlan<'a> {
+    // SECURITY: `t_122_a_name_that_is_not_granted_is_refused`, `t_124_another_spiffe_id_is_refused`.
+    pub fn new(
+        grant: &Grant,
+        terms: &Terms<'_>,
+        since: Since,
+        key: &'a ProvenKey,
+        pki: &Pki,
+    ) -> Result<Self, MintError> {
+        let target = grant.target().ok_or(MintError::NoTarget)?;
+        let asked = window(grant, target, terms.deadline, terms.now)?;
+        let ca = pki.active(UnixMs::from_s(asked.exp_s - 1)).or_else(|_| pki.active(terms.now));
+        let ca = ca.map_err(|error| MintError::Key(error.to_string()))?;
+        // Law L3: no credential outlives the key that signed it.
+        let window = Window { exp_s: asked.exp_s.min(ca.not_after().as_s() + 1), ..asked };
+        if window.exp_s <= window.iat_s {
+            return Err(MintError::Key("the issuing CA is about to end".to_owned()));
+        }
+        let name = subject(terms.trust_domain, grant.template(), terms.workload);
+        let wishes = key.wishes();
+        let foreign = wishes.uris.iter().any(|uri| *uri != name)
+            || wishes.dns.iter().any(|dns| !grant.serves().contains(dns))
+            || (wishes.server && grant.serves().is_empty());
+        if foreign {
+            return Err(MintError::Foreign);
+        }
+        let places = pki.places();
+        Ok(Self {
+            key,
+            lease: terms.lease,
+            name,
+            dns: grant.serves().to_vec(),
+            common_name: (!terms.workload.untrusted).then(|| grant.template().to_string()),
+            not_before_s: not_before_s(terms.now, since, &ca),
+            not_after_s: window.exp_s - 1,
+            crl: places.crl(ca.id(), SHARD),
+            ca_issuers: places.certificate(ca.id()),
+            ocsp: places.ocsp(),
+            window,
+            above: pki.area().clone(),
+            ca,
+        })
+    }
+
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    pub fn ca(&self) -> &CaId {
+        self.ca.id()
+    }
+
+    /// Builds what is to be signed and reads it again; only then it is signed, and read once more.
+    // SECURITY: `what_is_not_as_planned_is_never_signed`.
+    pub fn sign(self) -> Result<Signed, MintError> {
+        let tbs = self.tbs()?;
+        lint::tbs(&self, &tbs)?;
+        let signature = self.ca.signer().sign(&tbs).map_err(|error| MintError::Key(error.to_string()))?;
+        let leaf = der::signed(&tbs, &signature);
+        lint::leaf(&self, &tbs, &leaf)?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, &leaf).as_ref());
+        let chain = [&leaf[..], self.ca.der(), self.above.der()].map(pem).concat();
+        Ok(Signed { token: Secret::new(chain), hash, kid: self.ca.id().to_string(), window: self.window })
+    }
+
+    /// `TBSCertificate`, DER.
+    fn tbs(&self) -> Result<Vec<u8>, MintError> {
+        let build = |error: rcgen::Error| MintError::Key(error.to_string());
+        let issuer = Issuer::from_ca_cert_der(self.ca.der(), Unsigned(self.ca.signer())).map_err(build)?;
+        let made = self.params()?.signed_by(&LeafKey(self.key), &issuer).map_err(build)?;
+        der::first_of(made.der()).map(<[u8]>::to_vec).ok_or(MintError::Mismatch)
+    }
+
+    fn params(&self) -> Result<CertificateParams, MintError> {
+        let text = |text: &str| text.try_into().map_err(|_| MintError::Mismatch);
+        let mut params = CertificateParams::default();
+        params.serial_number = Some(SerialNumber::from_slice(&self.lease.as_u128().to_be_bytes()));
+        params.not_before = moment(self.not_before_s).map_err(|_| MintError::Mismatch)?;
+        params.not_after = moment(self.not_after_s).map_err(|_| MintError::Mismatch)?;
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(name) = &self.common_name {
+            params.distinguished_name.push(DnType::CommonName, name.as_str());
+        }
+        params.subject_alt_names.push(SanType::URI(text(&self.name)?));
+        for dns in &self.dns {
+            params.subject_alt_names.push(SanType::DnsName(text(dns)?));
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        if !self.dns.is_empty() {
+            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+        }
+        params.use_authority_key_identifier_extension = true;
+        params.key_identifier_method = KeyIdMethod::PreSpecified(self.key_identifier());
+        params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![self.crl.clone()] }];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(AUTHORITY_INFO_ACCESS, self.access())];
+        Ok(params)
+    }
+
+    /// As of the CAs (RFC 7093 section 2, method 1).
+    pub(super) fn key_identifier(&self) -> Vec<u8> {
+        digest::digest(&digest::SHA256, self.key.key()).as_ref()[..20].to_vec()
+    }
+
+    /// `AuthorityInfoAccessSyntax` (RFC 5280 section 4.2.2.1).
+    fn access(&self) -> Vec<u8> {
+        let at = |method: &[u8], uri: &str| {
+            der::sequence(&[der::element(der::OID, method), der::element(der::URI, uri.as_bytes())].concat())
+        };
+        der::sequence(&[at(OCSP, &self.ocsp), at(CA_ISSUERS, &self.ca_issuers)].concat())
+    }
+}
+
+const AUTHORITY_INFO_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+const OCSP: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
+const CA_ISSUERS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
+
+/// Not before the task, its evidence or the CA; never ahead of now, though a platform's clock may be.
+fn not_before_s(now: UnixMs, since: Since, ca: &Ca) -> i64 {
+    let earliest = [now.as_s() - BACKDATE_S, since.evidence_iat_s, since.opened_at.as_s(), ca.not_before().as_s()];
+    earliest.into_iter().max().unwrap_or_default().min(now.as_s())
+}
+
+/// The key that the certificate is for, as its builder takes it. Never read from a request by the builder.
+struct LeafKey<'a>(&'a ProvenKey);
+
+impl PublicKeyData for LeafKey<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.key()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        match self.0.kind() {
+            KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+        }
+    }
+}
+
+/// The CA's key for the builder, which gets no signature from it.
+struct Unsigned<'a>(&'a dyn CaSigner);
+
+impl PublicKeyData for Unsigned<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for Unsigned<'_> {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Vec::new())
+    }
+}
+
+/// RFC 7468.
+fn pem(der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
+    format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
+}

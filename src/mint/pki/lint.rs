@@ -1,0 +1,129 @@
+//! A certificate, read by other code than built it and held against its plan: whatever is there that the
+//! plan does not say, or is not there, stops it.
+
+use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use x509_parser::{
+    certificate::{TbsCertificate, X509Certificate},
+    extensions::{DistributionPointName, GeneralName, ParsedExtension, X509Extension},
+    prelude::FromDer,
+    x509::X509Version,
+};
+
+use super::leaf::LeafPlan;
+use crate::mint::MintError;
+
+/// What is to be signed.
+pub(super) fn tbs(plan: &LeafPlan<'_>, tbs: &[u8]) -> Result<(), MintError> {
+    let (rest, read) = TbsCertificate::from_der(tbs).map_err(|_| MintError::Mismatch)?;
+    let (_, ca) = X509Certificate::from_der(plan.ca.der()).map_err(|_| MintError::Mismatch)?;
+    let same = rest.is_empty()
+        && read.as_ref() == tbs
+        && read.version == X509Version::V3
+        && is_serial(read.raw_serial(), plan.lease.as_u128())
+        && is_ecdsa_sha256(&read.signature)
+        && read.issuer.as_raw() == ca.subject.as_raw()
+        && read.validity.not_before.timestamp() == plan.not_before_s
+        && read.validity.not_after.timestamp() == plan.not_after_s
+        && is_subject(plan, &read)
+        && read.subject_pki.raw == plan.key.spki()
+        && read.issuer_uid.is_none()
+        && read.subject_uid.is_none()
+        && has_exactly(plan, read.extensions());
+    same.then_some(()).ok_or(MintError::Mismatch)
+}
+
+/// What was signed: the same, and by the CA.
+pub(super) fn leaf(plan: &LeafPlan<'_>, tbs: &[u8], leaf: &[u8]) -> Result<(), MintError> {
+    let (rest, read) = X509Certificate::from_der(leaf).map_err(|_| MintError::Mismatch)?;
+    let same = rest.is_empty() && read.tbs_certificate.as_ref() == tbs && is_ecdsa_sha256(&read.signature_algorithm);
+    let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, plan.ca.signer().public_key());
+    let signed = read.signature_value.unused_bits == 0 && key.verify(tbs, &read.signature_value.data).is_ok();
+    (same && signed).then_some(()).ok_or(MintError::Mismatch)
+}
+
+/// Positive, and without a zero too many.
+fn is_serial(raw: &[u8], lease: u128) -> bool {
+    let value = raw.iter().try_fold(0_u128, |value, &octet| value.checked_mul(256)?.checked_add(octet.into()));
+    raw.len() <= 17 && raw.first().is_some_and(|&first| first < 0x80) && value == Some(lease) && lease != 0
+}
+
+fn is_ecdsa_sha256(algorithm: &x509_parser::x509::AlgorithmIdentifier<'_>) -> bool {
+    algorithm.algorithm.to_id_string() == "1.2.840.10045.4.3.2" && algorithm.parameters.is_none()
+}
+
+fn is_subject(plan: &LeafPlan<'_>, read: &TbsCertificate<'_>) -> bool {
+    let parts: Vec<_> = read.subject.iter_attributes().collect();
+    match (&plan.common_name, &parts[..]) {
+        (None, []) => true,
+        (Some(name), [part]) => {
+            part.attr_type().to_id_string() == "2.5.4.3" && part.as_str().is_ok_and(|text| text == name)
+        }
+        _ => false,
+    }
+}
+
+/// Each extension once, of this criticality and with this value; no other.
+fn has_exactly(plan: &LeafPlan<'_>, extensions: &[X509Extension<'_>]) -> bool {
+    let mut seen: Vec<String> = extensions.iter().map(|extension| extension.oid.to_id_string()).collect();
+    seen.sort_unstable();
+    let expected = [
+        "1.3.6.1.5.5.7.1.1",
+        "2.5.29.14",
+        "2.5.29.15",
+        "2.5.29.17",
+        "2.5.29.19",
+        "2.5.29.31",
+        "2.5.29.35",
+        "2.5.29.37",
+    ];
+    seen == expected && extensions.iter().all(|extension| is_planned(plan, extension))
+}
+
+fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
+    let critical = extension.critical;
+    match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(from) => {
+            let id = from.key_identifier.as_ref().map(|id| hex(id.0));
+            let alone = from.authority_cert_issuer.is_none() && from.authority_cert_serial.is_none();
+            !critical && alone && id.as_deref() == Some(plan.ca.id().as_str())
+        }
+        ParsedExtension::SubjectKeyIdentifier(id) => !critical && id.0 == plan.key_identifier(),
+        // Bit 0 alone.
+        ParsedExtension::KeyUsage(usage) => critical && usage.flags == 1,
+        ParsedExtension::BasicConstraints(limits) => critical && !limits.ca && limits.path_len_constraint.is_none(),
+        ParsedExtension::SubjectAlternativeName(names) => {
+            let dns = plan.dns.iter().map(|name| GeneralName::DNSName(name));
+            let planned = std::iter::once(GeneralName::URI(&plan.name)).chain(dns);
+            critical == plan.common_name.is_none() && names.general_names.iter().cloned().eq(planned)
+        }
+        ParsedExtension::ExtendedKeyUsage(purposes) => {
+            let others = purposes.any
+                || purposes.code_signing
+                || purposes.email_protection
+                || purposes.time_stamping
+                || purposes.ocsp_signing
+                || !purposes.other.is_empty();
+            !critical && purposes.client_auth && purposes.server_auth != plan.dns.is_empty() && !others
+        }
+        ParsedExtension::CRLDistributionPoints(points) => match &points.points[..] {
+            [point] => {
+                let named = matches!(&point.distribution_point, Some(DistributionPointName::FullName(names))
+                    if names[..] == [GeneralName::URI(&plan.crl)]);
+                !critical && named && point.reasons.is_none() && point.crl_issuer.is_none()
+            }
+            _ => false,
+        },
+        ParsedExtension::AuthorityInfoAccess(access) => {
+            let seen =
+                access.accessdescs.iter().map(|at| (at.access_method.to_id_string(), at.access_location.clone()));
+            let planned = [("1", &plan.ocsp), ("2", &plan.ca_issuers)]
+                .map(|(method, uri)| (format!("1.3.6.1.5.5.7.48.{method}"), GeneralName::URI(uri)));
+            !critical && seen.eq(planned)
+        }
+        _ => false,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
