@@ -85,3 +85,4 @@ mod visibility;
 mod wire;
 mod world;
 mod x509;
+mod x509_interop;
