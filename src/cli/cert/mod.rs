@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
 
 use self::files::Files;
-pub use self::keys::Keys;
+pub use self::{files::spiffe_id, keys::Keys, roots::fetched as fetched_roots};
 use super::{
     api::Api,
     args::{CertArgs, Output},
@@ -130,7 +130,7 @@ impl<'a> Order<'a> {
 
     /// Those that the files want.
     async fn roots(&self) -> Result<Vec<CertificateDer<'static>>, Failure> {
-        if self.files.wants_roots() { roots::fetched(&self.api()?).await } else { Ok(Vec::new()) }
+        if self.files.wants_roots() { fetched_roots(&self.api()?).await } else { Ok(Vec::new()) }
     }
 
     /// Into the files, with the key that was made for it; and people are told.
@@ -139,7 +139,7 @@ impl<'a> Order<'a> {
         self.files.put(&key, &answer.access_token, roots)?;
         let screen = self.session.screen;
         screen.say(&deliver::summary(answer, &self.ask.template));
-        let name = files::spiffe_id(&answer.access_token).unwrap_or_default();
+        let name = spiffe_id(&answer.access_token).unwrap_or_default();
         let until = answer.expires_at.map(|at| format!(" · until {at}")).unwrap_or_default();
         screen.say(&format!("written    {}  {name}{until}", self.files.shown()));
         Ok(())
