@@ -5,16 +5,16 @@ use dayfly_domain::{Kind, Reason};
 
 use super::{
     Flow,
-    issue::{lease_row, not_minted},
+    signed::{lease_row, not_minted},
     words::Refused,
 };
 use crate::{
     intake::{CsrError, ProvenKey, prove_key},
     mint::{
-        Signed, Terms,
+        MintError, Signed, Terms,
         pki::{LeafPlan, Since},
     },
-    policy::{Ask, Grant, What},
+    policy::{Ask, Grant, Policy, What},
     store::{LeaseRow, TaskRow},
 };
 
@@ -31,16 +31,22 @@ impl Flow {
     /// Serial, names, times and purposes come from the grant; of the request, the key.
     pub(super) fn certify(
         &self,
+        policy: &Policy,
         grant: &Grant,
         terms: &Terms<'_>,
         row: &TaskRow,
         key: &ProvenKey,
     ) -> Result<(LeaseRow, Signed), Refused> {
         let pki = self.pki().ok_or(Reason::Key)?;
+        let thumbprint = key.thumbprint();
+        // SECURITY: `t_128_a_blocked_key_is_refused`.
+        if policy.bundle().blocked_keys.contains(&thumbprint) {
+            return Err(not_minted(MintError::KeyTaken));
+        }
         let since = Since { evidence_iat_s: row.evidence_iat_s, opened_at: row.opened_at };
         let plan = LeafPlan::new(grant, terms, since, key, pki).map_err(not_minted)?;
         let signed = plan.sign().map_err(not_minted)?;
-        let lease = lease_row(grant, terms, &signed, Some(key.thumbprint()))?;
+        let lease = lease_row(grant, terms, &signed, Some(thumbprint))?;
         Ok((lease, signed))
     }
 }

@@ -22,6 +22,9 @@ impl Shared {
                 metrics::counter!("dayfly_evidence_conflict_total").increment(1);
                 refusal.task = Some(task);
             }
+            Overtaken::KeyOfAnother => {
+                refusal.hint = Some("the key is another workload's: make a fresh one".to_owned())
+            }
             Overtaken::Quota(quota) => return self.over_quota(quota, refusal, now),
             _ => {}
         }
@@ -38,6 +41,7 @@ fn reason_of(overtaken: Overtaken) -> Reason {
         Overtaken::HandleUsed => Reason::HandleUsed,
         Overtaken::Blocked => Reason::Blocked,
         Overtaken::PerJob | Overtaken::TooDeep | Overtaken::TooManyChildren => Reason::PerJob,
+        Overtaken::KeyOfAnother => Reason::Csr,
         Overtaken::Quota(_) => Reason::Quota,
     }
 }

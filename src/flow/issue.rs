@@ -16,15 +16,16 @@ use super::{
     possession::{Held, proven},
     refuse::Refusal,
     sha256,
-    words::{Exchange, Issued, IssuedCredential, Point, Presented, Refused, Subject},
+    signed::{credential, issued_event, lease_row, not_minted},
+    words::{Exchange, Issued, Point, Presented, Refused, Subject},
 };
 use crate::{
     intake::{self, IntakeError, Proven, ProvenKey},
     lease::{Limits, Now, Overtaken},
-    ledger::{self, Asked, Context, Entry, Issue, Stamp},
-    mint::{MintError, Plan, Signed, Terms},
+    ledger::{self, Asked, Context, Stamp},
+    mint::{Plan, Signed, Terms},
     policy::{Ask, Comparison, Decision, Grant, Policy, What},
-    revoke::{self, Checking, Wish},
+    revoke::Wish,
     store::{LeaseRow, StatusSlot, TaskRow},
     sys::{entropy, offload::offload},
 };
@@ -296,7 +297,15 @@ impl Flow {
                 return Err(self.refuse(refusal, now.at));
             }
         };
-        self.prepare(policy, &grant, asking, moment, opening, supersede_s, now)
+        let of_the_request = asking.key.map(|_| refusal(policy, asking, &moment, Reason::Csr));
+        let prepared = self.prepare(policy, &grant, asking, moment, opening, supersede_s, now);
+        prepared.map_err(|refused| match of_the_request {
+            // Known workload, asking for what it is not granted: that is on the record.
+            Some(refusal) if refused.reason == Reason::Csr => {
+                self.refuse(Refusal { hint: refused.hint, ..refusal }, now.at)
+            }
+            _ => refused,
+        })
     }
 
     fn moment_of(&self, policy: &Policy, asking: &Asking<'_>, now: Now) -> Result<Moment, Refused> {
@@ -338,7 +347,7 @@ impl Flow {
             What::Credential { .. } => {
                 let terms = self.terms(policy, asking, row, now)?;
                 let (lease, signed) = match asking.key {
-                    Some(key) => self.certify(grant, &terms, row, key)?,
+                    Some(key) => self.certify(policy, grant, &terms, row, key)?,
                     None => self.mint(grant, &terms, asking, row)?,
                 };
                 events.push(issued_event(row, &lease, &signed, asked, bundle, now)?);
@@ -449,7 +458,7 @@ fn random<const N: usize>() -> Result<[u8; N], Refused> {
     entropy::bytes().map_err(|_| Reason::Key.into())
 }
 
-fn stamp(now: Now) -> Result<Stamp, Refused> {
+pub(super) fn stamp(now: Now) -> Result<Stamp, Refused> {
     Stamp::draw(now.at).map_err(|_| Reason::Key.into())
 }
 
@@ -476,37 +485,6 @@ fn compared(policy: &Policy, asking: &Asking<'_>, reason: Reason) -> Option<Box<
     let told = matches!(reason, Reason::NoMatch | Reason::Forbidden);
     let comparison = || policy.comparison(asking.workload, &asking.ask.template);
     told.then(comparison).flatten().map(Box::new)
-}
-
-/// The row of what was signed; `thumbprint`: of the key that it is bound to.
-pub(super) fn lease_row(
-    grant: &Grant,
-    terms: &Terms<'_>,
-    signed: &Signed,
-    thumbprint: Option<String>,
-) -> Result<LeaseRow, Refused> {
-    let target = grant.target().ok_or(Reason::Target)?;
-    Ok(LeaseRow {
-        id: terms.lease,
-        task: terms.task,
-        seq: 0,
-        target: target.name.to_string(),
-        kind: target.kind,
-        row: grant.row().to_string(),
-        actions: json(&target.actions),
-        issued_at: terms.now,
-        expires: UnixMs::from_s(signed.window.exp_s),
-        credential_hash: signed.hash,
-        thumbprint,
-        kid: Some(signed.kid.clone()),
-        status: None,
-        end: None,
-    })
-}
-
-pub(super) fn not_minted(error: MintError) -> Refused {
-    tracing::warn!(%error, "nothing was minted");
-    error.reason().into()
 }
 
 fn thumbprint(asking: &Asking<'_>) -> Option<String> {
@@ -558,49 +536,6 @@ pub(super) fn workload_of(row: &TaskRow) -> Option<Workload> {
     })
 }
 
-fn issued_event(
-    row: &TaskRow,
-    lease: &LeaseRow,
-    signed: &Signed,
-    asked: Asked<'_>,
-    bundle: dayfly_domain::bundle::Fingerprint,
-    now: Now,
-) -> Result<Entry, Refused> {
-    let ttl_s = signed.window.exp_s - signed.window.iat_s;
-    let facts = Issue { task: row, lease, asked, bundle, ttl_s, ticket: row.ticket.as_deref() };
-    Ok(ledger::issued(stamp(now)?, &facts))
-}
-
-fn credential(
-    grant: &Grant,
-    row: &TaskRow,
-    lease: &LeaseRow,
-    signed: Signed,
-    binding: BindingKind,
-) -> Option<IssuedCredential> {
-    let target = grant.target()?;
-    let ttl_s = (signed.window.exp_s - signed.window.iat_s).max(0) as u64;
-    let checking = Checking {
-        verifies: target.verifies,
-        cache_s: target.cache.as_s(),
-        leeway_s: target.leeway.as_s(),
-        list_life_s: target.list_life.as_s(),
-    };
-    Some(IssuedCredential {
-        lease: lease.id,
-        token: signed.token,
-        kind: target.kind,
-        binding,
-        target_uri: target.uri.clone(),
-        actions: target.actions.iter().map(ToString::to_string).collect(),
-        purpose: grant.purpose().to_string(),
-        ticket: row.ticket.clone(),
-        ttl_s,
-        expires: lease.expires,
-        revocation: revoke::reach(checking, ttl_s),
-    })
-}
-
 /// `issuer` is one of the bundle's, or `none` where nobody was proven: no label is a stranger's.
 fn count(issuer: ProvenIssuer, kind: &'static str, issued: &Result<Issued, Refused>) {
     let issuer = issuer.unwrap_or_else(|| "none".to_owned());
@@ -619,7 +554,7 @@ fn hint_of(error: &IntakeError) -> Option<String> {
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> String {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> String {
     // INVARIANT: names, strings, numbers and lists of them: JSON can hold all of them.
     serde_json::to_string(value).expect("plain data is plain JSON")
 }

@@ -28,6 +28,7 @@ mod recorded;
 mod refuse;
 mod replay;
 mod select;
+mod signed;
 mod simulate;
 mod start;
 mod swap;

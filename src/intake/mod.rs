@@ -25,7 +25,7 @@ use ring::digest;
 use serde_json::{Map, Value};
 
 pub use claims::{ClaimRefusal, read};
-pub use csr::{CSR_MAX_BYTES, CsrError, KeyKind, ProvenKey, Wishes, prove_key};
+pub use csr::{CSR_MAX_BYTES, CsrError, ProvenKey, Wishes, prove_key};
 pub use keys::{FETCHES_AHEAD_MAX, FORCED_EACH_MS, IssuerKeys, KeysError, KeysHealth, KeysState, NotRefreshed};
 pub use look::{Check, look, look_at_claims, refused_by, unverified};
 pub use proof::{ProofDesk, ProofError};

@@ -1,11 +1,16 @@
 //! The last look before a commit: is it still allowed? One batch, in order.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use dayfly_domain::{BlockId, State, TaskId, TaskWords};
+use dayfly_verifier::Thumbprint;
 
 use super::{
     blocks::Block,
+    certified::key_of,
     counts::{Added, Asks, Holder, Quota, Quotas},
     jobs::{Holding, Job, Seen},
     matching::{claims_of, lease_words, task_words},
@@ -37,6 +42,8 @@ pub enum Overtaken {
     TooDeep,
     #[error("its parent has as many open children as it may have")]
     TooManyChildren,
+    #[error("the key is another workload's")]
+    KeyOfAnother,
     #[error("the quota {0:?} is used up")]
     Quota(Quota),
 }
@@ -69,6 +76,8 @@ pub struct Fence<'a> {
     /// How many of them below which task.
     children: HashMap<TaskId, usize>,
     lifted: HashSet<BlockId>,
+    /// Keys that earlier groups get certificates for, and whose they are then.
+    certified: HashMap<Thumbprint, Arc<str>>,
 }
 
 impl<'a> Fence<'a> {
@@ -87,6 +96,7 @@ impl<'a> Fence<'a> {
             tasks: HashSet::new(),
             children: HashMap::new(),
             lifted: HashSet::new(),
+            certified: HashMap::new(),
         }
     }
 
@@ -129,6 +139,7 @@ impl<'a> Fence<'a> {
         self.not_blocked(&label)?;
         self.not_selected(task, lease)?;
         self.within(task, &label, limits)?;
+        self.own_key(lease, &task.workload)?;
         let beside = task.parent.and_then(|parent| self.children.get(&parent)).copied().unwrap_or_default();
         self.table.takes_child(task, beside, self.now)?;
         let owner = task.owner.as_str().into();
@@ -183,6 +194,7 @@ impl<'a> Fence<'a> {
         let task = self.table.task(id).ok_or(Overtaken::Ended)?;
         self.not_blocked(&Label::of(&task))?;
         self.not_selected_by(&task.words(), lease)?;
+        self.own_key(lease, &task.workload)?;
         self.room(self.table.counts.of_task(&task), asks)
     }
 
@@ -201,6 +213,16 @@ impl<'a> Fence<'a> {
         let refused =
             self.table.blocks.on_words(task, lease.as_ref(), self.now) || self.table.tombs.refuse(task, lease.as_ref());
         if refused { Err(Overtaken::Blocked) } else { Ok(()) }
+    }
+
+    /// A key that two workloads have a certificate for is known to both. What is refused later for want of
+    /// room keeps the key to its workload for this batch alone.
+    // SECURITY: `t_129_another_workloads_key_is_refused`.
+    fn own_key(&mut self, lease: Option<&LeaseRow>, workload: &str) -> Result<(), Overtaken> {
+        let Some((lease, key)) = lease.and_then(|lease| Some((lease, key_of(lease)?))) else { return Ok(()) };
+        let earlier = self.certified.entry(key).or_insert_with(|| workload.into());
+        let own = **earlier == *workload && self.table.certified.may_have(lease, workload, self.now);
+        if own { Ok(()) } else { Err(Overtaken::KeyOfAnother) }
     }
 
     /// The last check of all, because it counts: what is refused for anything else takes no room.

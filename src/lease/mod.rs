@@ -3,6 +3,7 @@
 
 mod blocks;
 mod calendar;
+mod certified;
 mod counts;
 mod fence;
 mod hold;

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq;
 use super::{
     blocks::Blocks,
     calendar::Calendar,
+    certified::Certified,
     counts::Counts as Live,
     hold::Holds,
     jobs::{Alike, Job},
@@ -119,6 +120,7 @@ pub struct Table {
     task_calendar: Mutex<Calendar<Place>>,
     pub(super) touches: Touches,
     pub(super) counts: Live,
+    pub(super) certified: Certified,
 }
 
 impl Default for Table {
@@ -138,6 +140,7 @@ impl Default for Table {
             task_calendar: Mutex::default(),
             touches: Touches::default(),
             counts: Live::default(),
+            certified: Certified::default(),
         }
     }
 }
@@ -455,7 +458,9 @@ impl Table {
     }
 
     fn add_lease(&self, row: &LeaseRow) {
-        let holder = self.tasks.get(&row.task).map(|task| self.counts.of_task(&task));
+        let task = self.tasks.get(&row.task);
+        task.iter().for_each(|task| self.certified.add(row, task));
+        let holder = task.map(|task| self.counts.of_task(&task));
         let lease = Lease {
             id: row.id,
             task: row.task,
@@ -519,6 +524,7 @@ impl Table {
 
     /// The same of leases alone.
     pub fn forget_leases(&self, now: Now, max: usize) -> usize {
+        self.certified.forget(now, max);
         let leases = lock(&self.lease_calendar).drain(now.at, max);
         leases.iter().for_each(|place| self.forget_lease(*place, now));
         leases.len()

@@ -27,6 +27,10 @@ pub enum MintError {
     Key(String),
     #[error("the request for a certificate asks for a name or a purpose that is not granted")]
     Foreign,
+    #[error("the template takes no keys of this kind")]
+    KeyKind,
+    #[error("the key is known to others: make a fresh one")]
+    KeyTaken,
     #[error("what was signed is not what was planned")]
     Mismatch,
 }
@@ -37,7 +41,7 @@ impl MintError {
             Self::Over => Reason::Ended,
             Self::Unbound => Reason::Dpop,
             Self::NoTarget => Reason::Target,
-            Self::Foreign => Reason::Csr,
+            Self::Foreign | Self::KeyKind | Self::KeyTaken => Reason::Csr,
             Self::Key(_) => Reason::Key,
             Self::Mismatch => Reason::Internal,
         }

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use dayfly_domain::{BindingKind, Kind, Name, Reason, Span, bundle::Action};
+use dayfly_domain::{
+    BindingKind, Kind, Name, Reason, Span,
+    bundle::{Action, Leaf},
+};
 
 /// A request as its caller means it; nothing in it is trusted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +90,7 @@ pub struct Grant {
     pub(in crate::policy) ticket: Option<String>,
     /// DNS names of a certificate.
     pub(in crate::policy) serves: Vec<String>,
+    pub(in crate::policy) leaf: Arc<Leaf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +155,10 @@ impl Grant {
 
     pub fn keys_per_job(&self) -> Option<u32> {
         self.keys_per_job
+    }
+
+    pub fn leaf(&self) -> &Leaf {
+        &self.leaf
     }
 
     pub fn serves(&self) -> &[String] {

@@ -277,6 +277,7 @@ fn grant(template: &Template, ask: &Ask, resolved: Resolved, row: Permit, row_tt
         keys_per_job: template.keys_per_job,
         ticket: ask.ticket.clone(),
         serves: template.serves.clone(),
+        leaf: template.leaf.clone(),
     }
 }
 

@@ -57,7 +57,12 @@ pub(super) fn resolve(
         return Err(plain(details("ttl is at least 1")));
     }
     let target = pick(bundle, template, *kind, resource.as_deref()).map_err(plain)?;
-    let actions = pick_actions(&template.grants[&target.name], actions.as_deref()).map_err(plain)?;
+    let granted_actions = &template.grants[&target.name];
+    let actions = pick_actions(granted_actions, actions.as_deref()).map_err(plain)?;
+    // SECURITY: `a_certificate_is_for_all_or_nothing`: servers read the template in it, and no actions.
+    if *kind == Kind::X509 && actions != *granted_actions {
+        return Err(plain(details("a certificate is for all that the template grants: leave actions out")));
+    }
     let binding = target.binding;
     let resolved = Resolved {
         kind: kind.as_str(),

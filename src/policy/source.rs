@@ -29,7 +29,10 @@ pub struct BundleEnv {
 pub const EXTRAS_MAX_BYTES: usize = 64 << 20;
 
 /// Profiles that come with the program, by the path they have in the fingerprint.
-const BUILTIN: [(&str, &str); 13] = [
+const BUILTIN: [(&str, &str); 16] = [
+    ("builtin/certs/any-key.toml", include_str!("../../certs/profiles/any-key.toml")),
+    ("builtin/certs/nameless.toml", include_str!("../../certs/profiles/nameless.toml")),
+    ("builtin/certs/task.toml", include_str!("../../certs/profiles/task.toml")),
     ("builtin/profiles/aws.toml", include_str!("../../policies/profiles/aws.toml")),
     ("builtin/profiles/azure.toml", include_str!("../../policies/profiles/azure.toml")),
     ("builtin/profiles/bitbucket.toml", include_str!("../../policies/profiles/bitbucket.toml")),
@@ -118,7 +121,7 @@ impl Source {
 
     fn file(&mut self, file: &SourceFile) {
         let SourceFile { path, bytes } = file;
-        if path.starts_with("builtin/profiles/") {
+        if path.starts_with("builtin/") {
             let problem = Problem::new(path, "file", "has the path of a built-in profile");
             return self.problems.push(problem.help("put it in another folder"));
         }

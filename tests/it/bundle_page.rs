@@ -6,7 +6,7 @@ const TABLES: &str = include_str!("../../crates/domain/src/bundle/tables.rs");
 const PAGE: &str = include_str!("../../docs/BUNDLE.md");
 
 /// The table's type, and its heading on the page.
-const SECTIONS: [(&str, &str); 12] = [
+const SECTIONS: [(&str, &str); 13] = [
     ("OwnerTable", "## owner.N"),
     ("IssuerTable", "## issuer.N"),
     ("KeysTable", "### keys"),
@@ -15,6 +15,7 @@ const SECTIONS: [(&str, &str); 12] = [
     ("VerifierTable", "### verifier"),
     ("TaskTable", "## task.N"),
     ("RowTable", "### allow"),
+    ("LeafTable", "## leaf.N"),
     ("ProfileTable", "## profile.N"),
     ("ClaimTable", "### claims"),
     ("LintTable", "### lint"),
@@ -43,8 +44,12 @@ fn every_key_of_a_bundle_is_told_and_none_that_is_not_there() {
         assert_eq!(told(heading), keys(table), "{heading}");
     }
     let top = keys("File");
-    let headings = ["owner", "issuer", "target", "task", "profile", "test"];
-    assert_eq!(top, headings.into_iter().chain(["format", "trust_domain"]).collect(), "tables at the top");
+    let headings = ["owner", "issuer", "target", "task", "leaf", "profile", "test"];
+    assert_eq!(
+        top,
+        headings.into_iter().chain(["format", "trust_domain", "blocked_keys"]).collect(),
+        "tables at the top"
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use dayfly::{
     policy::{Ask, What},
 };
 use dayfly_domain::Kind;
-use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PublicKeyData, SigningKey};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
 use crate::world::{Job, World, ask, form, secret};
@@ -79,6 +79,19 @@ review_by = 2099-01-01
 
 [[task.serve.allow]]
 id     = "shop-serves"
+issuer = "ci"
+claims = { sub = "shop" }
+
+[task.oldkeys]
+purpose   = "change the tables with other keys"
+owner     = "team-shop"
+grants    = { db = ["db:migrate"] }
+leaf      = "any-key"
+ttl       = "15m"
+review_by = 2099-01-01
+
+[[task.oldkeys.allow]]
+id     = "shop-oldkeys"
 issuer = "ci"
 claims = { sub = "shop" }
 
@@ -157,4 +170,71 @@ pub fn openssl(arguments: &[&str]) -> (bool, String) {
     let run = Command::new("openssl").args(arguments).stdin(Stdio::null()).output().unwrap();
     let text = [run.stdout, run.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (run.status.success(), text.concat())
+}
+
+/// One element of DER.
+pub fn der(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let content = parts.concat();
+    let length = content.len();
+    let head = match length {
+        0..=0x7f => vec![tag, length as u8],
+        0x80..=0xff => vec![tag, 0x81, length as u8],
+        _ => vec![tag, 0x82, (length >> 8) as u8, length as u8],
+    };
+    [head, content].concat()
+}
+
+pub const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+
+/// A request by hand, so that each part of it can be broken.
+pub struct Hand {
+    pub version: Vec<u8>,
+    pub subject: Vec<u8>,
+    pub spki: Vec<u8>,
+    pub attributes: Vec<u8>,
+    pub algorithm: Vec<u8>,
+}
+
+impl Hand {
+    pub fn of(key: &KeyPair) -> Self {
+        Self {
+            version: der(0x02, &[&[0]]),
+            subject: der(0x30, &[]),
+            spki: key.subject_public_key_info(),
+            attributes: der(0xa0, &[]),
+            algorithm: ECDSA_SHA256.to_vec(),
+        }
+    }
+
+    /// With extensions: identifier octets, and the value.
+    pub fn asking(key: &KeyPair, extensions: &[(&[u8], Vec<u8>)]) -> Self {
+        let one = |(id, value): &(&[u8], Vec<u8>)| der(0x30, &[&der(0x06, &[id]), &der(0x04, &[value])]);
+        let all = der(0x30, &[&extensions.iter().flat_map(one).collect::<Vec<u8>>()]);
+        Self { attributes: der(0xa0, &[&attribute(EXTENSION_REQUEST, &all)]), ..Self::of(key) }
+    }
+
+    pub fn info(&self) -> Vec<u8> {
+        der(0x30, &[&self.version, &self.subject, &self.spki, &self.attributes])
+    }
+
+    /// Signed with this key.
+    pub fn by(&self, key: &KeyPair) -> Vec<u8> {
+        self.with(&SigningKey::sign(key, &self.info()).unwrap())
+    }
+
+    pub fn with(&self, signature: &[u8]) -> Vec<u8> {
+        der(0x30, &[&self.info(), &self.algorithm, &der(0x03, &[&[0], signature])])
+    }
+}
+
+pub const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
+
+/// An attribute with one value.
+pub fn attribute(id: &[u8], value: &[u8]) -> Vec<u8> {
+    der(0x30, &[&der(0x06, &[id]), &der(0x31, &[value])])
+}
+
+/// As the form takes it.
+pub fn text(der: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(der)
 }

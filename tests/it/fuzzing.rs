@@ -268,3 +268,31 @@ fn t_024_no_list_token_breaks_its_reader_or_speaks_for_another() {
     let seeds = [whole, short].map(|claims| claims.to_string().into_bytes());
     run(targets::list_claims, &seeds, 3_000, json_text);
 }
+
+#[test]
+fn t_130_no_request_for_a_certificate_breaks_its_reader_or_asks_for_more() {
+    use ring::signature::KeyPair;
+
+    use crate::certs::{EXTENSION_REQUEST, attribute, der};
+    let key = der(0x03, &[&[0], targets::REQUESTER.public_key().as_ref()]);
+    let spki = der(0x30, &[&[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70], &key]);
+    let request = |subject: &[u8], attributes: &[u8]| {
+        der(0x30, &[&[0x02, 0x01, 0x00], &der(0x30, &[subject]), &spki, &der(0xa0, &[attributes])])
+    };
+    let extension = |id: &[u8], value: &[u8]| der(0x30, &[&der(0x06, &[id]), &der(0x04, &[value])]);
+    let names = der(0x30, &[&der(0x86, &[b"spiffe://example.org/deploy/ci/shop"]), &der(0x82, &[b"db"])]);
+    let purpose = der(0x30, &[&[0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02]]);
+    let all = der(
+        0x30,
+        &[
+            &extension(&[0x55, 0x1d, 0x11], &names),
+            &extension(&[0x55, 0x1d, 0x13], &[0x30, 0]),
+            &extension(&[0x55, 0x1d, 0x0f], &[0x03, 0x02, 0x07, 0x80]),
+            &extension(&[0x55, 0x1d, 0x25], &purpose),
+        ],
+    );
+    let name = der(0x31, &[&der(0x30, &[&[0x06, 0x03, 0x55, 0x04, 0x03], &der(0x0c, &[b"shop"])])]);
+    let seeds = [request(&[], &[]), request(&name, &[]), request(&[], &attribute(EXTENSION_REQUEST, &all))];
+    assert!(seeds.iter().all(|seed| targets::csr(seed)));
+    run(targets::csr, &seeds, 10_000, bytes);
+}

@@ -10,5 +10,6 @@ mod jose;
 mod lattice;
 mod limits;
 pub(crate) mod stand;
+mod x509;
 
 pub use stand::{Stand, exchange_of, refused_quietly};

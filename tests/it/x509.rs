@@ -9,7 +9,7 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use crate::{
     certs::{CERT_BUNDLE, DB_URI, HANDLE, JWT, NAME, X509, asked, chain, csr, feed, new_key, open, openssl, pem},
-    world::{Answer, Job, OPERATOR, START, World, ask, handle, lease, sha256, token},
+    world::{Answer, Job, OPERATOR, START, World, ask, client_handle, handle, lease, sha256, token},
 };
 
 fn world() -> World {
@@ -169,4 +169,49 @@ async fn policy_sees_what_is_asked() {
     }
     let mut world = forbid("context.kind == \"x509\"");
     assert!(world.try_open(&Job::shop(), ask("deploy")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_is_for_all_or_nothing() {
+    let mut world = world();
+    let request = csr(&new_key());
+    let asking = |actions: &str| {
+        format!("[{{\"type\":\"dayfly_task\",\"template\":\"migrate\",\"actions\":{actions},\"ttl\":60}}]")
+    };
+    for (actions, status) in [("[\"db:read\"]", 400), ("[\"db:read\",\"db:migrate\"]", 200)] {
+        let evidence = world.evidence(&Job::shop());
+        let details = asking(actions);
+        let answer = world.call(asked((JWT, &evidence), &request, &[("authorization_details", &details)])).await;
+        assert_eq!(answer.status, status, "{actions}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_again_with_the_handle() {
+    let mut world = World::on_file_with(CERT_BUNDLE, "");
+    let (control, hash) = client_handle(7);
+    let control_s256 = URL_SAFE_NO_PAD.encode(hash);
+    let key = new_key();
+    let evidence = world.evidence(&Job::shop());
+    let more = [("scope", "migrate"), ("task_control_s256", control_s256.as_str())];
+    let lost = world.call(asked((JWT, &evidence), &csr(&key), &more)).await.json();
+    world.restart().await;
+    let again = world.call(asked((JWT, &evidence), &csr(&key), &more)).await;
+    assert_eq!(again.json()["reason"], "E-REPLAYED");
+    let found = world.call(asked((HANDLE, &control), &csr(&key), &[("supersede", "0")])).await.json();
+    assert_eq!(found["task_id"], lost["task_id"]);
+    let state = async |answer: &serde_json::Value| {
+        let id = answer["lease_id"].as_str().unwrap().parse().unwrap();
+        world.flow.lease(&OPERATOR, id).await.unwrap().state
+    };
+    assert_eq!((state(&lost).await, state(&found).await), (State::Ended, State::Active));
+    assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_never_leaves() {
+    let mut world = world();
+    world.stop().await;
+    let refused = open(&mut world, &Job::shop(), "migrate", &csr(&new_key())).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::Store);
 }

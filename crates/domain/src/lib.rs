@@ -27,4 +27,4 @@ pub use selector::{SELECTOR_MAX_BYTES, Selector, SelectorError};
 pub use span::{Span, SpanError};
 pub use time::UnixMs;
 pub use told::{TOLD_MAX_CHARS, told};
-pub use words::{BindingKind, Bound, BundlePart, Cause, Channel, Kind, State, Verifies};
+pub use words::{BindingKind, Bound, BundlePart, Cause, Channel, KeyKind, Kind, State, SubjectKind, Verifies};

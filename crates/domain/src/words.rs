@@ -78,6 +78,16 @@ words!(
 );
 
 words!(
+    /// What a key is that a certificate is for.
+    KeyKind { P256 = "p256", Ed25519 = "ed25519", Rsa = "rsa" }
+);
+
+words!(
+    /// What stands in a certificate's subject: the template, as its common name, or nothing.
+    SubjectKind { Template = "template", None = "none" }
+);
+
+words!(
     /// How a file came to be part of a bundle.
     BundlePart {
         /// A profile that came with the program.

@@ -229,7 +229,7 @@ fn rsa(jwk: &Map<String, Value>) -> Option<DecodingKey> {
 /// CVE-2017-15361: modulo every small prime, the moduli of one library are powers of 65537, and
 /// such a key can be factored.
 // SECURITY: t_018_a_key_of_the_roca_library_is_dropped
-fn is_roca(n: &[u8]) -> bool {
+pub fn is_roca(n: &[u8]) -> bool {
     ROCA_PRIMES.iter().all(|&prime| {
         let rest = n.iter().fold(0, |rest, &byte| (rest * 256 + u32::from(byte)) % prime);
         let powers = std::iter::successors(Some(1), |power| Some(power * 65537 % prime));
@@ -272,7 +272,7 @@ fn okp(jwk: &Map<String, Value>) -> Option<DecodingKey> {
 /// Ed25519 points under which anyone can sign: those of small order (order 8 and below) and every
 /// encoding that RFC 8032 section 5.1.3 does not allow (`y` of 2^255 - 19 and above).
 // SECURITY: t_128_a_key_under_which_anyone_can_sign_is_dropped
-fn is_anyones(mut x: [u8; 32]) -> bool {
+pub fn is_anyones(mut x: [u8; 32]) -> bool {
     x[31] &= 0x7f;
     let large = x[31] == 0x7f && x[1..31].iter().all(|&byte| byte == 0xff);
     // `y` = 0, 1; with -1 (0xec, in its one canonical form) all of small order but the two of order 8.

@@ -6,23 +6,18 @@
 //! grants nothing.
 
 mod der;
+mod weak;
 mod wishes;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use dayfly_domain::Reason;
+use dayfly_domain::{KeyKind, Reason};
+use dayfly_verifier::is_anyones_ed25519;
 use der::{BIT_STRING, Element, INTEGER, SEQUENCE, SET};
 use ring::{digest, signature};
 pub use wishes::Wishes;
 
 /// Longest request, in octets of DER.
 pub const CSR_MAX_BYTES: usize = 16 * 1024;
-
-/// What a key can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeyKind {
-    P256,
-    Ed25519,
-}
 
 /// A public key of whoever asks. Made only here, by the check of a request's signature.
 #[derive(Debug)]
@@ -43,6 +38,8 @@ pub enum CsrError {
     Form,
     #[error("the key of the request is of a kind that is not taken")]
     Key,
+    #[error("the key of the request is weak: others can have its secret half")]
+    Weak,
     #[error("the request is signed in a way that is not taken")]
     Algorithm,
     #[error("the request is not signed with its own key")]
@@ -67,6 +64,7 @@ impl CsrError {
             Self::Text
             | Self::Form
             | Self::Key
+            | Self::Weak
             | Self::Algorithm
             | Self::Signature
             | Self::Attribute
@@ -168,6 +166,10 @@ const P256: &[u8] = &[
     0x01, 0x07,
 ];
 const ED25519: &[u8] = &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70];
+const RSA: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
+const RSA_SHA256: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0x00];
+const RSA_SHA384: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0c, 0x05, 0x00];
+const RSA_SHA512: &[u8] = &[0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0d, 0x05, 0x00];
 const ECDSA_SHA256: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
 const ECDSA_SHA384: &[u8] = &[0x30, 0x0a, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
 
@@ -179,15 +181,39 @@ fn key_of<'a>(spki: &Element<'a>) -> Result<(KeyKind, &'a [u8]), CsrError> {
     let key = whole_octets(&key).ok_or(CsrError::Form)?;
     match (algorithm.raw, key) {
         (P256, [4, ..]) if key.len() == 65 => Ok((KeyKind::P256, key)),
-        (ED25519, _) if key.len() == 32 => Ok((KeyKind::Ed25519, key)),
+        (ED25519, _) => match <[u8; 32]>::try_from(key) {
+            Ok(point) if is_anyones_ed25519(point) => Err(CsrError::Weak),
+            Ok(_) => Ok((KeyKind::Ed25519, key)),
+            Err(_) => Err(CsrError::Key),
+        },
+        // SECURITY: `t_133_an_oversized_key_is_refused_before_it_is_used`.
+        (RSA, _) => match rsa(key).ok_or(CsrError::Form)? {
+            (modulus, exponent) if weak::is_sound_rsa(modulus, exponent) => Ok((KeyKind::Rsa, key)),
+            _ => Err(CsrError::Weak),
+        },
         _ => Err(CsrError::Key),
     }
+}
+
+/// `RSAPublicKey` (RFC 8017 section A.1.1): modulus and exponent, neither of them negative.
+fn rsa(key: &[u8]) -> Option<(&[u8], &[u8])> {
+    let parts = Element::whole(key)?.children(SEQUENCE)?;
+    let [modulus, exponent] = parts[..] else { return None };
+    Some((number(&modulus)?, number(&exponent)?))
+}
+
+fn number<'a>(part: &Element<'a>) -> Option<&'a [u8]> {
+    let octets = part.content(INTEGER)?;
+    (octets[0] < 0x80).then(|| octets.strip_prefix(&[0]).unwrap_or(octets))
 }
 
 fn algorithm(kind: KeyKind, algorithm: &[u8]) -> Result<&'static dyn signature::VerificationAlgorithm, CsrError> {
     match (kind, algorithm) {
         (KeyKind::P256, ECDSA_SHA256) => Ok(&signature::ECDSA_P256_SHA256_ASN1),
         (KeyKind::P256, ECDSA_SHA384) => Ok(&signature::ECDSA_P256_SHA384_ASN1),
+        (KeyKind::Rsa, RSA_SHA256) => Ok(&signature::RSA_PKCS1_2048_8192_SHA256),
+        (KeyKind::Rsa, RSA_SHA384) => Ok(&signature::RSA_PKCS1_2048_8192_SHA384),
+        (KeyKind::Rsa, RSA_SHA512) => Ok(&signature::RSA_PKCS1_2048_8192_SHA512),
         (KeyKind::Ed25519, ED25519) => Ok(&signature::ED25519),
         _ => Err(CsrError::Algorithm),
     }

@@ -26,8 +26,8 @@ const DNS_NAME: u8 = 0x82;
 const URI: u8 = 0x86;
 
 impl Wishes {
-    // SECURITY: `t_122_names_of_other_forms_are_refused`, `t_123_what_a_ca_could_do_is_not_to_be_asked`,
-    // `t_130_an_extension_twice_is_refused`.
+    // SECURITY: `t_122_a_name_that_is_not_granted_is_refused`, `t_123_what_a_ca_could_do_is_not_to_be_asked`,
+    // `t_130_a_request_has_one_encoding`.
     pub(super) fn read(attributes: &[Element<'_>]) -> Result<Self, CsrError> {
         let mut wishes = Self::default();
         let extensions = match attributes {

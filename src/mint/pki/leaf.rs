@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use dayfly_domain::{LeaseId, Secret, UnixMs};
+use dayfly_domain::{KeyKind, LeaseId, Secret, SubjectKind, UnixMs, bundle::Leaf};
 use rcgen::{
     CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
@@ -13,13 +13,11 @@ use ring::digest;
 
 use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, lint};
 use crate::{
-    intake::{KeyKind, ProvenKey},
+    intake::ProvenKey,
     mint::{MintError, Signed, Terms, Window, name::subject, window},
     policy::Grant,
 };
 
-/// How far the clock of a peer may be behind: a renewed certificate is valid since then.
-const BACKDATE_S: i64 = 60;
 /// There is one shard of each CA's CRL so far.
 const SHARD: u32 = 0;
 
@@ -79,14 +77,15 @@ impl<'a> LeafPlan<'a> {
         if foreign {
             return Err(MintError::Foreign);
         }
+        allowed(key, grant, pki)?;
         let places = pki.places();
         Ok(Self {
             key,
             lease: terms.lease,
             name,
             dns: grant.serves().to_vec(),
-            common_name: (!terms.workload.untrusted).then(|| grant.template().to_string()),
-            not_before_s: not_before_s(terms.now, since, &ca),
+            common_name: common_name(grant, terms),
+            not_before_s: not_before_s(terms.now, since, grant.leaf(), &ca),
             not_after_s: window.exp_s - 1,
             crl: places.crl(ca.id(), SHARD),
             ca_issuers: places.certificate(ca.id()),
@@ -168,13 +167,38 @@ impl<'a> LeafPlan<'a> {
     }
 }
 
+/// Of a kind that the profile takes, and nobody else's.
+// SECURITY: `t_129_the_key_of_a_ca_is_refused`, `t_128_a_blocked_key_is_refused`.
+fn allowed(key: &ProvenKey, grant: &Grant, pki: &Pki) -> Result<(), MintError> {
+    if !grant.leaf().keys.contains(&key.kind()) {
+        return Err(MintError::KeyKind);
+    }
+    let has = |der: &[u8]| der.windows(key.key().len()).any(|octets| octets == key.key());
+    let issuing = pki.issuing();
+    let mut cas = issuing.iter().chain([pki.area()]).map(|ca| &**ca.der()).chain([&**pki.root()]);
+    if cas.any(has) { Err(MintError::KeyTaken) } else { Ok(()) }
+}
+
+/// Servers that read nothing but a subject are not to take unreviewed code for the template.
+fn common_name(grant: &Grant, terms: &Terms<'_>) -> Option<String> {
+    match (grant.leaf().subject, terms.workload.untrusted) {
+        (SubjectKind::Template, false) => Some(grant.template().to_string()),
+        (SubjectKind::Template, true) | (SubjectKind::None, _) => None,
+    }
+}
+
 const AUTHORITY_INFO_ACCESS: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
 const OCSP: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
 const CA_ISSUERS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
 
 /// Not before the task, its evidence or the CA; never ahead of now, though a platform's clock may be.
-fn not_before_s(now: UnixMs, since: Since, ca: &Ca) -> i64 {
-    let earliest = [now.as_s() - BACKDATE_S, since.evidence_iat_s, since.opened_at.as_s(), ca.not_before().as_s()];
+fn not_before_s(now: UnixMs, since: Since, leaf: &Leaf, ca: &Ca) -> i64 {
+    let earliest = [
+        now.as_s() - i64::from(leaf.backdate.as_s()),
+        since.evidence_iat_s,
+        since.opened_at.as_s(),
+        ca.not_before().as_s(),
+    ];
     earliest.into_iter().max().unwrap_or_default().min(now.as_s())
 }
 
@@ -190,6 +214,7 @@ impl PublicKeyData for LeafKey<'_> {
         match self.0.kind() {
             KeyKind::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
             KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
+            KeyKind::Rsa => &rcgen::PKCS_RSA_SHA256,
         }
     }
 }
@@ -218,4 +243,91 @@ fn pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
     format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use rcgen::KeyPair;
+
+    use super::*;
+    use crate::{intake::prove_key, mint::pki::Places};
+
+    const NOW: UnixMs = UnixMs::from_s(1_800_000_000);
+
+    fn pki() -> Pki {
+        Pki::in_memory("example.org", Places { base: "http://pki.test".into() }, NOW).unwrap()
+    }
+
+    fn key() -> ProvenKey {
+        let request = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
+        prove_key(&URL_SAFE_NO_PAD.encode(request.der())).unwrap()
+    }
+
+    fn plan<'a>(pki: &Pki, key: &'a ProvenKey, dns: &[&str]) -> LeafPlan<'a> {
+        let ca = pki.active(NOW).unwrap();
+        LeafPlan {
+            key,
+            lease: LeaseId::from_parts(1_800_000_000_000, [7; 10]),
+            name: "spiffe://example.org/deploy/ci/shop".into(),
+            dns: dns.iter().map(|name| (*name).to_owned()).collect(),
+            common_name: Some("deploy".into()),
+            not_before_s: NOW.as_s(),
+            not_after_s: NOW.as_s() + 899,
+            crl: pki.places().crl(ca.id(), SHARD),
+            ca_issuers: pki.places().certificate(ca.id()),
+            ocsp: pki.places().ocsp(),
+            window: Window { iat_s: NOW.as_s(), exp_s: NOW.as_s() + 900 },
+            above: pki.area().clone(),
+            ca,
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_planned_is_never_signed() {
+        let (pki, other_pki, key, other_key) = (pki(), pki(), key(), key());
+        let tbs = plan(&pki, &key, &["db"]).tbs().unwrap();
+        assert!(lint::tbs(&plan(&pki, &key, &["db"]), &tbs).is_ok());
+        let with = |change: fn(&mut LeafPlan<'_>)| {
+            let mut plan = plan(&pki, &key, &["db"]);
+            change(&mut plan);
+            plan
+        };
+        for (what, changed) in [
+            ("key", plan(&pki, &other_key, &["db"])),
+            ("CA", LeafPlan { ca: other_pki.active(NOW).unwrap(), ..plan(&pki, &key, &["db"]) }),
+            ("no DNS name", plan(&pki, &key, &[])),
+            ("two DNS names", plan(&pki, &key, &["db", "db2"])),
+            ("serial", with(|plan| plan.lease = LeaseId::from_u128(7))),
+            ("name", with(|plan| plan.name.push('x'))),
+            ("subject", with(|plan| plan.common_name = None)),
+            ("another subject", with(|plan| plan.common_name = Some("root".into()))),
+            ("begin", with(|plan| plan.not_before_s += 1)),
+            ("end", with(|plan| plan.not_after_s += 1)),
+            ("CRL", with(|plan| plan.crl.push('x'))),
+            ("CA's place", with(|plan| plan.ca_issuers.push('x'))),
+            ("OCSP", with(|plan| plan.ocsp.push('x'))),
+        ] {
+            assert!(lint::tbs(&changed, &tbs).is_err(), "{what}");
+        }
+        for at in 0..tbs.len() {
+            let mut bent = tbs.clone();
+            bent[at] ^= 1;
+            assert!(lint::tbs(&plan(&pki, &key, &["db"]), &bent).is_err(), "octet {at}");
+        }
+    }
+
+    #[test]
+    fn what_was_signed_is_read_once_more() {
+        let (pki, other, key) = (pki(), pki(), key());
+        let plan = || plan(&pki, &key, &[]);
+        let tbs = plan().tbs().unwrap();
+        let leaf = |ca: &Ca| der::signed(&tbs, &ca.signer().sign(&tbs).unwrap());
+        assert!(lint::leaf(&plan(), &tbs, &leaf(&plan().ca)).is_ok());
+        assert!(lint::leaf(&plan(), &tbs, &leaf(&other.active(NOW).unwrap())).is_err(), "by another CA");
+        assert!(lint::leaf(&plan(), &tbs, &[&leaf(&plan().ca)[..], &[0]].concat()).is_err(), "something after it");
+        assert!(lint::leaf(&plan(), &tbs[..9], &leaf(&plan().ca)).is_err(), "of something else");
+        let signed = plan().sign().unwrap();
+        assert_eq!(signed.token.expose().matches("BEGIN CERTIFICATE").count(), 3);
+    }
 }

@@ -11,6 +11,7 @@ use dayfly::{
         bounds::FIELDS_MAX,
         reading::{Fields, details as read_details},
     },
+    intake::{CSR_MAX_BYTES, prove_key},
     policy::{ACTIONS_MAX, TICKET_MAX_CHARS},
 };
 use dayfly_domain::may_hold_secret;
@@ -21,8 +22,14 @@ use dayfly_verifier::{
     status::{LIST_TOKEN_TYP, ListToken, StatusBits, StatusList},
     verify,
 };
+use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, value::RawValue};
+use x509_parser::{
+    certification_request::X509CertificationRequest,
+    extensions::{GeneralName, ParsedExtension},
+    prelude::FromDer,
+};
 
 /// Tokens and keys that others published; with [`Published::signed`] those that verify.
 const CORPUS: [&str; 4] = [
@@ -100,6 +107,55 @@ fn nothing_forged_verifies(jws: &Jws, keys: &KeySet) {
         | Refusal::Signature => {}
         late => assert!(PUBLISHED.signed.contains(jws.signing_input()), "a forged token was refused only by: {late}"),
     }
+}
+
+/// Always the same; nobody else's.
+pub static REQUESTER: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
+
+/// A request for a certificate, of which `data` is what is signed: what is let through is read alike by
+/// another reader, is for the key that signed, and asks for nothing that only a CA grants.
+pub fn csr(data: &[u8]) -> bool {
+    let signature = REQUESTER.sign(data);
+    let signature = [&[0x03, 0x41, 0][..], signature.as_ref()].concat();
+    let content = [data, &[0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70], &signature].concat();
+    let Ok(length) = u16::try_from(content.len()) else { return false };
+    let head = match length {
+        0..=0x7f => vec![0x30, length as u8],
+        0x80..=0xff => vec![0x30, 0x81, length as u8],
+        _ => [&[0x30, 0x82][..], &length.to_be_bytes()].concat(),
+    };
+    let der = [head, content].concat();
+    let Ok(proven) = prove_key(&URL_SAFE_NO_PAD.encode(&der)) else { return false };
+    let (rest, read) = X509CertificationRequest::from_der(&der).unwrap();
+    assert!(rest.is_empty() && read.verify_signature().is_ok() && der.len() <= CSR_MAX_BYTES);
+    let info = &read.certification_request_info;
+    assert_eq!((info.raw, info.subject_pki.raw), (data, proven.spki()));
+    assert_eq!(proven.key(), REQUESTER.public_key().as_ref());
+    assert!(info.attributes().len() <= 1);
+    let mut names = Vec::new();
+    for extension in read.requested_extensions().into_iter().flatten() {
+        match extension {
+            ParsedExtension::BasicConstraints(limits) => assert!(!limits.ca && limits.path_len_constraint.is_none()),
+            ParsedExtension::KeyUsage(usage) => assert_eq!(usage.flags, 1, "to sign, and nothing else"),
+            ParsedExtension::ExtendedKeyUsage(purposes) => {
+                assert!(!purposes.any && !purposes.ocsp_signing && !purposes.code_signing && purposes.other.is_empty());
+                assert!(!purposes.server_auth || proven.wishes().server);
+            }
+            ParsedExtension::SubjectAlternativeName(asked) => {
+                names.extend(asked.general_names.iter().map(|name| match name {
+                    GeneralName::URI(text) | GeneralName::DNSName(text) => (*text).to_owned(),
+                    other => panic!("a name that is neither: {other}"),
+                }))
+            }
+            other => panic!("an extension that is not to be asked: {other:?}"),
+        }
+    }
+    let mut wished: Vec<String> = [&proven.wishes().uris[..], &proven.wishes().dns].concat();
+    wished.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(names, wished);
+    true
 }
 
 /// A JWK Set, and the same as a trust bundle: no key is lost count of, none is a secret, none is

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers, lint,
+    BROKER, Bundle, CedarFile, Fingerprint, Owner, Problem, bundle_tests, issuers, leaves, lint,
     problem::{Found, Place},
     profiles,
     tables::{Placed, Tables},
@@ -40,7 +40,9 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     let profiles = profiles::all(tables, &mut found);
     let issuers = issuers::all(tables, &profiles, &owners, &given, &mut found);
     let targets = targets::all(tables, &issuers, &owners, &given, &mut found);
-    let known = Known { tables, owners: &owners, issuers: &issuers, targets: &targets };
+    let leaves = leaves::all(tables, &mut found);
+    let blocked_keys = leaves::blocked_keys(tables, &mut found);
+    let known = Known { tables, owners: &owners, issuers: &issuers, targets: &targets, leaves: &leaves };
     let templates = tasks::all(&known, &mut found);
     let tests = bundle_tests::all(&known, &mut found);
     if !found.0.is_empty() {
@@ -51,8 +53,19 @@ pub fn check(tables: &Tables, given: Surroundings<'_>) -> Result<Bundle, Vec<Pro
     let owners = owners.into_all();
     let Surroundings { fingerprint, cedar, .. } = given;
     let files = Vec::new();
-    let bundle =
-        Bundle { trust_domain, fingerprint, owners, profiles, issuers, targets, templates, tests, cedar, files };
+    let bundle = Bundle {
+        trust_domain,
+        fingerprint,
+        owners,
+        profiles,
+        issuers,
+        targets,
+        templates,
+        blocked_keys,
+        tests,
+        cedar,
+        files,
+    };
     match lint::refusals(&bundle, tables) {
         refusals if refusals.is_empty() => Ok(bundle),
         refusals => Err(refusals),

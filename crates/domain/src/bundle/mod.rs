@@ -6,6 +6,7 @@ mod check;
 mod claim;
 mod forms;
 mod issuers;
+mod leaves;
 mod lint;
 mod problem;
 mod profiles;
@@ -31,7 +32,7 @@ use serde::Deserialize;
 use time::Date;
 
 use crate::{
-    BindingKind, BundlePart, ClaimType, ClaimValue, Name, Span, UnixMs, Verifies,
+    BindingKind, BundlePart, ClaimType, ClaimValue, KeyKind, Name, Span, SubjectKind, UnixMs, Verifies,
     spiffe::{self, SpiffeId},
 };
 
@@ -76,6 +77,8 @@ pub struct Bundle {
     /// With the built-in target `broker`.
     pub targets: BTreeMap<Name, Target>,
     pub templates: BTreeMap<Name, Template>,
+    /// Keys that no certificate is for: base64url of SHA-256 over their SubjectPublicKeyInfo.
+    pub blocked_keys: BTreeSet<String>,
     pub tests: Vec<BundleTest>,
     pub cedar: Vec<CedarFile>,
     /// All of it as it was read, what the fingerprint is of; whoever read it puts it here.
@@ -212,10 +215,22 @@ pub struct Template {
     pub grace: Span,
     /// DNS names under which the task serves: what a certificate of it names beside the workload.
     pub serves: Vec<String>,
+    /// What a certificate of it looks like.
+    pub leaf: Arc<Leaf>,
     /// A refusal carries the caller's own claims beside the nearest row (`explain = "caller"`).
     pub explains_to_caller: bool,
     pub rows: Vec<Row>,
     pub disabled: bool,
+}
+
+/// What a certificate may look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    pub name: Name,
+    pub keys: BTreeSet<KeyKind>,
+    pub subject: SubjectKind,
+    /// How far the clocks of servers may be behind.
+    pub backdate: Span,
 }
 
 /// One entitlement. `id` is unique in the whole bundle, with the ids of the Cedar policies.

@@ -1,7 +1,6 @@
 //! A bundle's text as it is written: the tables of many files, merged by name.
 //!
-//! Unknown keys are errors everywhere. Keys of later parts (`serves`) are read and typed,
-//! and nothing uses them yet.
+//! Unknown keys are errors everywhere.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +8,7 @@ use serde::Deserialize;
 use toml_datetime::Date;
 
 use super::{Problem, Segment};
-use crate::{BindingKind, ClaimType, ClaimValue, Name, Span, Verifies};
+use crate::{BindingKind, ClaimType, ClaimValue, KeyKind, Name, Span, SubjectKind, Verifies};
 
 /// One TOML file of a bundle.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -27,6 +26,10 @@ pub struct File {
     pub task: BTreeMap<Name, TaskTable>,
     #[serde(default)]
     pub profile: BTreeMap<Name, ProfileTable>,
+    #[serde(default)]
+    pub leaf: BTreeMap<Name, LeafTable>,
+    #[serde(default)]
+    pub blocked_keys: Vec<String>,
     #[serde(default)]
     pub test: Vec<TestTable>,
 }
@@ -149,6 +152,7 @@ pub struct TaskTable {
     pub keys_per_job: Option<u32>,
     pub grace: Option<Span>,
     pub serves: Option<Vec<String>>,
+    pub leaf: Option<Name>,
     #[serde(default)]
     pub disabled: bool,
     #[serde(default)]
@@ -212,6 +216,15 @@ pub struct ProfileTable {
     #[serde(default)]
     pub review: BTreeMap<String, String>,
     pub claims: BTreeMap<String, ClaimTable>,
+}
+
+/// What a certificate may look like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeafTable {
+    pub keys: Vec<KeyKind>,
+    pub subject: Option<SubjectKind>,
+    pub backdate: Option<Span>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -326,6 +339,8 @@ pub struct Tables {
     pub targets: BTreeMap<Name, Placed<TargetTable>>,
     pub tasks: BTreeMap<Name, Placed<TaskTable>>,
     pub profiles: BTreeMap<Name, Placed<ProfileTable>>,
+    pub leaves: BTreeMap<Name, Placed<LeafTable>>,
+    pub blocked_keys: Vec<Placed<String>>,
     pub tests: Vec<Placed<TestTable>>,
     /// Profiles that came with the program.
     pub builtin: Vec<Name>,
@@ -344,6 +359,8 @@ impl Tables {
         put(&mut self.targets, twice, path, "target", file.target);
         put(&mut self.tasks, twice, path, "task", file.task);
         put(&mut self.profiles, twice, path, "profile", file.profile);
+        put(&mut self.leaves, twice, path, "leaf", file.leaf);
+        self.blocked_keys.extend(file.blocked_keys.into_iter().map(|table| Placed { path: path.into(), table }));
         self.tests.extend(file.test.into_iter().map(|table| Placed { path: path.into(), table }));
     }
 

@@ -1,14 +1,17 @@
 //! Templates and their rows: what may be done, and who may do it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use time::{Date, Month};
 use toml_datetime::Date as TomlDate;
 
 use super::{
-    Action, Issuer, IssuerKind, Row, Target, Template,
+    Action, Issuer, IssuerKind, Leaf, Row, Target, Template,
     check::Owners,
-    claim,
+    claim, leaves,
     problem::{Found, Place},
     tables::{ExplainWord, Placed, RowTable, Tables, TaskTable},
     targets::TTL_CAP,
@@ -32,6 +35,7 @@ pub(super) struct Known<'a> {
     pub owners: &'a Owners<'a>,
     pub issuers: &'a BTreeMap<Name, Issuer>,
     pub targets: &'a BTreeMap<Name, Target>,
+    pub leaves: &'a BTreeMap<Name, Arc<Leaf>>,
 }
 
 pub(super) fn all(known: &Known<'_>, found: &mut Found) -> BTreeMap<Name, Template> {
@@ -68,6 +72,8 @@ fn template(
     let grants = grants(table, known.targets, place, found);
     let environment = environment(&grants, known.targets, place, found);
     let review_by = date(table.review_by, place, found);
+    let serves = leaves::serves(table, place, found);
+    let leaf = leaves::of(table, known.leaves, place, found);
     let rows = table.allow.iter().enumerate();
     let rows: Vec<_> =
         rows.filter_map(|(index, row)| self::row(row, table, known, &row_place(place, index), found)).collect();
@@ -83,7 +89,8 @@ fn template(
         per_job: table.per_job.unwrap_or(PER_JOB),
         keys_per_job: table.keys_per_job,
         grace: table.grace.unwrap_or(GRACE),
-        serves: table.serves.clone().unwrap_or_default(),
+        serves,
+        leaf: leaf?,
         explains_to_caller: table.explain == Some(ExplainWord::Caller),
         rows,
         disabled,

@@ -16,7 +16,7 @@ pub use rules::{LINTS, LintRow, Rule};
 use super::{
     Bundle, ClaimMatch, GRACE, Issuer, IssuerKind, KeySource, Lint, Profile, Row, Target, Template, tasks::PER_JOB,
 };
-use crate::{ClaimValue, UnixMs, Verifies};
+use crate::{BindingKind, ClaimValue, UnixMs, Verifies};
 
 /// Lints that need no clock.
 pub fn lints(bundle: &Bundle) -> Vec<Lint> {
@@ -100,6 +100,10 @@ fn of_issuer(issuer: &Issuer, lints: &mut Vec<Lint>) {
 
 fn of_target(target: &Target, lints: &mut Vec<Lint>) {
     let at = || format!("target.{}", target.name);
+    if target.verifies == Verifies::Crl && target.binding != BindingKind::Mtls {
+        let what = "nothing is issued for it: on CRLs stand certificates, and its binding takes tokens";
+        lints.push(lint(Rule::NoCertificate, at(), what, Some("write `binding = \"mtls\"`, or another `verifies`")));
+    }
     if target.verifies == Verifies::List && target.list_life >= target.max_ttl {
         let what = format!(
             "a server that cannot reach the broker may go by a list for {}, as long as a credential lives ({})",
@@ -170,10 +174,28 @@ fn of_template(bundle: &Bundle, template: &Template, lints: &mut Vec<Lint>) {
         let what = format!("is shorter than the ttl, so {} is never granted", template.ttl);
         lints.push(lint(Rule::NeverGranted, format!("{}.deadline", at()), what, None));
     }
+    if let Some(key) = said_of_a_certificate(template)
+        && !gets_certificates(bundle, template)
+    {
+        let what = "is said of a certificate, and it gets none: it has not one target that takes them";
+        lints.push(lint(Rule::NoCertificate, format!("{}.{key}", at()), what, None));
+    }
     if template.grace != GRACE && template.grace >= template.deadline {
         let what = format!("reaches to the deadline of {}: a lost hold would never end a task", template.deadline);
         lints.push(lint(Rule::IdleGrace, format!("{}.grace", at()), what, None));
     }
+}
+
+fn said_of_a_certificate(template: &Template) -> Option<&'static str> {
+    match template.serves.is_empty() {
+        false => Some("serves"),
+        true => (template.leaf.name != "task").then_some("leaf"),
+    }
+}
+
+fn gets_certificates(bundle: &Bundle, template: &Template) -> bool {
+    let takes = |target: &Target| target.binding == BindingKind::Mtls && target.verifies != Verifies::List;
+    template.grants.len() == 1 && template.grants.keys().filter_map(|name| bundle.targets.get(name)).any(takes)
 }
 
 fn of_row(bundle: &Bundle, template: &Template, row: &Row, lints: &mut Vec<Lint>) {
@@ -265,7 +287,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        BindingKind, Name,
+        Name,
         bundle::{Fingerprint, Surroundings, check, tables::Tables},
     };
 

@@ -71,9 +71,9 @@ rules! {
     PrivateKeys = "private-keys", false,
         "an issuer reaches private addresses with the authorities of the public web",
         "give `ca_file`";
-    NotYet = "not-yet", false,
-        "a target wants what comes in a later part",
-        "use `introspect` or `exp_only`, and `dpop` or `bearer`";
+    NoCertificate = "no-certificate", false,
+        "something is said of a certificate that is never issued: the template has not one target that takes them, or the target is said to verify what it never gets",
+        "give the template one target with `binding = \"mtls\"`, or leave out `serves` and `leaf`";
     Unrevocable = "unrevocable", false,
         "credentials that cannot be revoked live longer than 15 minutes",
         "verify by introspection, or shorten `max_ttl`";
