@@ -46,7 +46,7 @@ const POLL: Duration = Duration::from_millis(20);
 const CALL: Duration = Duration::from_secs(5);
 
 /// What the service holds.
-struct Service {
+struct Holder {
     tls: TlsConnector,
     task: TaskId,
     handle: Handle,
@@ -90,7 +90,7 @@ impl Story {
     }
 
     /// The key is made here and never sent.
-    async fn certified(&mut self, peer: &Peer) -> Result<Service, Failure> {
+    async fn certified(&mut self, peer: &Peer) -> Result<Holder, Failure> {
         let (evidence, handle, keys) = (self.evidence()?, Handle::make()?, Arc::new(Keys::default()));
         let form = Form::Certificate(keys.clone());
         let (target, actions) = (None, Vec::new());
@@ -106,7 +106,7 @@ impl Story {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(answer.access_token.as_bytes()).collect();
         let chain = chain.map_err(|error| wrong("what came is no chain of certificates").because(error))?;
         let tls = client(chain, key, &peer.certificate).map_err(|error| wrong("no TLS").because(error))?;
-        Ok(Service { tls: TlsConnector::from(Arc::new(tls)), task: answer.task_id, handle })
+        Ok(Holder { tls: TlsConnector::from(Arc::new(tls)), task: answer.task_id, handle })
     }
 
     /// A server that knows the root, the template that may enter, and the lists.
@@ -165,7 +165,7 @@ fn client(
 }
 
 /// One request on a connection of its own: a peer that refuses says so at the first read.
-async fn call(service: &Service, peer: &Peer) -> io::Result<()> {
+async fn call(service: &Holder, peer: &Peer) -> io::Result<()> {
     let talk = async {
         let stream = TcpStream::connect(peer.address).await?;
         let name = ServerName::from(peer.address.ip());

@@ -36,7 +36,7 @@ impl Stage {
         fs::create_dir(&policies).unwrap();
         let shop = include_str!("../../policies/shop.toml").split("[[test]]").next().unwrap();
         fs::write(policies.join("shop.toml"), shop).unwrap();
-        fs::write(policies.join("service.toml"), include_str!("service.toml")).unwrap();
+        fs::write(policies.join("orders.toml"), include_str!("cert_files.toml")).unwrap();
         let broker = Dev::start(work.path(), &["--policies", "policies"]);
         Self { _broker: broker, work }
     }

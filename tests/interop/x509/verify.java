@@ -1,4 +1,4 @@
-// Java's PKIX on a chain of ours: java Verify.java ROOTS CHAIN AT [CRLS]. Exit 0 accepted, 1 refused, 2 trouble.
+// Java's PKIX on a chain of ours: java verify.java ROOTS CHAIN AT [CRLS]. Exit 0 accepted, 1 refused, 2 trouble.
 
 import java.io.ByteArrayInputStream;
 import java.nio.file.Files;
