@@ -11,6 +11,7 @@ pub mod table;
 mod api;
 mod block;
 mod ca;
+mod cert;
 mod compared;
 mod demo;
 mod dev;
@@ -113,6 +114,7 @@ fn talk(verb: Verb, session: &Session) -> Result<(), Failure> {
         match verb {
             Verb::Token(args) => token::run(&args, session).await,
             Verb::Exec(args) => exec::run(&args, session).await,
+            Verb::Cert(args) => cert::run(&args, session).await,
             Verb::Task(TaskVerb::Ls(args)) => task::ls(&args, session).await,
             Verb::Task(TaskVerb::Show(args)) => task::show(&args, session).await,
             Verb::Task(TaskVerb::End(args)) => task::end(&args, session).await,

@@ -12,7 +12,7 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use dayfly_domain::{HANDLE_PREFIX, Secret};
+use dayfly_domain::HANDLE_PREFIX;
 use dayfly_verifier::{
     crypto::SigningKey,
     dpop::{ProofRules, prove},
@@ -47,7 +47,7 @@ pub fn make_if_absent(file: &Path) -> Result<(), Failure> {
         Failure::failed(format!("the key `{}` cannot be made, so nothing is asked", file.display())).because(error)
     };
     let der = SigningKey::generate_pkcs8().map_err(|error| unmade(&error))?;
-    files::write_atomic(file, pem(&der).as_bytes(), 0o600).map_err(|error| unmade(&error))
+    files::write_atomic(file, pem(PRIVATE_KEY, der.expose()).as_bytes(), 0o600).map_err(|error| unmade(&error))
 }
 
 impl Prover {
@@ -104,15 +104,19 @@ pub fn is_bound(token: &str) -> bool {
 }
 
 /// RFC 7468.
-fn pem(der: &Secret<Vec<u8>>) -> Zeroizing<String> {
-    let body = Zeroizing::new(STANDARD.encode(der.expose()));
-    let mut text = Zeroizing::new(String::with_capacity(body.len() + 80));
-    text.push_str(concat!("-----BEGIN PRIVATE ", "KEY-----\n"));
+/// PKCS#8.
+pub const PRIVATE_KEY: &str = concat!("PRIVATE ", "KEY");
+
+/// RFC 7468.
+pub fn pem(label: &str, der: &[u8]) -> Zeroizing<String> {
+    let body = Zeroizing::new(STANDARD.encode(der));
+    let mut text = Zeroizing::new(String::with_capacity(body.len() * 65 / 64 + 2 * label.len() + 40));
+    text.push_str(&format!("-----BEGIN {label}-----\n"));
     for line in body.as_bytes().chunks(64) {
         text.push_str(&String::from_utf8_lossy(line));
         text.push('\n');
     }
-    text.push_str(concat!("-----END PRIVATE ", "KEY-----\n"));
+    text.push_str(&format!("-----END {label}-----\n"));
     text
 }
 
@@ -142,7 +146,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("job.key");
         assert!(Prover::load(&file).unwrap_err().text("error").contains("--dpop-key"), "it must be there");
-        let no_key = pem(&Secret::new(b"secretsecret".to_vec()));
+        let no_key = pem(PRIVATE_KEY, b"secretsecret");
         for bad in ["", "secret", &no_key] {
             files::write_atomic(&file, bad.as_bytes(), 0o600).unwrap();
             let told = Prover::load(&file).unwrap_err().text("error");

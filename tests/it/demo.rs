@@ -21,8 +21,16 @@ fn the_story_comes_out_as_told_whatever_is_set() {
     let story = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{story}\n{}", String::from_utf8_lossy(&output.stderr));
     let steps: Vec<_> = story.lines().filter_map(|line| line.get(..2)?.trim().parse::<u32>().ok()).collect();
-    assert_eq!(steps, (1..=16).collect::<Vec<_>>(), "{story}");
-    for part in ["E-REPLAYED", "kill -9", "{\"active\": false}", "status list: entry ", "root ", "dayfly dev --state"] {
+    assert_eq!(steps, (1..=20).collect::<Vec<_>>(), "{story}");
+    for part in [
+        "E-REPLAYED",
+        "kill -9",
+        "{\"active\": false}",
+        "status list: entry ",
+        "refuses the handshake",
+        "root ",
+        "dayfly dev --state",
+    ] {
         assert!(story.contains(part), "{part}: {story}");
     }
     assert!(!story.contains('\u{1b}') && !story.contains("eyJ") && !story.contains("dtc_"), "{story}");

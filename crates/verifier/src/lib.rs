@@ -1,5 +1,5 @@
-//! What a resource server links to accept Dayfly's task tokens. The broker uses the same gate on
-//! the tokens that it is shown.
+//! What a resource server links to accept Dayfly's task tokens and certificates. The broker uses the
+//! same gate on the tokens that it is shown. Certificates are the matter of `x509` (feature `x509`).
 //!
 //! Four ways, by what they cost and how soon they hear of an end:
 //!
@@ -58,8 +58,10 @@ mod refused;
 pub mod status;
 pub mod sys;
 mod task;
+#[cfg(feature = "x509")]
+pub mod x509;
 
-pub use dayfly_domain::{LeaseId, Reason, Secret, TaskId, UnixMs};
+pub use dayfly_domain::{LeaseId, Name, Reason, Secret, TaskId, UnixMs};
 pub use dpop::{Binding, ProofOf, ProofRefusal, Thumbprint};
 pub use gate::{Rules, Signer, Verified, issued_at_s, signed_by, verify};
 pub use json::parse_strict;

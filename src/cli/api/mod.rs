@@ -331,7 +331,7 @@ impl Api {
                 return Ok(self.transport.send(&request).await?);
             };
             let url = format!("{}{}", self.issuer().await?, request.path);
-            let proof = prover.proof(request.method.as_str(), &url, secret).map_err(|failure| unproven(&failure))?;
+            let proof = prover.proof(request.method.as_str(), &url, secret).map_err(|failure| unsent(&failure))?;
             let answer = self.transport.send_with_proof(&request, Some(&proof)).await?;
             match answer.dpop_nonce.clone() {
                 Some(nonce) if answer.status == 400 && !told_nonce => {
@@ -374,7 +374,8 @@ fn unwritten() -> ApiError {
     WireError::Setup("what is asked cannot be written as JSON".to_owned()).into()
 }
 
-fn unproven(failure: &Failure) -> ApiError {
+/// What was never sent, because we could not make it.
+pub fn unsent(failure: &Failure) -> ApiError {
     WireError::Setup(failure.parts().what.clone()).into()
 }
 

@@ -3,6 +3,7 @@
 
 mod broker;
 mod ca;
+mod cert;
 mod client;
 mod doctor;
 mod ending;
@@ -16,6 +17,7 @@ pub use broker::{
     PolicyShowArgs, PolicyUsageArgs, PolicyVerb, ServeArgs,
 };
 pub use ca::{CaExportArgs, CaImportArgs, CaInitArgs, CaListArgs, CaRotateArgs, CaVerb};
+pub use cert::{CertArgs, Layout};
 pub use client::{
     AskArgs, DoorArgs, EventId, ExecArgs, IssuerListArgs, IssuerRefreshArgs, IssuerVerb, KeyListArgs, KeyTaintArgs,
     KeyVerb, LeaseListArgs, LeaseVerb, LedgerShowArgs, LedgerVerb, PublishArgs, ShowLeaseArgs, ShowTaskArgs, SiftArgs,
@@ -103,6 +105,9 @@ pub enum Verb {
     /// Run a command with a credential that ends with it
     #[command(long_about = EXEC_ABOUT)]
     Exec(Box<ExecArgs>),
+    /// Get a certificate for one task, and keep it fresh
+    #[command(long_about = CERT_ABOUT)]
+    Cert(Box<CertArgs>),
     /// List, show and end tasks
     #[command(subcommand)]
     Task(TaskVerb),
@@ -180,6 +185,23 @@ Exit codes: the command's; 128 and the number of the signal that ended it; 125 i
 (nobody was believed, the broker refused or is away); 126 if it cannot be executed, 127 if it is not
 found, and nothing was asked then.";
 
+const CERT_ABOUT: &str = "\
+Get a certificate for one task, and keep it fresh.
+
+Who you are is found as with `dayfly token`. The key is made here and never sent; the file holds it (PKCS#8)
+with the certificate and what leads to the root, mode 0600, and is replaced whole. The task's handle is kept in
+FILE.task, and a later call renews with it.
+
+  dayfly cert --task orders-mtls --out /run/orders/tls.pem --watch --on-renew 'nginx -s reload'
+
+With --watch it stays: it holds the task with a beat every few seconds, renews at half-life with a new key,
+and opens the next task where this one's deadline comes, as long as something shows who you are. It ends the
+task and removes the files when it gets TERM, INT, HUP or QUIT; if it is killed, the broker ends the task a
+little later, and the certificate is revoked.
+
+With --layout split the key is in FILE.key, the certificate with what leads to the root in FILE.crt, and the
+roots that vouch for others in FILE.ca.";
+
 const PUBLISH_ABOUT: &str = "\
 Write what the broker says to everybody as files: its metadata, its public keys and its status lists, at the
 same paths below DIR as below its URL. Any web server or cache can serve them, and tokens can be checked
@@ -242,6 +264,8 @@ mod tests {
             "dayfly token --task deploy-prod --out F --hold",
             "dayfly exec --task deploy-prod --target https://t.example --action a:b --ttl 5m --ticket T-1 -- make -j4 deploy",
             "dayfly exec --evidence-file - --addr https://b.example --dpop-key k --on-renew x --keep-env A -- make",
+            "dayfly cert --task orders-mtls --out F",
+            "dayfly cert --task orders-mtls --out F --watch --on-renew x --layout split --ttl 5m --dpop-key k --task-file h",
             "dayfly task ls --state active --owner o --limit 7",
             "dayfly task show tsk_0000000000g000000000000000",
             "dayfly task end --dry-run",
@@ -304,6 +328,8 @@ mod tests {
             "dayfly exec --task t make",
             "dayfly exec --task t --",
             "dayfly exec --task t --out F -- make",
+            "dayfly cert --task t",
+            "dayfly cert --task t --out F --layout both",
             "dayfly publish",
             "dayfly publish d --every 2s",
             "dayfly publish d --watch --every 0s",

@@ -1,6 +1,7 @@
 //! `dayfly demo`: the whole story on loopback, in order, with measured milliseconds. In: nothing,
 //! no variable and no settings. Out: the story, and nothing left behind.
 
+mod certified;
 mod killed;
 mod listed;
 mod page;

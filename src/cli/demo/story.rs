@@ -82,6 +82,7 @@ impl Story {
         let ended = self.task_ends(&job).await?;
         self.everyone_refuses(&job, &server, ended).await?;
         self.job_is_killed().await?;
+        Box::pin(self.service_has_a_certificate()).await?;
         self.ledger_is_proven()?;
         self.close_the_book()
     }

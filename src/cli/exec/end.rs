@@ -40,11 +40,12 @@ pub async fn end(api: &Api, task: TaskId, took: Duration, screen: Screen) -> boo
     }
 }
 
-/// The task of a handle whose opening was never answered, if there is one.
-pub async fn end_unseen(api: &Api, took: Duration, screen: Screen) {
-    let Ok(own) = api.tasks(&[], 1).await else { return };
-    if let Some(task) = own.items.first() {
-        end(api, task.id, took, screen).await;
+/// The task of a handle whose opening was never answered, if there is one. Whether it is known to be over.
+pub async fn end_unseen(api: &Api, took: Duration, screen: Screen) -> bool {
+    let Ok(own) = api.tasks(&[], 1).await else { return false };
+    match own.items.first() {
+        Some(task) => end(api, task.id, took, screen).await,
+        None => true,
     }
 }
 

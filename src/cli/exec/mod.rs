@@ -8,24 +8,26 @@ mod child;
 pub mod end;
 mod files;
 pub mod hold;
+mod hook;
 pub mod renew;
 mod signals;
 
-use std::{cell::Cell, ffi::OsString, fs::File, path::Path, process::ExitStatus, time::Duration};
+use std::{ffi::OsString, fs::File, path::Path, process::ExitStatus, time::Duration};
 
 use dayfly_domain::{Reason, Secret};
 use rustix::process::{DumpableBehavior, Pid, Signal, set_dumpable_behavior};
 use tokio::time::Instant;
 
-pub use self::{
-    child::session_step,
-    signals::{Heard, Signals},
-};
 use self::{
-    child::{Place, Program, Told},
+    child::{Place, Program},
     files::Folder,
     hold::{Beaten, Hold},
     renew::Renewal,
+};
+pub use self::{
+    child::{Told, session_step},
+    hook::Hook,
+    signals::{Heard, Signals},
 };
 use super::{
     api::Api,
@@ -144,7 +146,7 @@ impl<'a> Job<'a> {
         }
         let Granted { answer, handle } = &self.granted;
         let renewal = Renewal { api: &renewals, ask: &self.ask, handle, screen };
-        let hook = Hook { line: hook, told: &self.told, running: Cell::default() };
+        let hook = Hook::new(hook, &self.told);
         let put = |answer: &TokenAnswer| self.folder.put_token(answer).and_then(|()| hook.run());
         let mut kept = Box::pin(async {
             tokio::select! {
@@ -196,44 +198,11 @@ fn attended(
     for (pid, status) in signals::reap() {
         if pid == child {
             ended = Some(status);
-        } else if hook.is(pid) {
-            hook.running.set(None);
-            if !status.success() {
-                screen.warn(&format!("the hook of --on-renew failed with {status}"));
-            }
+        } else {
+            hook.done(pid, status, screen);
         }
     }
     ended
-}
-
-/// What runs whenever the token in the file is a new one.
-struct Hook<'a> {
-    line: Option<&'a OsString>,
-    told: &'a Told,
-    running: Cell<Option<Pid>>,
-}
-
-impl Hook<'_> {
-    /// One at a time: one that still runs finds the newest token anyway.
-    fn run(&self) -> Result<(), Failure> {
-        let Some(line) = self.line else { return Ok(()) };
-        if self.running.get().is_some() {
-            return Err(Failure::failed("the hook of --on-renew still runs, and is not run again"));
-        }
-        self.running.set(Some(child::start_hook(line, self.told)?));
-        Ok(())
-    }
-
-    fn is(&self, pid: Pid) -> bool {
-        self.running.get() == Some(pid)
-    }
-
-    /// Nobody waits for it when the command is done.
-    fn stop(&self) {
-        if let Some(pid) = self.running.take() {
-            let _ = rustix::process::kill_process_group(pid, Signal::TERM);
-        }
-    }
 }
 
 /// No credential: a failure, or the signal that came first.

@@ -117,7 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::{api::script::Script, samples, session::test_session};
+    use crate::cli::{api::script::Script, samples, session::test_session, token::exchange::Form};
 
     fn answer(n: u64, ttl_s: u64, expires_at: &str) -> serde_json::Value {
         let mut answer = samples::issued(n);
@@ -129,7 +129,8 @@ mod tests {
 
     async fn kept(script: &Script, first: serde_json::Value) -> Vec<String> {
         let (api, handle) = (script.api(None), Handle::make().unwrap());
-        let ask = Ask { template: "deploy".to_owned(), target: None, actions: vec![], ttl_s: None, ticket: None };
+        let (ttl_s, form) = (None, Form::Token);
+        let ask = Ask { template: "deploy".to_owned(), target: None, actions: vec![], ttl_s, ticket: None, form };
         let renewal = Renewal { api: &api, ask: &ask, handle: &handle, screen: test_session().screen };
         let put = RefCell::new(Vec::new());
         let first: TokenAnswer = serde_json::from_value(first).unwrap();

@@ -16,16 +16,15 @@ use crate::{
     sys::files,
 };
 
-/// Whether the token can be handed over at all: asked before anything is, since a token that is lost
-/// lives on.
-pub fn check(out: Option<&Path>) -> Result<(), Failure> {
+/// Whether a credential can be handed over at all: asked before anything is, since one that is lost lives on.
+pub fn check(out: Option<&Path>, noun: &str) -> Result<(), Failure> {
     let Some(file) = out else { return check_stdout() };
     require_plain(file)?;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // As the token will be written: beside its place.
     let probe = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(folder);
     probe.map(drop).map_err(|error| {
-        Failure::failed(format!("the token cannot be written to `{}`, so none is asked for", file.display()))
+        Failure::failed(format!("the {noun} cannot be written to `{}`, so none is asked for", file.display()))
             .because(error)
     })
 }
@@ -122,6 +121,20 @@ fn data(
 
 /// The token itself only where it goes nowhere else.
 fn document(answer: &TokenAnswer, template: &str, out: Option<&Path>, handle_file: Option<&Path>) -> Value {
+    let credential = match out {
+        Some(file) => ("token_file", json!(file.display().to_string())),
+        None => ("token", json!(answer.access_token)),
+    };
+    described(answer, template, handle_file, [credential])
+}
+
+/// What was issued; `credential`: where it is.
+pub fn described<'a>(
+    answer: &TokenAnswer,
+    template: &str,
+    handle_file: Option<&Path>,
+    credential: impl IntoIterator<Item = (&'a str, Value)>,
+) -> Value {
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| {
         if !value.is_null() {
@@ -138,10 +151,7 @@ fn document(answer: &TokenAnswer, template: &str, out: Option<&Path>, handle_fil
     put("authorization_details", json!(answer.authorization_details));
     put("revocation", json!(answer.revocation));
     put("task_file", json!(handle_file.map(|file| file.display().to_string())));
-    match out {
-        Some(file) => put("token_file", json!(file.display().to_string())),
-        None => put("token", json!(answer.access_token)),
-    }
+    credential.into_iter().for_each(|(name, value)| put(name, value));
     print::versioned(Value::Object(members))
 }
 
@@ -185,13 +195,13 @@ mod tests {
     fn where_no_token_can_be_written_none_is_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let there = dir.path().join("t");
-        check(Some(&there)).unwrap();
+        check(Some(&there), "token").unwrap();
         std::fs::write(&there, "old").unwrap();
-        check(Some(&there)).unwrap();
+        check(Some(&there), "token").unwrap();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing stays");
-        assert_eq!(check(Some(Path::new("/dev/full"))).unwrap_err().exit(), 2);
-        assert_eq!(check(Some(&dir.path().join("none/t"))).unwrap_err().exit(), 1);
-        assert!(check(Some(&there.join("t"))).is_err(), "its folder is a file");
+        assert_eq!(check(Some(Path::new("/dev/full")), "token").unwrap_err().exit(), 2);
+        assert_eq!(check(Some(&dir.path().join("none/t")), "token").unwrap_err().exit(), 1);
+        assert!(check(Some(&there.join("t")), "token").is_err(), "its folder is a file");
     }
 
     #[test]

@@ -4,26 +4,49 @@
 //! the handle, which we made, is asked first; if it is unknown, the evidence is sent again; if that
 //! is used up, the first commit came late and the handle works now.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use dayfly_domain::{Reason, Secret};
 use serde_json::{Map, Value, json};
 
 use super::handle::Handle;
 use crate::{
-    cli::api::{Api, ApiError},
+    cli::{
+        api::{Api, ApiError, unsent},
+        cert::Keys,
+    },
     http::shapes::TokenAnswer,
     sys::entropy,
 };
 
 /// What is asked, apart from who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Ask {
     pub template: String,
     pub target: Option<String>,
     pub actions: Vec<String>,
     pub ttl_s: Option<u32>,
     pub ticket: Option<String>,
+    pub form: Form,
+}
+
+/// What a credential is.
+#[derive(Debug, Clone, Default)]
+pub enum Form {
+    #[default]
+    Token,
+    /// For a new key with every request: an answer that is lost takes its key with it.
+    Certificate(Arc<Keys>),
+}
+
+impl Form {
+    /// As people call it.
+    pub fn noun(&self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Certificate(_) => "certificate",
+        }
+    }
 }
 
 /// No credential came.
@@ -43,6 +66,7 @@ const WAIT_MAX_S: u64 = 20;
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const EVIDENCE_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
 const HANDLE_TYPE: &str = "urn:dayfly:token-type:task-control";
+const CERTIFICATE_TYPE: &str = "urn:dayfly:token-type:x509";
 
 /// What is presented next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +178,11 @@ impl Attempt<'_> {
             Some(details) => pairs.push(("authorization_details", details)),
             None => pairs.push(("scope", &self.ask.template)),
         }
+        let csr;
+        if let Form::Certificate(keys) = &self.ask.form {
+            csr = keys.request().map_err(|failure| unsent(&failure))?;
+            pairs.extend([("requested_token_type", CERTIFICATE_TYPE), ("csr", &csr)]);
+        }
         self.api.exchange(&pairs).await
     }
 
@@ -193,7 +222,14 @@ mod tests {
     use crate::cli::{api::script::Script, samples};
 
     fn ask() -> Ask {
-        Ask { template: "deploy-prod".to_owned(), target: None, actions: vec![], ttl_s: None, ticket: None }
+        Ask {
+            template: "deploy-prod".to_owned(),
+            target: None,
+            actions: vec![],
+            ttl_s: None,
+            ticket: None,
+            form: Form::Token,
+        }
     }
 
     fn issued() -> String {
@@ -318,6 +354,26 @@ mod tests {
         assert!(seen[0].contains("ticket%22%3A%22T-1") && seen[0].contains("resource=https%3A%2F%2Ft.example"));
         assert!(seen[0].contains("%22ttl%22%3A300") && !seen[0].contains("scope="));
         assert!(!seen[1].contains("ticket") && seen[1].contains("%22actions%22"));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_asked_for_with_a_new_key_at_every_try() {
+        let keys = Arc::new(Keys::default());
+        let ask = Ask { form: Form::Certificate(keys.clone()), ..ask() };
+        let script = Script::default().lose().refuse(400, "E-HANDLE").ok(&issued()).ok(&issued());
+        let handle = Handle::make().unwrap();
+        open(&script.api(None), &ask, &Secret::new("a.b.c".to_owned()), &handle).await.unwrap();
+        assert!(keys.take().is_some() && keys.take().is_none());
+        renew(&script.api(None), &ask, &handle).await.unwrap();
+        assert_eq!(steps(&script), "E 0 E 30");
+        let csr = |line: &String| line.split_once("&csr=").unwrap().1.split(['&', ' ']).next().unwrap().to_owned();
+        let asked: std::collections::BTreeSet<_> = script.seen().iter().map(csr).collect();
+        assert_eq!(asked.len(), 4);
+        let form = "&requested_token_type=urn%3Adayfly%3Atoken-type%3Ax509&";
+        assert!(script.seen().iter().all(|line| line.contains(form) && !line.contains("PRIVATE")));
+        let token = Script::default().ok(&issued());
+        opened(token.clone()).await;
+        assert!(!token.seen()[0].contains("requested_token_type"));
     }
 
     #[tokio::test]

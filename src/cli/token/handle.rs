@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::Secret;
 
 use crate::{
-    cli::{args::TokenArgs, door, failure::Failure, session::Vars},
+    cli::{door, failure::Failure, session::Vars},
     sys::{entropy, files},
 };
 
@@ -48,14 +48,14 @@ impl Handle {
 }
 
 /// Where the handle is kept: `--task-file`, otherwise `DAYFLY_TASK_FILE`, otherwise beside `--out`.
-pub fn place(args: &TokenArgs, vars: &Vars) -> Option<PathBuf> {
+pub fn place(task_file: Option<&Path>, out: Option<&Path>, vars: &Vars) -> Option<PathBuf> {
     let from_vars = || vars.get("DAYFLY_TASK_FILE").map(PathBuf::from);
     let beside = || {
-        let mut name = OsString::from(args.out_file()?);
+        let mut name = OsString::from(out?);
         name.push(".task");
         Some(PathBuf::from(name))
     };
-    args.task_file.clone().or_else(from_vars).or_else(beside)
+    task_file.map(Path::to_owned).or_else(from_vars).or_else(beside)
 }
 
 /// The handle of a file that must be there.
@@ -76,13 +76,13 @@ mod tests {
 
     use super::*;
 
-    fn args(out: Option<&str>, task_file: Option<&str>) -> TokenArgs {
+    fn placed(out: Option<&str>, task_file: Option<&str>, vars: &Vars) -> Option<PathBuf> {
         use clap::Parser;
         let mut line = vec!["dayfly", "token"];
         line.extend(out.map(|out| ["--out", out]).iter().flatten());
         line.extend(task_file.map(|file| ["--task-file", file]).iter().flatten());
         match crate::cli::args::Cli::try_parse_from(line).unwrap().verb {
-            crate::cli::args::Verb::Token(args) => args,
+            crate::cli::args::Verb::Token(args) => place(args.task_file.as_deref(), args.out_file(), vars),
             other => panic!("{other:?}"),
         }
     }
@@ -128,10 +128,10 @@ mod tests {
     #[test]
     fn an_option_beats_the_variable_and_the_variable_beats_the_place_beside_the_token() {
         let vars = Vars::given(&[("DAYFLY_TASK_FILE", "/v")]);
-        assert_eq!(place(&args(Some("F"), Some("/o")), &vars), Some("/o".into()));
-        assert_eq!(place(&args(Some("F"), None), &vars), Some("/v".into()));
-        assert_eq!(place(&args(Some("d/F"), None), &Vars::given(&[])), Some("d/F.task".into()));
-        assert_eq!(place(&args(None, None), &Vars::given(&[])), None);
-        assert_eq!(place(&args(Some("-"), None), &Vars::given(&[])), None);
+        assert_eq!(placed(Some("F"), Some("/o"), &vars), Some("/o".into()));
+        assert_eq!(placed(Some("F"), None, &vars), Some("/v".into()));
+        assert_eq!(placed(Some("d/F"), None, &Vars::given(&[])), Some("d/F.task".into()));
+        assert_eq!(placed(None, None, &Vars::given(&[])), None);
+        assert_eq!(placed(Some("-"), None, &Vars::given(&[])), None);
     }
 }

@@ -13,7 +13,12 @@ use std::path::Path;
 use dayfly_domain::{Name, Reason};
 use rustix::process::getppid;
 
-use self::{deliver::Places, exchange::Ask, handle::Handle, kept::Kept};
+pub(in crate::cli) use self::kept::Kept;
+use self::{
+    deliver::Places,
+    exchange::{Ask, Form},
+    handle::Handle,
+};
 use super::{
     api::{Api, ApiError},
     args::{AskArgs, Output, TokenArgs},
@@ -29,12 +34,12 @@ use crate::{http::shapes::TokenAnswer, sys::offload::offload};
 pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
     // As it is now: it may be gone when there is a token.
     let parent = getppid();
-    let place = handle::place(args, &session.vars);
+    let place = handle::place(args.task_file.as_deref(), args.out_file(), &session.vars);
     let ask = ask(&args.ask, session)?;
     if session.output == Output::Name && args.out_file().is_none() {
         return Err(Failure::usage("`--output name` would lose the token").help("add --out FILE"));
     }
-    deliver::check(args.out_file())?;
+    deliver::check(args.out_file(), ask.form.noun())?;
     let door = Door::find(&args.door, &session.vars)?;
     door.dpop_key.as_deref().map(proof::make_if_absent).transpose()?;
     let api = door.api(&session.vars, None)?.telling(Progress::of(&session.vars));
@@ -43,7 +48,7 @@ pub async fn run(args: &TokenArgs, session: &Session) -> Result<(), Failure> {
         return Err(Failure::usage(format!("`{}` would hold both the token and the handle", file.display()))
             .help(format!("name another file than `{}` with --task-file", kept.path().display())));
     }
-    let granted = token(&door, &api, &ask, args, kept.as_mut(), session).await?;
+    let granted = granted(&door, &api, &ask, &args.ask, kept.as_mut(), session).await?;
     // Others may renew and end with the file from now on.
     drop(kept);
     let places = Places { out: args.out_file(), handle: place.as_deref(), held: args.hold };
@@ -59,29 +64,43 @@ pub(in crate::cli) struct Granted {
 
 /// What became of the kept handle.
 enum Renewed {
-    Token(Box<Granted>),
+    Credential(Box<Granted>),
     /// There is none, or its task is over.
     Nothing,
     /// The broker does not know it, or not from who holds this key.
     Unknown(Handle),
 }
 
-async fn token(
+/// A credential: with the kept handle where there is one, otherwise with evidence.
+pub(in crate::cli) async fn granted(
     door: &Door,
     api: &Api,
     ask: &Ask,
-    args: &TokenArgs,
+    args: &AskArgs,
     kept: Option<&mut Kept>,
     session: &Session,
 ) -> Result<Granted, Failure> {
     let unknown = match renewed(api, ask, kept.as_deref(), session).await? {
-        Renewed::Token(granted) => return Ok(*granted),
+        Renewed::Credential(granted) => return Ok(*granted),
         Renewed::Unknown(handle) => Some(handle),
         Renewed::Nothing => None,
     };
-    let evidence = evidence(door, api, &args.ask, session).await?;
+    anew(door, api, ask, args, unknown, kept, session).await
+}
+
+/// With evidence: opens a task. `unknown`: a handle that may be of one.
+pub(in crate::cli) async fn anew(
+    door: &Door,
+    api: &Api,
+    ask: &Ask,
+    args: &AskArgs,
+    unknown: Option<Handle>,
+    kept: Option<&mut Kept>,
+    session: &Session,
+) -> Result<Granted, Failure> {
+    let evidence = evidence(door, api, args, session).await?;
     let opened = opened(api, ask, &evidence, unknown, kept).await;
-    opened.map_err(|failure| explained(failure, &ask.template, args.ask.evidence_file.as_deref()))
+    opened.map_err(|failure| explained(failure, &ask.template, args.evidence_file.as_deref()))
 }
 
 /// Who we are, found by itself, and told.
@@ -132,7 +151,8 @@ pub(in crate::cli) fn ask(args: &AskArgs, session: &Session) -> Result<Ask, Fail
         None => return Err(Failure::usage("no task is named").help("add --task NAME, or set DAYFLY_TASK")),
     };
     let ttl_s = args.ttl.map(|ttl| ttl.as_s());
-    Ok(Ask { template, target: args.target.clone(), actions: args.actions.clone(), ttl_s, ticket: args.ticket.clone() })
+    let AskArgs { target, actions, ticket, .. } = args.clone();
+    Ok(Ask { template, target, actions, ttl_s, ticket, form: Form::Token })
 }
 
 /// With the kept handle, where there is one.
@@ -146,7 +166,7 @@ async fn renewed(api: &Api, ask: &Ask, kept: Option<&Kept>, session: &Session) -
             if ask.ticket.is_some() {
                 session.screen.warn("the ticket was fixed when the task opened: `--ticket` is not used");
             }
-            Ok(Renewed::Token(Box::new(Granted { answer, handle })))
+            Ok(Renewed::Credential(Box::new(Granted { answer, handle })))
         }
         Err(error) if error.reason() == Some(Reason::Ended) => {
             session.screen.say("the kept handle's task is over; opening a new one");
@@ -158,7 +178,7 @@ async fn renewed(api: &Api, ask: &Ask, kept: Option<&Kept>, session: &Session) -
                 .say("the kept handle is of no task, or bound to another key than --dpop-key; trying to open");
             Ok(Renewed::Unknown(handle))
         }
-        Err(error) => Err(refused(&error, Some(kept))),
+        Err(error) => Err(refused(&error, ask, Some(kept))),
     }
 }
 
@@ -184,7 +204,7 @@ async fn opened(
         if let Some(kept) = kept.as_deref_mut().filter(|_| !not_opened.task_may_exist) {
             kept.take_back();
         }
-        refused(&not_opened.error, kept.as_deref().filter(|_| is_unknown))
+        refused(&not_opened.error, ask, kept.as_deref().filter(|_| is_unknown))
     })?;
     Ok(Granted { answer, handle })
 }
@@ -219,8 +239,9 @@ fn check_issuer(door: &Door, issuer: &str) -> Result<(), Failure> {
 }
 
 /// `kept`: where the handle that was presented lies, unless it is a new one.
-fn refused(error: &ApiError, kept: Option<&Kept>) -> Failure {
-    let failure = error.failure("no token was issued");
+fn refused(error: &ApiError, ask: &Ask, kept: Option<&Kept>) -> Failure {
+    let none = format!("no {} was issued", ask.form.noun());
+    let failure = error.failure(&none);
     let Some(kept) = kept else { return failure };
     let file = kept.path().display();
     match error.reason() {
@@ -229,7 +250,7 @@ fn refused(error: &ApiError, kept: Option<&Kept>) -> Failure {
         )),
         Some(Reason::HandleUsed | Reason::Handle) => Failure::with_exit(
             failure.exit(),
-            format!("no token was issued: `{file}` keeps the handle of a task that may be alive, bound to another key"),
+            format!("{none}: `{file}` keeps the handle of a task that may be alive, bound to another key"),
         )
         .told_like(&failure)
         .help("give the --dpop-key of that task, or --task-file OTHER; if that task is over, remove the file yourself"),
@@ -295,7 +316,7 @@ mod tests {
         let (api, args) = (script.api(None), given(&["--task", "deploy-prod"]));
         let door = Door { way: Way::Socket("/s".into()), dpop_key: None };
         let mut kept = Kept::hold(place, &session.screen)?;
-        token(&door, &api, &ask(&args.ask, session)?, &args, Some(&mut kept), session).await
+        granted(&door, &api, &ask(&args.ask, session)?, &args.ask, Some(&mut kept), session).await
     }
 
     fn keep(place: &Path) -> Handle {

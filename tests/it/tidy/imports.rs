@@ -48,6 +48,7 @@ pub fn other_crates(source: &Source) -> Vec<String> {
 }
 
 const NET: &[&str] = &["sys", "run", "cli", "verifier::online"];
+const TLS: &[&str] = &["sys", "run", "cli", "verifier::online", "verifier::x509"];
 const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["http", "run", "cli"]),
     ("clap", &["cli"]),
@@ -58,7 +59,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hyper_util", NET),
     ("hyper_rustls", NET),
     ("tokio_rustls", NET),
-    ("rustls", NET),
+    ("rustls", TLS),
+    ("webpki", &["verifier::x509"]),
 ];
 
 /// Crates that `domain` may depend on, and those the verifier has without a feature.
@@ -99,7 +101,11 @@ fn zone(path: &str) -> Option<&'static str> {
         return Some("domain");
     }
     if let Some(below) = path.strip_prefix("crates/verifier/src/") {
-        return Some(if below.starts_with("online") { "verifier::online" } else { "verifier" });
+        return Some(match below.split('/').next() {
+            Some("online") => "verifier::online",
+            Some("x509") => "verifier::x509",
+            _ => "verifier",
+        });
     }
     let module = path.strip_prefix("src/")?.split(['/', '.']).next()?;
     MODULES.into_iter().find(|name| *name == module)
@@ -111,8 +117,8 @@ fn reach(from: &str, to: &str) -> Reach {
     match (from, to) {
         _ if from == to => Everything,
         ("domain", _) => Nothing,
-        ("verifier" | "verifier::online", "dayfly_domain") => Everything,
-        ("verifier" | "verifier::online", _) => Nothing,
+        ("verifier" | "verifier::online" | "verifier::x509", "dayfly_domain") => Everything,
+        ("verifier" | "verifier::online" | "verifier::x509", _) => Nothing,
         (_, "dayfly_domain") => Everything,
         ("sys" | "store" | "config", "dayfly_verifier") => Nothing,
         (_, "dayfly_verifier") => Everything,

@@ -15,6 +15,8 @@ mod claims;
 mod credential;
 #[cfg(feature = "online")]
 mod example;
+#[cfg(feature = "x509")]
+mod handshake;
 mod jose;
 mod keys;
 #[cfg(feature = "online")]
@@ -22,6 +24,10 @@ mod listed;
 mod lists;
 #[cfg(feature = "online")]
 mod online;
+#[cfg(feature = "x509")]
+mod peers;
+#[cfg(feature = "x509")]
+mod pki;
 mod proof;
 mod support;
 mod svid;
