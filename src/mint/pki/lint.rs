@@ -105,8 +105,8 @@ fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
             !critical && alone && id.as_deref() == Some(plan.ca.id().as_str())
         }
         ParsedExtension::SubjectKeyIdentifier(id) => !critical && id.0 == plan.key_identifier(),
-        // Bit 0 alone.
-        ParsedExtension::KeyUsage(usage) => critical && usage.flags == 1,
+        // Bit 0 alone, in its one form.
+        ParsedExtension::KeyUsage(usage) => critical && usage.flags == 1 && extension.value == [3, 2, 7, 0x80],
         ParsedExtension::BasicConstraints(limits) => critical && !limits.ca && limits.path_len_constraint.is_none(),
         ParsedExtension::SubjectAlternativeName(names) => {
             let dns = plan.dns.iter().map(|name| GeneralName::DNSName(name));
