@@ -140,7 +140,8 @@ impl Running {
 
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
+        let read = self.stdout.read_line(&mut line).unwrap();
+        assert!(read > 0, "it ended without a further line: {}", self.said);
         line.trim_end().to_owned()
     }
 
