@@ -89,7 +89,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let lists = Lists::with_sizes(list_sizes);
     let (table, last_exp) = fold(&store, &lists, policy.revocable(), now)?;
     keyring.note_exp(last_exp);
-    taint::honour(&store.reader(), &keyring, now.at)?;
+    for ring in [&keyring, list_keys.ring()] {
+        taint::honour(&store.reader(), ring, now.at)?;
+    }
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);
     let shared = Arc::new(Shared {

@@ -118,7 +118,12 @@ impl Flow {
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
     async fn take_out(&self, kid: &str) -> Result<bool, Refused> {
         let (flow, own, now) = (self.clone(), kid.to_owned(), self.time.now().at);
-        let taint = move || flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
+        let taint = move || {
+            let tainted = flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
+            // What it signed is sent no more, whatever became of its file.
+            flow.lists.recall();
+            tainted
+        };
         let tainted = offload(taint).await.map_err(|_| Reason::Internal)?;
         match tainted {
             Ok(_) => Ok(false),
@@ -231,8 +236,8 @@ impl Flow {
 
 impl Shared {
     /// Every ring whose keys verifiers believe.
-    fn rings(&self) -> [&Keyring; 1] {
-        [&self.keyring]
+    fn rings(&self) -> [&Keyring; 2] {
+        [&self.keyring, self.list_keys.ring()]
     }
 
     fn ring_of(&self, kid: &str) -> Option<&Keyring> {

@@ -62,7 +62,7 @@ pub use dpop::{Binding, ProofOf, ProofRefusal, Thumbprint};
 pub use gate::{Rules, Signer, Verified, issued_at_s, signed_by, verify};
 pub use json::parse_strict;
 pub use jws::{Jws, TOKEN_MAX_BYTES, algorithms};
-pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError};
+pub use keys::{KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError, USE_LISTS, USE_MEMBER};
 pub use offline::Offline;
 #[cfg(feature = "online")]
 pub use online::{Credential, ListSettings, Listed, Online, OnlineSettings, Outage, SetupError};
