@@ -107,7 +107,9 @@ impl Flow {
         let Recorded { at, leases, signs } = self.record_taint(&kid).await?;
         let tainting = self.ring_of(&kid).and_then(|ring| ring.tainting(&kid));
         let tainting = tainting.filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
-        Ok(self.taint_answer(&kid, tainting.was, Some(signs), leases, at))
+        // Asked again, when that one may be out as well.
+        let signs = if self.has_tainted(&signs) { self.ring_of(&kid).map(Keyring::active_kid) } else { Some(signs) };
+        Ok(self.taint_answer(&kid, tainting.was, signs, leases, at))
     }
 
     /// Whether this key is out of use for ever.
