@@ -30,6 +30,8 @@ use crate::{
 pub const BATCH_MAX: usize = 256;
 /// How long an end that is not yet durable waits before it is tried again.
 const RETRY: Duration = Duration::from_millis(250);
+/// How old the time in the store may be while nothing else is written.
+const TIME_KEPT_MS: i64 = 60_000;
 /// Tries at a stop that wrote nothing, before the rest is given up.
 const LAST_TRIES: u32 = 4;
 
@@ -67,6 +69,8 @@ pub(super) type Prepared = (Vec<Change>, Reply);
 pub(super) enum Reply {
     Issue(oneshot::Sender<Result<u64, NotCommitted>>, u64),
     End(EndGroup, End),
+    /// It had ended before: only the block is new.
+    Late(EndGroup, End),
     Tomb(TombGroup, u64),
     Note(oneshot::Sender<Result<(), NotCommitted>>),
     Nothing,
@@ -176,10 +180,25 @@ impl Writer {
                 Some(Group::Swap(swap)) => self.swap(*swap),
                 Some(Group::Prune) => self.prune(),
                 Some(Group::Probe) => self.probe(),
-                Some(Group::Count) => self.save_counts(),
+                Some(Group::Count) => {
+                    self.save_counts();
+                    self.keep_time();
+                }
                 _ => {}
             }
             groups = rest;
+        }
+    }
+
+    /// A start on a clock that was set back goes on from the last write, so there is one a minute.
+    // SECURITY: `what_expired_while_nothing_was_written_does_not_live_after_a_start_in_the_past`.
+    fn keep_time(&mut self) {
+        let now = self.shared.time.now().at;
+        if now.as_ms() - self.store.high_water().as_ms() < TIME_KEPT_MS {
+            return;
+        }
+        if let Err(error) = self.store.write(&[], now) {
+            tracing::warn!(%error, "the time was not written down");
         }
     }
 
@@ -341,59 +360,6 @@ impl Writer {
         self.shared.table.outliving(*task, &by.target, at, now).into_iter().map(|id| (id, at)).collect()
     }
 
-    fn prepare_end(&self, mut group: EndGroup, fence: &mut Fence<'_>, seq: &mut u64, now: Now) -> Option<Prepared> {
-        let table = &self.shared.table;
-        let mark = match group.what {
-            What::Task(id) => table.end_of_task(id),
-            What::Lease(id) => table.lease(id).and_then(|lease| lease.end),
-        };
-        // Ended and durable: the first end is the answer. Gone: nothing left to end.
-        let mark = match mark {
-            Some(end @ End { seq: None, .. }) => end,
-            other => {
-                reply_end(&mut group, other.ok_or(NotCommitted::Gone));
-                return None;
-            }
-        };
-        let changes = match group.what {
-            What::Task(id) => self.end_task(id, &group, mark, seq, now),
-            What::Lease(id) => {
-                let task = table.lease(id)?.task;
-                let (actor, reason) = (group.actor.as_str(), group.reason.as_deref());
-                end_lease(id, task, mark.cause, mark.at, actor, reason, seq, now)
-            }
-        };
-        let Some(changes) = changes else {
-            reply_end(&mut group, Err(NotCommitted::Store));
-            return None;
-        };
-        for change in &changes {
-            if let Change::AddBlock(row) = change
-                && let Some(label) = Label::of_block(row)
-            {
-                fence.block(label);
-            }
-        }
-        let durable = End { seq: Some(seq.saturating_sub(1)), ..mark };
-        Some((changes, Reply::End(group, durable)))
-    }
-
-    fn end_task(&self, id: TaskId, group: &EndGroup, mark: End, seq: &mut u64, now: Now) -> Option<Vec<Change>> {
-        let task = self.shared.table.task(id)?;
-        let ended = self.shared.table.ended_with(&task, mark.at).len() as u64;
-        let until = group.block.then_some(task.deadline);
-        let stamp = Stamp::draw(now.at).ok()?;
-        let (actor, reason) = (group.actor.as_str(), group.reason.as_deref());
-        let entry = ledger::task_ended(stamp, id, mark.cause, mark.at, until, ended, actor, reason);
-        let at = *seq;
-        let mut changes = numbered(vec![entry], seq);
-        changes.push(Change::EndTask(id, EndRow { at: mark.at, cause: mark.cause, seq: at }));
-        if let Some(until) = until {
-            changes.push(Change::AddBlock(block(Label::of(&task), until, at, now)?));
-        }
-        Some(changes)
-    }
-
     fn commit(&mut self, batch: Batch, now: Now) {
         if batch.changes.is_empty() {
             return;
@@ -429,7 +395,7 @@ impl Writer {
             return self.settle(vec![ready], &[], &Err(StoreError::Full));
         }
         let back = ready.first.saturating_sub(self.store.next_seq());
-        changes.iter_mut().for_each(|change| move_back(change, back));
+        changes.iter_mut().for_each(|change| move_back(change, ready.first, back));
         ready.reply.move_back(back);
         let written = self.store.write(changes, now.at);
         self.settle(vec![ready], changes, &written);
@@ -470,7 +436,8 @@ impl Writer {
                 metrics::counter!("dayfly_ended_total", "cause" => end.cause.as_str()).increment(1);
                 reply_end(&mut group, Ok(end));
             }
-            (Reply::End(mut group, _), Some(_)) => {
+            (Reply::Late(mut group, end), None) => reply_end(&mut group, Ok(end)),
+            (Reply::End(mut group, _) | Reply::Late(mut group, _), Some(_)) => {
                 reply_end(&mut group, Err(NotCommitted::Store));
                 self.retry.push(Group::End(group));
             }
@@ -494,7 +461,7 @@ impl Batch {
 
 impl Reply {
     fn is_end(&self) -> bool {
-        matches!(self, Self::End(..) | Self::Tomb(..))
+        matches!(self, Self::End(..) | Self::Late(..) | Self::Tomb(..))
     }
 
     fn move_back(&mut self, by: u64) {
@@ -502,27 +469,31 @@ impl Reply {
             Self::Issue(_, point) => *point -= by,
             Self::Tomb(_, seq) => *seq -= by,
             Self::End(_, end) => end.seq = end.seq.map(|seq| seq - by),
-            Self::Note(_) | Self::Nothing => {}
+            Self::Late(..) | Self::Note(_) | Self::Nothing => {}
         }
     }
 }
 
-/// Numbers a change anew, `by` places earlier.
-fn move_back(change: &mut Change, by: u64) {
-    match change {
-        Change::Event(row) => row.seq -= by,
-        Change::AddLease(row) => row.seq -= by,
-        Change::EndTask(_, end) | Change::EndLease(_, end) => end.seq -= by,
-        Change::AddBlock(row) => row.seq -= by,
-        Change::AddTomb(row) => row.seq -= by,
-        Change::OpenTask(row) => row.seq -= by,
+/// Numbers a change anew, `by` places earlier. What names an event of an earlier commit goes on naming it.
+// SECURITY: `rows_that_are_caught_up_keep_the_name_of_their_end`.
+fn move_back(change: &mut Change, first: u64, by: u64) {
+    let seq = match change {
+        Change::Event(row) => &mut row.seq,
+        Change::AddLease(row) => &mut row.seq,
+        Change::EndTask(_, end) | Change::EndLease(_, end) => &mut end.seq,
+        Change::AddBlock(row) => &mut row.seq,
+        Change::AddTomb(row) => &mut row.seq,
+        Change::OpenTask(row) => &mut row.seq,
         Change::Hold(_)
         | Change::LiftBlock(_)
         | Change::TombDone(_)
         | Change::AddList(_)
         | Change::KeepBundle(_)
         | Change::Count(_)
-        | Change::Meta(..) => {}
+        | Change::Meta(..) => return,
+    };
+    if *seq >= first {
+        *seq -= by;
     }
 }
 
@@ -536,7 +507,7 @@ pub(super) fn numbered(entries: Vec<Entry>, seq: &mut u64) -> Vec<Change> {
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call in two places; a struct would only rename them")]
-fn end_lease(
+pub(super) fn end_lease(
     id: LeaseId,
     task: TaskId,
     cause: Cause,
@@ -561,12 +532,12 @@ fn count_replaced(changes: &[Change]) {
     }
 }
 
-fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {
+pub(super) fn block(label: Label, until: UnixMs, seq: u64, now: Now) -> Option<BlockRow> {
     let id = BlockId::from_parts(now.at.as_ms().max(0) as u64, entropy::bytes().ok()?);
     Some(BlockRow { id, selector: label.selector(), until: Some(until), seq })
 }
 
-fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
+pub(super) fn reply_end(group: &mut EndGroup, answer: Result<End, NotCommitted>) {
     for ack in group.acks.drain(..) {
         // A caller that has gone away needs no answer.
         let _ = ack.send(answer);

@@ -229,6 +229,43 @@ fn what_an_end_blocks_is_refused_before_it_is_on_the_record() {
     assert_eq!(answer.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
 }
 
+/// An operator's end that finds the job's own end on its way.
+#[test]
+fn a_job_that_ends_its_task_in_the_same_moment_does_not_dodge_the_block() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_upkeep, mut writer) = writer(dir.path());
+    let (group, _answer) = decided(&writer, 1);
+    writer.batch(vec![group]);
+    let id = TaskId::from_parts(1, [1; 10]);
+    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    let end = |actor: &str, block| {
+        let (ack, answer) = oneshot::channel();
+        let actor = actor.to_owned();
+        let group = EndGroup { what: What::Task(id), actor, reason: None, block, acks: vec![ack] };
+        (Group::End(group), answer)
+    };
+    let ((own, _), (operator, mut answer)) = (end("handle", false), end("local:0", true));
+    writer.batch(vec![own, operator]);
+    while !writer.carried.is_empty() {
+        let carried = writer.carried.drain(..).collect();
+        writer.batch(carried);
+    }
+    let first = answer.try_recv().unwrap().unwrap();
+    assert_eq!((first.cause, first.at), (Cause::Completed, AT), "the first end is the answer");
+    let (again, mut refused) = decided(&writer, 2);
+    writer.batch(vec![again]);
+    assert_eq!(refused.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
+}
+
+#[test]
+fn rows_that_are_caught_up_keep_the_name_of_their_end() {
+    let row = |seq| Change::EndTask(TaskId::from_parts(1, [1; 10]), EndRow { at: AT, cause: Cause::Revoked, seq });
+    let (mut earlier, mut own) = (row(7), row(12));
+    move_back(&mut earlier, 10, 2);
+    move_back(&mut own, 10, 2);
+    assert_eq!((earlier, own), (row(7), row(10)));
+}
+
 /// A slice of rows and an end of its own of the same task, in one batch: one of the two waits.
 #[test]
 fn a_task_is_not_ended_twice_in_one_batch() {

@@ -196,7 +196,8 @@ impl Flow {
 
     /// Signed by a key of ours, whatever for, tainted or not.
     fn is_ours(&self, jws: &Jws) -> bool {
-        let keys = [self.keyring.public(), self.keyring.suspect(), self.list_keys.public()];
+        let lists = self.list_keys.ring();
+        let keys = [self.keyring.public(), self.keyring.suspect(), lists.public(), lists.suspect()];
         keys.iter().any(|keys| signed_by(jws, keys))
     }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     ledger::{self, Outcome, Stamp},
-    mint::KeyView,
+    mint::{KeyUse, KeyView, Keyring},
     policy::RowFacts,
     sys::offload::offload,
 };
@@ -78,9 +78,10 @@ impl Flow {
     }
 
     /// The keys that sign, as operators see them: never their private parts.
-    pub async fn keys(&self, caller: &Caller) -> Result<Vec<KeyView>, Refused> {
+    pub async fn keys(&self, caller: &Caller) -> Result<Vec<(KeyUse, KeyView)>, Refused> {
         self.operator(caller).await?;
-        Ok(self.keyring.view())
+        let of = |ring: &Keyring, what| ring.view().into_iter().map(move |view| (what, view)).collect::<Vec<_>>();
+        Ok([of(&self.keyring, KeyUse::Tokens), of(self.list_keys.ring(), KeyUse::Lists)].concat())
     }
 
     /// Who acts, if they may operate the broker.

@@ -3,17 +3,22 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use dayfly_domain::{BlockId, UnixMs};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::group::NotCommitted;
 use crate::lease::BehindRow;
 
 /// Rows that are caught up in one commit; others come in between.
 pub const SLICE_ROWS: usize = 256;
+/// Callers over the network that wait for their turn to end by selector; one more is told to come again.
+pub const WAITING_MAX: usize = 16;
 
 /// An end by selector that already counts in memory.
 #[derive(Debug)]
@@ -56,14 +61,40 @@ pub(super) struct Slice {
 pub(super) struct Mass {
     asked: Mutex<Vec<TombGroup>>,
     behind: Mutex<VecDeque<Slice>>,
-    /// Ends by selector take turns: what one counts, another one does not end meanwhile. In it: when
-    /// the last one was that ended so much that it is an alarm.
-    turn: Mutex<Option<UnixMs>>,
+    turn: Arc<tokio::sync::Mutex<LastMass>>,
+    waiting: AtomicUsize,
+}
+
+/// When the last end was that ended so much that it is an alarm. Callers over the network cannot keep the
+/// operators on the machine waiting.
+#[derive(Debug, Default)]
+pub(super) struct LastMass {
+    pub local: Option<UnixMs>,
+    pub remote: Option<UnixMs>,
+}
+
+/// A place in the row of those who wait.
+#[derive(Debug)]
+pub(super) struct Place<'a>(&'a AtomicUsize);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl Mass {
-    pub fn turn(&self) -> MutexGuard<'_, Option<UnixMs>> {
-        lock(&self.turn)
+    /// Ends by selector take turns: what one counts, another one does not end meanwhile. Nobody takes up a
+    /// thread while they wait.
+    // SECURITY: `many_looks_at_once_take_up_no_more_than_one_thread`.
+    pub async fn turn(&self) -> OwnedMutexGuard<LastMass> {
+        self.turn.clone().lock_owned().await
+    }
+
+    /// `None`: too many wait already.
+    pub fn place(&self) -> Option<Place<'_>> {
+        let place = Place(&self.waiting);
+        (self.waiting.fetch_add(1, Ordering::AcqRel) < WAITING_MAX).then_some(place)
     }
 
     pub fn ask(&self, group: TombGroup) {
@@ -98,4 +129,20 @@ impl Mass {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn many_looks_at_once_take_up_no_more_than_one_thread() {
+        let mass = Mass::default();
+        let places: Vec<_> = (0..WAITING_MAX).map(|_| mass.place().unwrap()).collect();
+        assert!(mass.place().is_none(), "one more is told to come again");
+        let turn = mass.turn().await;
+        assert!(mass.turn.try_lock().is_err(), "the others wait before they have a thread");
+        drop((places, turn));
+        assert!(mass.place().is_some() && mass.turn.try_lock().is_ok());
+    }
 }

@@ -13,6 +13,7 @@ mod commit;
 mod conflict;
 mod crls;
 mod end;
+mod ending;
 pub mod explain;
 mod follow;
 mod group;
@@ -239,6 +240,7 @@ pub mod bounds {
         known::TOLD_NAMES_MAX,
         load::{FAULT_MAX_CHARS, LOAD_WITHIN, PROBLEMS_MAX, TURN_WITHIN},
         mass::SLICE_ROWS,
+        mass::WAITING_MAX,
         meter::METERED_MAX,
         read::LOOKED_AT_MAX,
         refuse::{ASKED_TEXT_MAX_CHARS, KINDS_MAX, RECORDS_MAX},

@@ -11,7 +11,7 @@ use super::{
     group::{COMMIT_WITHIN, Group, NotCommitted},
     introspect::Authority,
     known::require_known,
-    mass::TombGroup,
+    mass::{LastMass, TombGroup},
     words::{Caller, LeaseView, Refused},
 };
 use crate::{
@@ -101,6 +101,13 @@ struct Asking {
     cause: Cause,
 }
 
+impl Asking {
+    /// Whether it came with a token, and not over the socket of this machine or from the broker itself.
+    fn is_remote(&self) -> bool {
+        self.authority.as_ref().is_some_and(|authority| !matches!(authority, Authority::Operator { .. }))
+    }
+}
+
 /// What came of it in memory.
 enum Step {
     /// It changes nothing, or is on the record already.
@@ -151,10 +158,12 @@ impl Flow {
     }
 
     async fn end_selected(&self, asking: Asking, ask: EndBySelector) -> Result<EndedBySelector, Refused> {
-        let flow = self.clone();
+        let place = if asking.is_remote() { Some(self.mass.place().ok_or(Reason::Busy)?) } else { None };
+        let (flow, mut last) = (self.clone(), self.mass.turn().await);
         // The mark and what hands it to the writer are one piece of work: a caller that goes away
-        // cannot leave an end that is never written.
-        let step = offload(move || flow.end_now(&asking, &ask)).await.map_err(|_| Reason::Internal)?;
+        // cannot leave an end that is never written. The turn is over when the work is.
+        let step = offload(move || flow.end_now(&asking, &ask, &mut last)).await.map_err(|_| Reason::Internal)?;
+        drop(place);
         match step {
             Ok(Step::Told(told)) => Ok(EndedBySelector::Ended(Box::new(told))),
             Ok(Step::Asked(tomb, found, durable)) => {
@@ -172,11 +181,10 @@ impl Flow {
     }
 
     /// On a thread of its own: counts, marks, and hands the mark to the writer.
-    fn end_now(&self, asking: &Asking, ask: &EndBySelector) -> Result<Step, Halt> {
-        let mut last_mass = self.mass.turn();
+    fn end_now(&self, asking: &Asking, ask: &EndBySelector, last: &mut LastMass) -> Result<Step, Halt> {
         let now = self.time.now();
         if !ask.dry_run
-            && let Some(step) = self.ended_before(&ask.selector, &asking.actor, now)?
+            && let Some(step) = self.ended_before(asking, ask, now)?
         {
             return Ok(step);
         }
@@ -188,10 +196,10 @@ impl Flow {
         if let Some(expected) = ask.expected.filter(|expected| *expected != found.leases) {
             return Err(Halt::NotEnded(NotEnded::OtherCount { expected, found: found.leases }));
         }
-        // A key that others may have does not wait for room either.
-        self.has_room(ask.block && asking.cause == Cause::Revoked)?;
+        self.has_room(asking, ask)?;
         if is_mass(&found) {
-            self.alarm(asking, ask, &found, &mut last_mass, now)?;
+            let last = if asking.is_remote() { &mut last.remote } else { &mut last.local };
+            self.alarm(asking, ask, &found, last, now)?;
         }
         let block = match ask.block {
             true => Some(BlockId::from_parts(now.at.as_ms().max(0) as u64, entropy::bytes().map_err(|_| Reason::Key)?)),
@@ -223,12 +231,17 @@ impl Flow {
 
     /// The same was asked before, and is on its way to the record, or still stands as a block.
     // SECURITY: `the_same_end_again_is_the_same_answer_and_no_second_event`.
-    fn ended_before(&self, selector: &Selector, actor: &str, now: Now) -> Result<Option<Step>, Refused> {
-        let tombs = self.table.tombs();
-        let pending = tombs.into_iter().find(|tomb| tomb.end.seq.is_none() && tomb.matcher.selector() == selector);
+    fn ended_before(&self, asking: &Asking, ask: &EndBySelector, now: Now) -> Result<Option<Step>, Refused> {
+        let selector = &ask.selector;
+        // One that blocks less, or ends for another cause, is another one.
+        let same = |tomb: &Arc<Tomb>| {
+            let asked = (tomb.matcher.selector(), tomb.end.cause) == (selector, asking.cause);
+            asked && tomb.end.seq.is_none() && (tomb.blocks || !ask.block)
+        };
+        let pending = self.table.tombs().into_iter().find(same);
         if let Some(tomb) = pending {
             let (ack, durable) = oneshot::channel();
-            let (number, actor) = (tomb.number, actor.to_owned());
+            let (number, actor) = (tomb.number, asking.actor.clone());
             self.mass.ask(TombGroup { number, actor, reason: None, leases: 0, tasks: 0, block: None, acks: vec![ack] });
             let _ = self.queue.try_send(Group::Wake);
             let found = self.table.ended_by(&tomb, now);
@@ -304,11 +317,18 @@ impl Flow {
         if all { Ok(()) } else { Err(Reason::Scope.into()) }
     }
 
-    fn has_room(&self, block: bool) -> Result<(), Halt> {
-        if block && self.table.standing_blocks() >= STANDING_BLOCKS_MAX {
+    /// A key that others may have waits for no room, and callers over the network leave some to the
+    /// operators on the machine.
+    // SECURITY: `ends_over_the_network_leave_room_for_the_operators`.
+    fn has_room(&self, asking: &Asking, ask: &EndBySelector) -> Result<(), Halt> {
+        if asking.cause == Cause::KeyTainted {
+            return Ok(());
+        }
+        let share = |most: usize| if asking.is_remote() { most / 2 } else { most };
+        if ask.block && self.table.standing_blocks() >= share(STANDING_BLOCKS_MAX) {
             return Err(Halt::NotEnded(NotEnded::TooManyBlocks));
         }
-        if self.table.tombs().len() >= TOMBS_MAX {
+        if self.table.tombs().len() >= share(TOMBS_MAX) {
             let hint = "too many ends by selector are still on their way to the record".to_owned();
             return Err(Refused { hint: Some(hint), ..Reason::Busy.into() }.into());
         }

@@ -99,7 +99,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let (table, last_exp) = fold(&store, &lists, &crls, pki.as_deref(), policy.revocable(), now)?;
     crls.go_on_from(last_crl_number(&store.reader())?);
     keyring.note_exp(last_exp);
-    taint::honour(&store.reader(), Ring::Tokens(&keyring), now.at)?;
+    for ring in [&keyring, list_keys.ring()] {
+        taint::honour(&store.reader(), Ring::Keys(ring), now.at)?;
+    }
     if let Some(pki) = &pki {
         taint::honour(&store.reader(), Ring::Cas(pki), now.at)?;
     }

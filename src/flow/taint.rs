@@ -115,7 +115,9 @@ impl Flow {
         let Recorded { at, leases, signs } = self.record_taint(&kid).await?;
         let tainting = self.ring_of(&kid).and_then(|ring| ring.tainting(&kid));
         let tainting = tainting.filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
-        Ok(self.taint_answer(&kid, tainting.was, Some(signs), leases, at))
+        // Asked again, when that one may be out as well.
+        let signs = if self.has_tainted(&signs) { self.ring_of(&kid).and_then(Ring::signs) } else { Some(signs) };
+        Ok(self.taint_answer(&kid, tainting.was, signs, leases, at))
     }
 
     /// Whether this key is out of use for ever.
@@ -126,7 +128,12 @@ impl Flow {
     /// From here on nothing is signed with it. `true`: a restart would not know of it yet.
     async fn take_out(&self, kid: &str) -> Result<bool, Refused> {
         let (flow, own, now) = (self.clone(), kid.to_owned(), self.time.now().at);
-        let taint = move || flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
+        let taint = move || {
+            let tainted = flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
+            // What it signed is sent no more, whatever became of its file.
+            flow.lists.recall();
+            tainted
+        };
         let tainted = offload(taint).await.map_err(|_| Reason::Internal)?;
         match tainted {
             Ok(_) => Ok(false),

@@ -17,7 +17,7 @@ use crate::{
     flow::{
         CaTurn, Carries, Flow, NotLoaded, NotSwapped, Refused, Swapped, TaintAnswer, TargetKnown, bounds::PROBLEMS_MAX,
     },
-    mint::{JWKS_MAX_AGE_S, KeyState as Held, KeyView, pki::CaView},
+    mint::{JWKS_MAX_AGE_S, KeyState as Held, KeyUse, KeyView, pki::CaView},
 };
 
 /// Of one text about a bundle: its author's names are in it, and they may be long.
@@ -131,10 +131,13 @@ fn cut(text: String) -> String {
     }
 }
 
-fn key(key: KeyView) -> Key {
+fn key((what, key): (KeyUse, KeyView)) -> Key {
     let KeyView { kid, state: held, since, until } = key;
-    // One ring, one purpose: task tokens.
-    Key { kid, usage: "sig".to_owned(), alg: "ES256".to_owned(), state: state(held), since, until }
+    let usage = match what {
+        KeyUse::Tokens => "sig",
+        KeyUse::Lists => "status_list",
+    };
+    Key { kid, usage: usage.to_owned(), alg: "ES256".to_owned(), state: state(held), since, until }
 }
 
 fn ca(ca: CaView) -> Ca {

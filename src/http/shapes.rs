@@ -199,6 +199,7 @@ pub struct Ca {
 pub struct Key {
     /// RFC 7638 thumbprint.
     pub kid: String,
+    /// `sig` (task tokens) or `status_list`.
     #[serde(rename = "use")]
     pub usage: String,
     pub alg: String,

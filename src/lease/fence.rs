@@ -246,8 +246,11 @@ impl<'a> Fence<'a> {
         self.lifted.insert(id).then_some(block)
     }
 
+    pub fn is_blocked(&self, label: &Label) -> bool {
+        self.blocked.contains(label) || self.table.is_blocked(label, self.now)
+    }
+
     fn not_blocked(&self, label: &Label) -> Result<(), Overtaken> {
-        let blocked = self.blocked.contains(label) || self.table.is_blocked(label, self.now);
-        if blocked { Err(Overtaken::Blocked) } else { Ok(()) }
+        if self.is_blocked(label) { Err(Overtaken::Blocked) } else { Ok(()) }
     }
 }

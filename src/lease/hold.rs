@@ -250,7 +250,8 @@ impl Watch {
         if counted == before || counted <= STORM_LEAST.max(beating * STORM_PERCENT / 100) {
             return Verdict { storm: over.map(|_| Storm::Over), until_ms: None, spared_ms };
         }
-        let until_ms = now_ms + i64::from(STORM_S) * 1_000;
+        // A whole second: whoever is spared comes up in the very look that finds the storm over.
+        let until_ms = second(now_ms + i64::from(STORM_S) * 1_000) * 1_000;
         (self.storm, self.lapsed) = (Some(until_ms), BTreeMap::new());
         Verdict { storm: Some(Storm::Began { silent: counted, beating }), until_ms: Some(until_ms), spared_ms }
     }

@@ -111,6 +111,30 @@ fn a_storm_of_lost_holds_ends_nothing_for_a_minute() {
     assert_eq!(tasks.pass_beating(60, 80..500), Look::default());
 }
 
+/// Looks come when they come, hardly ever on a whole second.
+#[test]
+fn what_a_storm_spared_ends_with_it_whenever_the_looks_come() {
+    for phase_ms in [0, 1, 60, 500, 999] {
+        let holds = Holds::default();
+        let look = |second: i64| holds.look(second * 1_000 + phase_ms, |_| Some(GRACE));
+        look(1);
+        (0..79).for_each(|number| holds.begin(id(number)));
+        let (mut began, mut over, mut ended) = (0, Vec::new(), 0);
+        for second in 2..=200 {
+            // The last that is heard of them, each at its own time.
+            if second == 5 {
+                (0..79).for_each(|number| assert!(holds.beat(id(number), 5_000 + 41 * number as i64)));
+            }
+            let look = look(second);
+            began += u32::from(matches!(look.storm, Some(Storm::Began { .. })));
+            over.extend(matches!(look.storm, Some(Storm::Over)).then_some(look.lapsed.len()));
+            ended += look.lapsed.len();
+        }
+        assert_eq!((began, over.len(), ended), (1, 1, 79), "{phase_ms}");
+        assert!(over[0] > 0, "{phase_ms}: {over:?}");
+    }
+}
+
 #[test]
 fn jobs_that_die_are_no_storm() {
     for (beating, dying, storm) in [(500, 50, false), (500, 51, true), (20, 20, false), (21, 21, true), (100, 21, true)]

@@ -90,23 +90,26 @@ impl Tombs {
         said.block == Some(row.id) && said.selector.as_ref().is_none_or(|text| *text == row.selector.to_string())
     }
 
-    pub fn task(&self, row: &TaskRow, now: UnixMs) -> Judged {
+    /// `over`: what it hangs on has ended.
+    pub fn task(&self, row: &TaskRow, over: bool, now: UnixMs) -> Judged {
         let Some(end) = row.end else {
             let claims = row.claims.as_deref().and_then(|text| serde_json::from_str::<Claims>(text).ok());
             let claims = claim_text(&claims.unwrap_or_default(), |_| true);
             // Not every claim can be ended by: by those alone nothing is said to live on.
             let meant =
                 |tomb: &Row| tomb.matcher.selector().claims.is_empty() && tomb.matcher.task(&words_of(row, &claims));
-            return self.lives_on(row.seq, row.deadline, now, meant);
+            return if over { None } else { self.lives_on(row.seq, row.deadline, now, meant) };
         };
         self.ended(end, row.seq, |tomb| tomb.unclaimed.task(&words_of(row, "")))
     }
 
-    pub fn lease(&self, row: &LeaseRow, task: Option<&Words>, now: UnixMs) -> Judged {
+    /// `over`: its task has ended.
+    pub fn lease(&self, row: &LeaseRow, task: Option<&Words>, over: bool, now: UnixMs) -> Judged {
         let lease = LeaseWords { target: &row.target, row: &row.row, key: row.kid.as_deref() };
         let meant = |tomb: &Row| task.is_none_or(|task| tomb.of_leases.lease(&words_of_event(task), &lease));
         match row.end {
             Some(end) => self.ended(end, row.seq, meant),
+            None if over => None,
             None => {
                 let all = |tomb: &Row| {
                     let alone = tomb.matcher.means_single_leases() && !tomb.matcher.means_tasks();

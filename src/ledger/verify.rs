@@ -60,6 +60,9 @@ struct Verification {
     swapped: BTreeSet<String>,
 }
 
+/// No task stands deeper.
+const LEVELS_MAX: usize = 8;
+
 /// Task, lease, cause and time of an end.
 type Ending = (Option<TaskId>, Option<LeaseId>, Option<Cause>, Option<i64>);
 
@@ -78,6 +81,9 @@ struct Opened {
     /// Hashes of what only the detail says; `None` once it is erased.
     named: Option<Named>,
     seen: bool,
+    /// As its row says.
+    parent: Option<TaskId>,
+    ended: bool,
 }
 
 /// What something is bound to, as its event says.
@@ -250,6 +256,8 @@ impl Verification {
             evidence_until: body.evidence_until,
             named,
             seen: false,
+            parent: None,
+            ended: false,
         };
         if self.opened.insert(task, opened).is_some() {
             self.problem(format!("event {seq}: task {task} was opened twice"));
@@ -278,7 +286,7 @@ impl Verification {
         let Some(opened) = self.opened.get_mut(&row.id) else {
             return self.problem(format!("task {}: no event opened it", row.id));
         };
-        opened.seen = true;
+        (opened.seen, opened.parent, opened.ended) = (true, row.parent, row.end.is_some());
         let same = opened.evidence == hex(&row.evidence_key)
             && opened.handle == hex(&row.handle_hash)
             && opened.key == row.thumbprint.clone().map(|print| (row.bound, print))
@@ -293,7 +301,7 @@ impl Verification {
             self.problem(format!("task {}: the row does not match its event", row.id));
         }
         let what = format!("task {}", row.id);
-        match self.tombs.task(row, now) {
+        match self.tombs.task(row, self.is_over(row.parent), now) {
             Some(Ok(())) => {}
             Some(Err(problem)) => self.problem(format!("{what}: {problem}")),
             None => self.end(&what, row.end, Some(row.id), None),
@@ -320,11 +328,25 @@ impl Verification {
         }
         let what = format!("lease {}", row.id);
         let words = self.opened.get(&row.task).map(|task| &task.words);
-        match self.tombs.lease(row, words, now) {
+        match self.tombs.lease(row, words, self.is_over(Some(row.task)), now) {
             Some(Ok(())) => {}
             Some(Err(problem)) => self.problem(format!("{what}: {problem}")),
             None => self.end(&what, row.end, Some(row.task), Some(row.id)),
         }
+    }
+
+    /// Whether a task, or what it hangs on, has ended by its row: what is below is over with it, and has no
+    /// end of its own.
+    fn is_over(&self, task: Option<TaskId>) -> bool {
+        let mut above = task.and_then(|task| self.opened.get(&task));
+        for _ in 0..LEVELS_MAX {
+            match above {
+                Some(task) if task.ended => return true,
+                Some(task) => above = task.parent.and_then(|parent| self.opened.get(&parent)),
+                None => return false,
+            }
+        }
+        false
     }
 
     fn end(&mut self, what: &str, end: Option<EndRow>, task: Option<TaskId>, lease: Option<LeaseId>) {

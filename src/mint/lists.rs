@@ -5,12 +5,12 @@ use std::{path::Path, sync::Arc};
 
 use dayfly_domain::UnixMs;
 use dayfly_verifier::{
-    KeySet,
+    KeySet, USE_LISTS, USE_MEMBER,
     status::{LIST_TOKEN_TYP, ListClaims},
 };
 
 use super::{
-    keyring::{KeyView, Keyring, KeyringError, Rotation},
+    keyring::{Keyring, KeyringError, Rotation},
     plan::MintError,
 };
 
@@ -18,6 +18,13 @@ use super::{
 pub const LIST_KEYS_FILE: &str = "list-keys.json";
 /// No list lives longer (`list_life` of a target).
 const LIFE_MAX_S: i64 = 24 * 3_600;
+
+/// What the keys of a ring sign.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    Tokens,
+    Lists,
+}
 
 #[derive(Debug)]
 pub struct ListKeyring(Keyring);
@@ -40,21 +47,28 @@ impl ListKeyring {
     // SECURITY: `t_108_a_list_is_signed_by_a_list_key_and_a_token_never`.
     pub fn sign(&self, claims: &ListClaims) -> Result<String, MintError> {
         let key = self.0.active(claims.exp).map_err(|error| MintError::Key(error.to_string()))?;
-        key.sign(LIST_TOKEN_TYP, claims).map_err(|error| MintError::Key(error.to_string()))
+        let token = key.sign(LIST_TOKEN_TYP, claims).map_err(|error| MintError::Key(error.to_string()))?;
+        // Tainted while it signed: another try has another key.
+        if self.0.is_tainted(key.kid()) { Err(MintError::Key("it was tainted".to_owned())) } else { Ok(token) }
     }
 
-    /// As [`Keyring::jwks`].
+    /// As [`Keyring::jwks`]; each key says that it is for lists, so that our verifier takes no token of it.
     pub fn jwks(&self) -> serde_json::Value {
-        self.0.jwks()
+        let mut jwks = self.0.jwks();
+        for key in jwks["keys"].as_array_mut().into_iter().flatten() {
+            key[USE_MEMBER] = USE_LISTS.into();
+        }
+        jwks
+    }
+
+    /// For what goes for every ring: which keys are there, and which of them are tainted.
+    pub fn ring(&self) -> &Keyring {
+        &self.0
     }
 
     /// As [`Keyring::public`].
     pub fn public(&self) -> Arc<KeySet> {
         self.0.public()
-    }
-
-    pub fn view(&self) -> Vec<KeyView> {
-        self.0.view()
     }
 
     /// As [`Keyring::rotate`].

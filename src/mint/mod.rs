@@ -12,6 +12,6 @@ mod plan;
 pub use keyring::{
     JWKS_MAX_AGE_S, KEYS_FILE, KeyState, KeyView, Keyring, KeyringError, NotTainted, Rotation, Tainting,
 };
-pub use lists::{LIST_KEYS_FILE, ListKeyring};
+pub use lists::{KeyUse, LIST_KEYS_FILE, ListKeyring};
 pub use name::subject;
 pub use plan::{MintError, Plan, Signed, Terms, Window, window};

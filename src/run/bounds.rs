@@ -200,7 +200,13 @@ pub const BOUNDS: &[Bound] = &[
     ),
     bound("names told where a selector names what is not there", flow::TOLD_NAMES_MAX, "names", "`...`"),
     bound("rows caught up in one commit after an end by selector", flow::SLICE_ROWS, "rows", "the next commit"),
-    bound("blocks that stand until they are lifted", flow::STANDING_BLOCKS_MAX, "blocks", "`E-BLOCKS` (409)"),
+    bound(
+        "blocks that stand until they are lifted",
+        flow::STANDING_BLOCKS_MAX,
+        "blocks",
+        "`E-BLOCKS` (409); over the network at half of it",
+    ),
+    bound("callers over the network that wait to end by selector", flow::WAITING_MAX, "callers", "503 `E-BUSY`"),
     bound(
         "ends by selector that are not yet on the record, or whose rows are behind",
         flow::TOMBS_MAX,

@@ -69,7 +69,11 @@ pub const METRICS: &[Metric] = &[
     ),
     counter("dayfly_denied_total", &["reason"], "refusals of known workloads, by reason code"),
     histogram("dayfly_end_propagation_seconds", &["channel"], "from an end to the moment a channel knows"),
-    counter("dayfly_ended_total", &["cause"], "ends on the record, by cause"),
+    counter(
+        "dayfly_ended_total",
+        &["cause"],
+        "ends on the record, by cause; an end by selector is one, whatever it ended",
+    ),
     counter(
         "dayfly_evidence_conflict_total",
         &[],

@@ -118,6 +118,8 @@ pub fn launch(parts: Parts) -> Result<Running, LaunchError> {
     }
     spawn(&mut tasks, "directory", follow(flow.clone(), stop.clone()));
     spawn(&mut tasks, "upkeep", keep_up(upkeep.clone(), stop.clone()));
+    spawn(&mut tasks, "rows, taints and keys", follow_up(upkeep.clone(), stop.clone()));
+    spawn(&mut tasks, "revocation lists", press(upkeep.clone(), stop.clone()));
     Ok(Running { flow, stop, tasks, writer, upkeep, socket })
 }
 
@@ -181,17 +183,47 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         }
         upkeep.each_second();
         notify::alive();
-        upkeep.press_crls().await;
-        upkeep.catch_up().await;
         if count.is_multiple_of(10) {
             upkeep.each_ten_seconds();
-            upkeep.record_taints().await;
         }
         if count.is_multiple_of(60) {
             metrics::keep_up();
+        }
+        count += 1;
+    }
+}
+
+/// What takes as long as it takes. Beside the seconds: a gap in those is taken for a pause of the broker, and
+/// then every hold starts anew, also those of jobs that are dead.
+async fn follow_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut count = 0u64;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seconds.tick() => {}
+        }
+        upkeep.catch_up().await;
+        if count.is_multiple_of(10) {
+            upkeep.record_taints().await;
+        }
+        if count.is_multiple_of(60) {
             upkeep.each_minute().await;
         }
         count += 1;
+    }
+}
+
+/// CRLs are built a second after an end at the latest, whatever else is under way.
+async fn press(upkeep: Arc<Upkeep>, stop: CancellationToken) {
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = seconds.tick() => upkeep.press_crls().await,
+        }
     }
 }
 

@@ -104,6 +104,19 @@ async fn a_store_ahead_of_the_wall_waits_for_it() {
     assert!(world.try_open(&Job::shop(), ask("deploy")).await.is_ok());
 }
 
+/// Nobody asks for anything for an hour: the time is on disk all the same.
+#[tokio::test]
+async fn what_expired_while_nothing_was_written_does_not_live_after_a_start_in_the_past() {
+    let mut world = World::on_file();
+    let issued = world.open(&Job::shop(), "deploy").await;
+    world.pass_s(1_000);
+    world.upkeep.each_ten_seconds();
+    world.stop().await;
+    world.clock.step_wall_ms(-900_000);
+    world.start_again().unwrap();
+    assert!(!world.active(&token(&issued)).await, "it had expired, and no clock brings it back");
+}
+
 #[tokio::test]
 async fn what_expired_before_a_restart_does_not_live_after_it() {
     let mut world = World::on_file();

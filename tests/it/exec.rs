@@ -11,7 +11,12 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     path::Path,
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -53,8 +58,9 @@ impl Stage {
         let name = format!("evidence-{}", EVIDENCE.fetch_add(1, Ordering::Relaxed));
         let own = ["--evidence-file".to_owned(), dev::evidence(self.work(), &name)];
         let own = own.iter().filter(|_| !options.contains(&"--evidence-file"));
-        let mut whole = Command::new(by[0]);
-        whole.args(&by[1..]).arg(env!("CARGO_BIN_EXE_dayfly"));
+        // Whatever the tests were started by ignores (`nohup`, a job in the background) is not ignored here.
+        let mut whole = Command::new("env");
+        whole.arg("--default-signal").args(by).arg(env!("CARGO_BIN_EXE_dayfly"));
         whole.args(["exec", "--task", &env["DAYFLY_DEV_TASK"]]).args(own).args(options).arg("--");
         whole.args(command).env_clear().envs(env).env("PATH", "/usr/bin:/bin").current_dir(self.work());
         whole.stdin(Stdio::null());
@@ -83,7 +89,11 @@ pub struct Running {
     stdout: BufReader<ChildStdout>,
     stderr: BufReader<ChildStderr>,
     said: String,
+    _within: Sender<()>,
 }
+
+/// A line that never comes fails its test instead of keeping all of them waiting.
+const WITHIN: Duration = Duration::from_secs(300);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
@@ -91,7 +101,14 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        Self { stdin: child.stdin.take(), child, stdout, stderr, said: String::new() }
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let (within, over) = mpsc::channel();
+        thread::spawn(move || {
+            if over.recv_timeout(WITHIN) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        Self { stdin: child.stdin.take(), child, stdout, stderr, said: String::new(), _within: within }
     }
 
     pub fn id(&self) -> u32 {
@@ -123,7 +140,8 @@ impl Running {
 
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).unwrap();
+        let read = self.stdout.read_line(&mut line).unwrap();
+        assert!(read > 0, "it ended without a further line: {}", self.said);
         line.trim_end().to_owned()
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use axum::{body::Body, http::Request};
 use dayfly::{
     flow::{ChannelState, Exchange, Issued, Subject},
+    mint::KeyUse,
     revoke::Sizes,
 };
 use dayfly_domain::{Cause, Channel, Reason, UnixMs};
@@ -391,8 +392,9 @@ async fn t_108_a_list_is_signed_by_a_list_key_and_a_token_never() {
     let kids: Vec<_> = jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect();
     assert_eq!(kids.iter().collect::<HashSet<_>>().len(), 4, "two of tokens, two of lists: {jwks}");
     assert!(kids.contains(&json!(kid(&list))) && kids.contains(&json!(kid(&token(&issued)))));
-    let tokens: Vec<_> = world.flow.keys(&OPERATOR).await.unwrap().into_iter().map(|key| key.kid).collect();
-    assert!(tokens.contains(&kid(&token(&issued))) && !tokens.contains(&kid(&list)));
+    let ours = world.flow.keys(&OPERATOR).await.unwrap();
+    let of = |kid: &str| ours.iter().find(|(_, key)| key.kid == kid).map(|(what, _)| *what);
+    assert_eq!((of(&kid(&token(&issued))), of(&kid(&list))), (Some(KeyUse::Tokens), Some(KeyUse::Lists)));
     world.restart().await;
     assert_eq!(kid(&world.call(get(&path, None)).await.text), kid(&list), "kept in a file of its own");
     // A day later another one signs, and what the old one signed is still verified.
@@ -407,6 +409,30 @@ async fn t_108_a_list_is_signed_by_a_list_key_and_a_token_never() {
     for text in [old, new] {
         ListToken::read(&text, &keys(&world), ISSUER, LIST_ENTRIES_MAX, world.now()).unwrap();
     }
+}
+
+/// Whoever has a list's key could say that what ended lives: it is out at once, and so is what it signed.
+#[tokio::test]
+async fn t_197_a_list_key_is_tainted_like_any_other() {
+    let mut world = on_file();
+    let issued = world.open(&Job::shop(), "flush").await;
+    let (path, _) = place(&token(&issued));
+    let before = world.call(get(&path, None)).await.text;
+    let leaked = Jws::parse(&before).unwrap().kid().unwrap().to_owned();
+    let taint = post_json(&format!("/v1/keys/{leaked}/taint"), None, &json!({ "reason": "it was in a backup" }));
+    let answer = world.call(local(taint)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let told = answer.json();
+    assert_eq!((&told["was"], &told["leases_ended"]), (&json!("active"), &json!(0)), "{told}");
+    // Within the second in which a list is signed once at most.
+    let after = world.call(get(&path, None)).await.text;
+    assert_ne!(Jws::parse(&after).unwrap().kid().unwrap(), leaked);
+    let refused = ListToken::read(&before, &keys(&world), ISSUER, LIST_ENTRIES_MAX, world.now());
+    assert!(refused.is_err() && !world.flow.jwks().to_string().contains(&leaked));
+    assert!(world.active(&token(&issued)).await, "no token was signed with it");
+    world.restart().await;
+    agree(&world, &token(&issued), true).await;
+    assert!(!world.flow.jwks().to_string().contains(&leaked) && world.verify().problems.is_empty());
 }
 
 fn with(mut request: Request<Body>, name: &'static str, value: &str) -> Request<Body> {

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use dayfly::flow::{EndBySelector, EndedBySelector, EventFilter, Issued, MassEnd, NotEnded, Refused};
+use dayfly::flow::{
+    EndBySelector, EndedBySelector, EventFilter, Issued, MassEnd, NotEnded, Refused, bounds::TOMBS_MAX,
+};
 use dayfly_domain::{BlockId, Cause, Channel, LeaseId, Reason, State};
 use serde_json::{Value, json};
 
@@ -467,6 +469,24 @@ async fn a_token_ends_by_selector_within_its_owner_and_no_further() {
         Reason::Scope
     );
     assert_eq!(world.flow.lift_block(&caller, ended.block.unwrap()).await.unwrap_err().reason, Reason::Scope);
+}
+
+/// Whoever floods with ends that mean nothing keeps neither an operator nor a taint from ending.
+#[tokio::test]
+async fn ends_over_the_network_leave_room_for_the_operators() {
+    let mut world = World::new();
+    let watch = world.open(&Job::shop().run("9"), "watch").await;
+    let caller = world.caller(&token(&watch)).await;
+    let mut refused = None;
+    for number in 0..TOMBS_MAX {
+        let asked = by(&format!(r#"owner == "team-shop" && job == "shop/{number}00""#));
+        if let Err(error) = world.flow.end_by_selector(&caller, EndBySelector { block: false, ..asked }).await {
+            refused = Some((number, error.reason));
+            break;
+        }
+    }
+    assert_eq!(refused, Some((TOMBS_MAX / 2, Reason::Busy)));
+    assert!(end(&world, by(r#"owner == "team-pay""#)).await.is_ok());
 }
 
 /// A forbid keeps one row out of reach: then nothing ends.

@@ -41,6 +41,20 @@ async fn an_end_by_selector_over_a_broken_store_is_in_force_and_is_written_later
     clean(&world);
 }
 
+/// What is over with its task has no end of its own, and none is missed.
+#[tokio::test]
+async fn the_leases_of_a_task_that_had_ended_are_not_said_to_live_on() {
+    let mut world = World::on_file();
+    let (done, lives) = (world.open(&Job::shop().run("1"), "deploy").await, world.open(&Job::shop(), "deploy").await);
+    world.end(&handle(&done), done.task).await.unwrap();
+    end(&world, EndBySelector { block: false, ..by(r#"target == "shop""#) }).await.unwrap();
+    caught_up(&world).await;
+    assert!(!world.active(&token(&lives)).await);
+    clean(&world);
+    world.restart().await;
+    clean(&world);
+}
+
 /// A stop tries the ends by selector once more, as it does every end.
 #[tokio::test]
 async fn a_stop_writes_the_end_by_selector_that_could_not_be_written_before() {

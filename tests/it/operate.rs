@@ -280,20 +280,23 @@ async fn keys_are_shown_without_what_signs() {
     assert_eq!((shown.status, shown.head("cache-control")), (200, "no-store"));
     let items = shown.json()["items"].as_array().unwrap().clone();
     let states: Vec<_> = items.iter().map(|key| key["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["active", "next"]);
+    assert_eq!(states, ["active", "next", "active", "next"]);
+    let uses: Vec<_> = items.iter().map(|key| key["use"].as_str().unwrap()).collect();
+    assert_eq!(uses, ["sig", "sig", "status_list", "status_list"]);
     let published = world.call(get("/oauth2/jwks", None)).await.json();
     for key in &items {
         let members: BTreeSet<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(members, ["alg", "kid", "since", "state", "until", "use"].into(), "nothing else");
         let jwk = published["keys"].as_array().unwrap().iter().find(|jwk| jwk["kid"] == key["kid"]).unwrap();
-        assert_eq!((&jwk["use"], &jwk["alg"]), (&key["use"], &key["alg"]));
+        assert_eq!((&jwk["use"], &jwk["alg"]), (&json!("sig"), &key["alg"]));
+        assert_eq!(jwk.get("dayfly_use").is_some(), key["use"] == "status_list");
     }
     let issued = world.open(&Job::shop(), "deploy").await;
     world.pass_s(24 * 3600);
     world.upkeep.each_minute().await;
     let after = world.call(local(get(KEYS, None))).await.json();
     let states: Vec<_> = after["items"].as_array().unwrap().iter().map(|key| key["state"].clone()).collect();
-    assert_eq!(states, ["active", "next", "retired"]);
+    assert_eq!(states, ["active", "next", "retired", "active", "next", "retired"]);
     assert_eq!(after["items"][0]["kid"], items[1]["kid"]);
     assert!(!shown.text.contains("pkcs8") && !world.active(&token(&issued)).await);
 }

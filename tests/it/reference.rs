@@ -150,7 +150,7 @@ async fn events_hold_what_their_table_says() {
     world.flow.load_bundle("local:0").await.unwrap();
     world.pass_s(24 * 3600);
     world.upkeep.each_minute().await;
-    let signs = world.flow.keys(&OPERATOR).await.unwrap()[0].kid.clone();
+    let signs = world.flow.keys(&OPERATOR).await.unwrap()[0].1.kid.clone();
     world.flow.taint_key(&OPERATOR, &signs, None, false).await.unwrap();
     let common = ["v", "id", "at", "type", "outcome", "details"];
     let mut seen = BTreeSet::new();

@@ -148,6 +148,7 @@ impl Served {
     /// What health and metrics say at a path, status line and headers with it.
     pub fn ops(&self, path: &str) -> String {
         let mut stream = std::net::TcpStream::connect(self.ops).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.ops);
         std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
         let mut answer = String::new();

@@ -13,7 +13,7 @@ use std::{
 
 use dayfly::{
     flow::{EventFilter, Exchange, Subject},
-    mint::{KeyState, Keyring},
+    mint::{KeyState, KeyUse, KeyView, Keyring},
 };
 use dayfly_domain::{Cause, LeaseId, State};
 use dayfly_verifier::{Jws, KeySet, crypto::SigningKey, read_task_token};
@@ -34,17 +34,20 @@ fn kid(token: &str) -> String {
     Jws::parse(token).unwrap().kid().unwrap().to_owned()
 }
 
-/// Those that are published: active, next, retired.
-/// What the JWKS has beside the keys of status lists: those are no key that the operator's list knows, whatever
-/// its state.
+/// Those that are published for tokens: active, next, retired.
 async fn published(world: &World) -> Vec<String> {
-    let ours: Vec<_> = world.flow.keys(&OPERATOR).await.unwrap().into_iter().map(|key| key.kid).collect();
+    let ours: Vec<_> = of_use(world, KeyUse::Tokens).await.into_iter().map(|key| key.kid).collect();
     let jwks = world.flow.jwks();
     let kids: Vec<_> =
         jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect();
     let of_lists = kids.iter().filter(|kid| !ours.contains(kid)).count();
     assert!(of_lists >= 2, "the active and the next key of lists");
     kids.into_iter().filter(|kid| ours.contains(kid)).collect()
+}
+
+async fn of_use(world: &World, wanted: KeyUse) -> Vec<KeyView> {
+    let all = world.flow.keys(&OPERATOR).await.unwrap();
+    all.into_iter().filter(|(what, _)| *what == wanted).map(|(_, key)| key).collect()
 }
 
 async fn events(world: &World, kind: &str) -> Vec<Value> {
@@ -204,7 +207,7 @@ async fn every_key_can_be_tainted_and_a_fresh_one_signs() {
     world.restart().await;
     let fresh = world.open(&Job::shop().run("9"), "deploy").await;
     assert!(verifies(&world, &token(&fresh)) && !seen.contains(&kid(&token(&fresh))));
-    let states = world.flow.keys(&OPERATOR).await.unwrap();
+    let states = of_use(&world, KeyUse::Tokens).await;
     let tainted = states.iter().filter(|key| key.state == KeyState::Tainted).count();
     assert_eq!(tainted, seen.len());
 }

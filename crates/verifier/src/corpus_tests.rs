@@ -7,7 +7,7 @@ use jsonwebtoken::crypto::verify as verify_signature;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::{Jws, KeySet, Refusal, Rules, UnixMs, crypto, json as strict, jws, verify};
+use crate::{Jws, KeySet, Refusal, Rules, UnixMs, crypto, json as strict, jws, keys::For, verify};
 
 const FILES: [&str; 4] = [
     include_str!("../../../tests/corpus/jose/rfc.json"),
@@ -53,7 +53,7 @@ fn signature_layer(token: &str, keys: &Value) -> &'static str {
         Err(Refusal::Header) => return "header",
         Err(_) => return "malformed",
     };
-    let Some(key) = keys.find(read.kid(), read.algorithm()) else { return "unknown_key" };
+    let Some(key) = keys.find(read.kid(), read.algorithm(), For::Tokens) else { return "unknown_key" };
     let (message, signature) = token.rsplit_once('.').unwrap();
     match verify_signature(signature, message.as_bytes(), key, read.algorithm()) {
         Ok(true) => "verifies",
@@ -131,7 +131,7 @@ fn t_021_padding_of_pkcs1_is_not_malleable() {
         }
         let case = signed(line);
         let (_, algorithm) = jws::algorithm("RS256").unwrap();
-        let key = keys.as_ref().and_then(|keys| keys.find(None, algorithm)).unwrap();
+        let key = keys.as_ref().and_then(|keys| keys.find(None, algorithm, For::Tokens)).unwrap();
         let verifies = verify_signature(case.signature, &case.message, key, algorithm) == Ok(true);
         assert_eq!(verifies, case.good, "tcId {}: {}", case.id, case.comment);
         *(if verifies { &mut good } else { &mut bad }) += 1;

@@ -12,7 +12,7 @@ use jsonwebtoken::{Validation, errors::ErrorKind};
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
-use crate::{Jws, KeySet, Refusal, crypto};
+use crate::{Jws, KeySet, Refusal, crypto, keys::For};
 
 /// Who signs a kind of token, and which claim says so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl<C> fmt::Debug for Verified<C> {
 /// one issuer must not verify for the next.
 // SECURITY: t_023_the_signature_comes_before_the_claims
 pub fn verify(jws: &Jws, keys: &KeySet, rules: &Rules, now: UnixMs) -> Result<Verified<Map<String, Value>>, Refusal> {
-    let library = genuine(jws, keys, rules, &validation(jws, rules))?;
+    let library = genuine(jws, keys, rules, &validation(jws, rules), For::Tokens)?;
     let claims = jws.unverified_claims();
     let (issued_at_s, expires_at_s) = check_claims(claims, rules, now)?;
     library.map_err(|_| Refusal::Claim("claims"))?;
@@ -142,7 +142,7 @@ pub(crate) fn verify_for_all(
     let mut validation = validation(jws, rules);
     validation.set_required_spec_claims(&["exp", "sub"]);
     validation.validate_aud = false;
-    let library = genuine(jws, keys, rules, &validation)?;
+    let library = genuine(jws, keys, rules, &validation, For::Anything)?;
     let claims = jws.unverified_claims();
     if claims.contains_key("iss") {
         check_signer(claims, &rules.signer)?;
@@ -158,6 +158,7 @@ fn genuine(
     keys: &KeySet,
     rules: &Rules,
     validation: &Validation,
+    what: For,
 ) -> Result<Result<(), jsonwebtoken::errors::Error>, Refusal> {
     if !rules.algs.iter().any(|alg| alg == jws.alg()) {
         return Err(Refusal::Algorithm);
@@ -167,7 +168,7 @@ fn genuine(
     }
     // So that later a JSON error can only be of the claims, which are read after the signature.
     jsonwebtoken::decode_header(jws.token()).map_err(|_| Refusal::Header)?;
-    let key = keys.find(jws.kid(), jws.algorithm()).ok_or(Refusal::UnknownKey)?;
+    let key = keys.find(jws.kid(), jws.algorithm(), what).ok_or(Refusal::UnknownKey)?;
     // Another provider of the process's own verifies as well; a failing one refuses.
     let _ = crypto::init();
     // `IgnoredAny`: the claims that count are those the strict reader took from the same bytes.
@@ -181,7 +182,9 @@ fn genuine(
 /// Whether the header's `kid` names one of these keys, and that key made the signature. Nothing is
 /// said of the claims, neither their times nor for whom they are: let nobody in by it.
 pub fn signed_by(jws: &Jws, keys: &KeySet) -> bool {
-    let Some(key) = jws.kid().and_then(|kid| keys.find(Some(kid), jws.algorithm())) else { return false };
+    let Some(key) = jws.kid().and_then(|kid| keys.find(Some(kid), jws.algorithm(), For::Anything)) else {
+        return false;
+    };
     let Some((message, signature)) = jws.token().rsplit_once('.') else { return false };
     let _ = crypto::init();
     matches!(jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, jws.algorithm()), Ok(true))

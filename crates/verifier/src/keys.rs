@@ -54,7 +54,15 @@ struct Key {
     /// All that it may verify; one only when the JWK has `alg`.
     algorithms: Vec<Algorithm>,
     decoding: DecodingKey,
+    /// It signs status lists, and nothing that lets somebody in.
+    of_lists: bool,
 }
+
+/// A member of our own in a JWK (RFC 7517 section 4 lets there be others): what a key is for, where it is
+/// not for tokens.
+pub const USE_MEMBER: &str = "dayfly_use";
+/// The key signs status lists, and nothing that lets somebody in.
+pub const USE_LISTS: &str = "status_list";
 
 impl KeySet {
     /// Reads a JWK Set. Keys that cannot verify, or are weak or ambiguous, are dropped and counted.
@@ -110,16 +118,26 @@ impl KeySet {
 
     /// Whether a token with this header has its key here.
     pub fn contains(&self, kid: Option<&str>, alg: &str) -> bool {
-        jws::algorithm(alg).is_some_and(|(_, alg)| self.find(kid, alg).is_some())
+        jws::algorithm(alg).is_some_and(|(_, alg)| self.find(kid, alg, For::Anything).is_some())
     }
 
     /// The key named by `kid`; without `kid`, the only key that fits the algorithm.
-    pub(crate) fn find(&self, kid: Option<&str>, alg: Algorithm) -> Option<&DecodingKey> {
+    // SECURITY: a_list_key_signs_no_token
+    pub(crate) fn find(&self, kid: Option<&str>, alg: Algorithm, what: For) -> Option<&DecodingKey> {
         let named = |key: &&Key| kid.is_none() || key.kid.as_deref() == kid;
-        let mut fitting = self.keys.iter().filter(|key| key.algorithms.contains(&alg)).filter(named);
+        let meant = |key: &&Key| key.algorithms.contains(&alg) && (what == For::Anything || !key.of_lists);
+        let mut fitting = self.keys.iter().filter(meant).filter(named);
         let key = fitting.next()?;
         fitting.next().is_none().then_some(&key.decoding)
     }
+}
+
+/// What a signature is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// A token that lets somebody in.
+    Tokens,
+    Anything,
 }
 
 /// The members of the set, and its keys taken out of them.
@@ -165,7 +183,8 @@ impl Key {
             "OKP" => okp(jwk)?,
             _ => return None,
         };
-        Some(Self { kid: kid(jwk)?, algorithms: algorithms(jwk, &decoding)?, decoding })
+        let of_lists = text(jwk, USE_MEMBER) == Some(USE_LISTS);
+        Some(Self { kid: kid(jwk)?, algorithms: algorithms(jwk, &decoding)?, decoding, of_lists })
     }
 }
 

@@ -67,7 +67,8 @@ pub use gate::{Rules, Signer, Verified, issued_at_s, signed_by, verify};
 pub use json::parse_strict;
 pub use jws::{Jws, TOKEN_MAX_BYTES, algorithms};
 pub use keys::{
-    KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError, is_anyones as is_anyones_ed25519, is_roca as is_roca_modulus,
+    KEY_SET_MAX_BYTES, KEYS_MAX, KeySet, KeySetError, USE_LISTS, USE_MEMBER, is_anyones as is_anyones_ed25519,
+    is_roca as is_roca_modulus,
 };
 pub use offline::Offline;
 #[cfg(feature = "online")]

@@ -133,6 +133,8 @@ impl Rig {
         self.waiting.clear();
         self.time = Time::start(Clock::Stepped(self.clock.clone()), self.disk.high_water);
         let now = self.now().at;
+        // Every start is on the record, with its time.
+        self.disk.high_water = self.disk.high_water.max(now);
         self.table = Table::default();
         self.disk.tasks.values().for_each(|row| self.table.apply(&Change::OpenTask(row.clone())));
         let live = self.disk.leases.values().filter(|row| row.expires > now);

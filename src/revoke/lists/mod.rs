@@ -351,6 +351,12 @@ impl Lists {
         Some(signed)
     }
 
+    /// Nothing that was signed up to now is sent again.
+    pub fn recall(&self) {
+        let presses: Vec<_> = self.inner().lists.values().map(|list| list.press.clone()).collect();
+        presses.iter().for_each(|press| *lock(press) = Press::default());
+    }
+
     /// Whether a server that asks now reads this lease as ended. `None`: it stands on no list.
     pub fn would_show(&self, lease: LeaseId, now: UnixMs) -> Option<bool> {
         let inner = self.inner();

@@ -94,11 +94,14 @@ fn with_a_terminal_the_command_is_in_our_group_and_a_ctrl_c_reaches_it_once() {
                 echo own $$ group $(ps -o pgid= -p $$) above $(ps -o pgid= -p $PPID) wrapper $PPID; \
                 while :; do read -r line; [ \"$line\" = done ] && break; done; exit 6";
     let inner = stage.exec_by(&["setsid"], &[], &["bash", "-c", show]);
-    let words: Vec<_> =
-        inner.get_args().skip(1).map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''"))).collect();
+    let words: Vec<_> = inner
+        .get_args()
+        .skip_while(|word| *word != "exec")
+        .map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', "'\\''")))
+        .collect();
     let line = format!("exec '{}' {}", env!("CARGO_BIN_EXE_dayfly"), words.join(" "));
-    let mut outer = std::process::Command::new("script");
-    outer.args(["-qec", &line, "/dev/null"]).env_clear().current_dir(stage.work());
+    let mut outer = std::process::Command::new("env");
+    outer.args(["--default-signal", "script", "-qec", &line, "/dev/null"]).env_clear().current_dir(stage.work());
     outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SHELL", "/bin/sh");
     let mut running = Running::start(outer.stderr(Stdio::null()));
     let told = std::iter::repeat_with(|| running.line()).find(|line| line.starts_with("own ")).unwrap();

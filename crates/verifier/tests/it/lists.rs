@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dayfly_verifier::{
-    Clock, Offline, Refusal, Refused, Status, StatusRef, TaskClaims, UnixMs, read_task_token,
+    Clock, Offline, Refusal, Refused, Status, StatusRef, TaskClaims, USE_LISTS, USE_MEMBER, UnixMs, read_task_token,
     status::{
         EncodedList, LIST_ENTRIES_MAX, LIST_TOKEN_MAX_BYTES, LIST_TOKEN_TYP, ListClaims, ListRefusal, ListToken,
         StatusBits, StatusList, StatusListError,
@@ -68,6 +68,19 @@ impl Place {
     fn offline(&self, at_s: i64) -> Offline {
         Offline::new(self.key.keys(), ISSUER, task_claims().aud).with_clock(Arc::new(Fixed(at_s)))
     }
+}
+
+/// Whoever has a list's key writes what he likes, and still opens no door.
+#[test]
+fn a_list_key_signs_no_token() {
+    let place = Place::new();
+    let of_lists = set(&[place.key.jwk_with(json!({ USE_MEMBER: USE_LISTS }))]);
+    let forged = place.key.signing.sign("at+jwt", &task_claims()).unwrap();
+    let read = |keys| read_task_token(&forged, keys, ISSUER, &task_claims().aud, now()).map(drop);
+    assert_eq!(read(&of_lists), Err(Refusal::UnknownKey));
+    assert_eq!(read(&place.key.keys()), Ok(()), "the same key, if it were for tokens");
+    let list = place.sign(&list_claims(&place.uri, &[3], NOW_S));
+    assert!(ListToken::read(&list, &of_lists, ISSUER, LIST_ENTRIES_MAX, now()).is_ok());
 }
 
 #[test]
