@@ -121,7 +121,7 @@ impl Source {
 
     fn file(&mut self, file: &SourceFile) {
         let SourceFile { path, bytes } = file;
-        if path.starts_with("builtin/") {
+        if ["builtin/profiles/", "builtin/certs/"].into_iter().any(|reserved| path.starts_with(reserved)) {
             let problem = Problem::new(path, "file", "has the path of a built-in profile");
             return self.problems.push(problem.help("put it in another folder"));
         }

@@ -44,6 +44,35 @@ pub fn first_of(der: &[u8]) -> Option<&[u8]> {
     inside.get(..head + length)
 }
 
+/// All elements within a sequence, each whole.
+pub fn all_of(der: &[u8]) -> Option<Vec<&[u8]>> {
+    let (start, length) = head(der)?;
+    let mut inside = der.get(start..).filter(|inside| inside.len() == length)?;
+    let mut all = Vec::new();
+    while !inside.is_empty() {
+        let (head, length) = head(inside)?;
+        let (element, rest) = inside.split_at_checked(head + length)?;
+        all.push(element);
+        inside = rest;
+    }
+    Some(all)
+}
+
+/// Whether all in it is of a kind that certificates are made of, down to what is opaque.
+pub fn is_plain(der: &[u8]) -> bool {
+    let Some((head, length)) = head(der) else { return false };
+    let content = &der[head..];
+    content.len() == length
+        && match der[0] {
+            0x01 => matches!(content, [0 | 0xff]),
+            0x05 => content.is_empty(),
+            // INTEGER, BIT STRING, OCTET STRING, OID, texts, times, and what a place gives its meaning.
+            0x02 | 0x03 | 0x04 | 0x06 | 0x0c | 0x13 | 0x17 | 0x18 | 0x80..=0x9e => true,
+            0x30 | 0x31 | 0xa0..=0xbe => all_of(der).is_some_and(|all| all.into_iter().all(is_plain)),
+            _ => false,
+        }
+}
+
 /// Octets of the head, and of what it announces.
 fn head(der: &[u8]) -> Option<(usize, usize)> {
     match *der.get(1)? {

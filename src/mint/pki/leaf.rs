@@ -301,11 +301,12 @@ mod tests {
         ] {
             assert!(lint::tbs(&changed, &tbs).is_err(), "{what}");
         }
-        for at in 0..tbs.len() {
+        let unnoticed = (0..tbs.len()).filter(|&at| {
             let mut bent = tbs.clone();
             bent[at] ^= 1;
-            assert!(lint::tbs(&plan(&pki, &key, &["db"]), &bent).is_err(), "octet {at}");
-        }
+            lint::tbs(&plan(&pki, &key, &["db"]), &bent).is_ok()
+        });
+        assert_eq!(unnoticed.collect::<Vec<_>>(), Vec::<usize>::new(), "{tbs:02x?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use x509_parser::{
     x509::X509Version,
 };
 
-use super::leaf::LeafPlan;
+use super::{der, leaf::LeafPlan};
 use crate::mint::MintError;
 
 /// What is to be signed.
@@ -18,6 +18,8 @@ pub(super) fn tbs(plan: &LeafPlan<'_>, tbs: &[u8]) -> Result<(), MintError> {
     let (_, ca) = X509Certificate::from_der(plan.ca.der()).map_err(|_| MintError::Mismatch)?;
     let same = rest.is_empty()
         && read.as_ref() == tbs
+        && has_its_parts(tbs)
+        && read.extensions().iter().all(|extension| der::is_plain(extension.value))
         && read.version == X509Version::V3
         && is_serial(read.raw_serial(), plan.lease.as_u128())
         && is_ecdsa_sha256(&read.signature)
@@ -39,6 +41,21 @@ pub(super) fn leaf(plan: &LeafPlan<'_>, tbs: &[u8], leaf: &[u8]) -> Result<(), M
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, plan.ca.signer().public_key());
     let signed = read.signature_value.unused_bits == 0 && key.verify(tbs, &read.signature_value.data).is_ok();
     (same && signed).then_some(()).ok_or(MintError::Mismatch)
+}
+
+/// Version, serial, algorithm, issuer, times, subject, key, extensions: of what has but one encoding, that.
+fn has_its_parts(tbs: &[u8]) -> bool {
+    let all = der::all_of(tbs).unwrap_or_default();
+    let [version, serial, algorithm, _, times, _, _, extensions] = all[..] else { return false };
+    let moments = der::all_of(times).unwrap_or_default();
+    let is_moment = |moment: &&[u8]| matches!(moment, [0x17, 13, ..] | [0x18, 15, ..]);
+    der::is_plain(tbs)
+        && version == [0xa0, 3, 2, 1, 2]
+        && serial[0] == 0x02
+        && algorithm == der::ECDSA_SHA256
+        && times[0] == 0x30
+        && moments.iter().all(is_moment)
+        && extensions[0] == 0xa3
 }
 
 /// Positive, and without a zero too many.
@@ -88,8 +105,8 @@ fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
             !critical && alone && id.as_deref() == Some(plan.ca.id().as_str())
         }
         ParsedExtension::SubjectKeyIdentifier(id) => !critical && id.0 == plan.key_identifier(),
-        // Bit 0 alone.
-        ParsedExtension::KeyUsage(usage) => critical && usage.flags == 1,
+        // Bit 0 alone, in its one form.
+        ParsedExtension::KeyUsage(usage) => critical && usage.flags == 1 && extension.value == [3, 2, 7, 0x80],
         ParsedExtension::BasicConstraints(limits) => critical && !limits.ca && limits.path_len_constraint.is_none(),
         ParsedExtension::SubjectAlternativeName(names) => {
             let dns = plan.dns.iter().map(|name| GeneralName::DNSName(name));

@@ -500,6 +500,13 @@ async fn t_130_a_request_has_one_encoding() {
     for (what, request) in &broken {
         desk.refused(what, &text(request)).await;
     }
+}
+
+#[tokio::test]
+async fn t_130_a_request_is_one_text() {
+    let desk = Desk::new("migrate");
+    let key = new_key();
+    let good = Hand::of(&key).by(&key);
     let whole = text(&good);
     for (what, request) in [
         ("padding", format!("{whole}=")),
@@ -513,7 +520,7 @@ async fn t_130_a_request_has_one_encoding() {
     desk.granted("the same, whole", &whole).await;
     let named = Desk::new("migrate");
     let leaf = named
-        .granted("a subject of any name", &text(&by(Hand { subject: self::named("root"), ..Hand::of(&key) })))
+        .granted("a subject of any name", &text(&Hand { subject: named("root"), ..Hand::of(&key) }.by(&key)))
         .await;
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
     assert_eq!(leaf.subject().to_string(), "CN=migrate", "grants nothing");

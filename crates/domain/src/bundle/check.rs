@@ -272,16 +272,45 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_later_parts_are_read() {
+    fn what_is_said_of_certificates_that_are_never_issued() {
         let text = SHOP.replacen("verifies    = \"introspect\"", "verifies = \"crl\"\ntags = [\"pci\"]", 1).replacen(
             "purpose   = \"release",
             "explain = \"caller\"\nkeys_per_job = 2\ngrace = \"15s\"\nserves = [\"a.example\"]\npurpose   = \"release",
             1,
         );
         let bundle = checked(&[&text]).unwrap();
-        assert!(crate::bundle::lints(&bundle).iter().any(|lint| lint.what.contains("no credential can be issued")));
+        let said: String = crate::bundle::lints(&bundle).iter().map(|lint| format!("{lint}\n")).collect();
+        assert!(said.contains("nothing is issued for it: on CRLs stand certificates"), "{said}");
+        assert!(said.contains("task.deploy-prod.serves: is said of a certificate, and it gets none"), "{said}");
         assert!(toml::from_str::<File>(&SHOP.replacen("purpose   =", "grace = 15\npurpose   =", 1)).is_err());
         assert!(toml::from_str::<File>(&SHOP.replacen("purpose   =", "gracee = \"15s\"\npurpose   =", 1)).is_err());
+    }
+
+    #[test]
+    fn what_a_certificate_may_look_like_is_checked() {
+        let with = |task: &str, more: &str| {
+            let text = SHOP.replacen("purpose   = \"release", &format!("{task}\npurpose   = \"release"), 1);
+            checked(&[&format!("{text}\n{more}")])
+        };
+        let leaf = "[leaf.wide]\nkeys = [\"p256\", \"rsa\"]\nsubject = \"none\"\nbackdate = \"2m\"\n";
+        let bundle = with("leaf = \"wide\"\nserves = [\"db\", \"db.example.org\"]", leaf).unwrap();
+        let template = &bundle.templates["deploy-prod"];
+        assert_eq!((template.leaf.keys.len(), template.leaf.backdate.as_s(), template.serves.len()), (2, 120, 2));
+        assert_eq!(bundle.templates["deploy-staging"].leaf.name, "task", "the usual one");
+        for (task, more) in [
+            ("leaf = \"none\"", ""),
+            ("serves = []", ""),
+            ("serves = [\"*.example.org\"]", ""),
+            ("serves = [\"db\", \"db\"]", ""),
+            ("", "[leaf.x]\nkeys = []\n"),
+            ("", "[leaf.x]\nkeys = [\"p256\", \"p256\"]\n"),
+            ("", "[leaf.x]\nkeys = [\"p256\"]\nbackdate = \"6m\"\n"),
+        ] {
+            assert!(with(task, more).is_err(), "{task} {more}");
+        }
+        let blocked = |key: &str| checked(&[&format!("blocked_keys = [\"{key}\"]\n{SHOP}")]);
+        assert_eq!(blocked(&"a".repeat(43)).unwrap().blocked_keys.len(), 1);
+        assert!(blocked("a").is_err() && blocked(&"=".repeat(43)).is_err());
     }
 
     #[test]
