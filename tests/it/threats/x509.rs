@@ -518,8 +518,8 @@ async fn t_130_a_request_is_one_text() {
         desk.refused(what, &request).await;
     }
     desk.granted("the same, whole", &whole).await;
-    let named = Desk::new("migrate");
-    let leaf = named
+    let other = Desk::new("migrate");
+    let leaf = other
         .granted("a subject of any name", &text(&Hand { subject: named("root"), ..Hand::of(&key) }.by(&key)))
         .await;
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
