@@ -509,6 +509,9 @@ pub struct Event {
     pub kid: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_kid: Option<String>,
+    /// `ca`: the key that signs is that of an issuing CA.
+    #[serde(default, rename = "use", skip_serializing_if = "Option::is_none")]
+    pub key_use: Option<String>,
     /// The key that was tainted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tainted_kid: Option<String>,

@@ -7,6 +7,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 #[error("the system gives no random bytes")]
 pub struct NoEntropy;
 
+/// For what makes keys and signatures and draws for itself.
+#[expect(clippy::disallowed_methods, reason = "the one door to randomness")]
+pub fn source() -> SystemRandom {
+    SystemRandom::new()
+}
+
 /// `N` random bytes.
 #[expect(clippy::disallowed_methods, reason = "the one door to randomness")]
 pub fn bytes<const N: usize>() -> Result<[u8; N], NoEntropy> {

@@ -137,34 +137,44 @@ fn a_ceremony_gives_a_broker_cas_that_openssl_accepts_and_a_leaked_one_stays_out
         assert_eq!(get(address, path).0, 404, "{path}");
     }
 
+    a_leaked_ca_stays_out(&company, &mut broker, &issuing);
+    turns_by_hand(&company, &mut broker);
+    what_does_not_open_is_no_start(&company, &mut broker);
+}
+
+fn a_leaked_ca_stays_out(company: &Company, broker: &mut Served, issuing: &str) {
     // A leak: the CA is out, and stays out also when its file is put back from before.
     let file = company.path("state/pki/issuing.json");
     let before = fs::read(&file).unwrap();
-    let taint = ["ca", "taint", &issuing, "--reason", "a backup got out", "--confirm", "--config", "dayfly.toml"];
+    let taint = ["ca", "taint", issuing, "--reason", "a backup got out", "--confirm", "--config", "dayfly.toml"];
     broker.verb(&taint);
-    let next = one(&broker, "issuing", "active");
+    let next = one(broker, "issuing", "active");
     assert_ne!(next, issuing);
     broker.restart();
-    assert_eq!((one(&broker, "issuing", "tainted"), one(&broker, "issuing", "active")), (issuing.clone(), next));
+    assert_eq!((one(broker, "issuing", "tainted"), one(broker, "issuing", "active")), (issuing.to_owned(), next));
     broker.stop();
     dayfly::sys::files::write_atomic(&file, &before, 0o600).unwrap();
     broker.restart_after_stop();
-    assert_eq!(one(&broker, "issuing", "tainted"), issuing, "the ledger knows it");
-    assert_ne!(one(&broker, "issuing", "active"), issuing);
+    assert_eq!(one(broker, "issuing", "tainted"), issuing, "the ledger knows it");
+    assert_ne!(one(broker, "issuing", "active"), issuing);
     let turns = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
     let rotated = turns.lines().filter(|line| line.contains("\"key_rotated\"") && line.contains("\"use\":\"ca\""));
     assert!(rotated.count() >= 1, "{turns}");
+}
 
+fn turns_by_hand(company: &Company, broker: &mut Served) {
     // By hand, and at another ceremony.
-    let signs = one(&broker, "issuing", "active");
+    let signs = one(broker, "issuing", "active");
     broker.verb(&["ca", "rotate", "--config", "dayfly.toml"]);
-    assert_eq!(one(&broker, "issuing", "retired"), signs);
-    let area = one(&broker, "area", "active");
+    assert_eq!(one(broker, "issuing", "retired"), signs);
+    let area = one(broker, "area", "active");
     company.secret("passphrase", "correct horse battery staple\n");
     good(&company.init(&["--root-key", "vault/root.key", "--revoke", &area]));
     broker.restart();
-    assert_eq!(one(&broker, "area", "tainted"), area);
+    assert_eq!(one(broker, "area", "tainted"), area);
+}
 
+fn what_does_not_open_is_no_start(company: &Company, broker: &mut Served) {
     // What does not open is no start.
     broker.stop();
     let seal = fs::read_to_string(company.path("seal.key")).unwrap();

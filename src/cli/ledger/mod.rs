@@ -94,6 +94,7 @@ impl Shown for Event {
             ("spki", text(self.spki.as_ref())),
             ("kid", text(self.kid.as_ref())),
             ("old_kid", text(self.previous_kid.as_ref())),
+            ("use", text(self.key_use.as_ref())),
             ("tainted_kid", text(self.tainted_kid.as_ref())),
             ("version", text(self.version.as_ref())),
             ("wall_ms", text(self.wall_ms.as_ref())),

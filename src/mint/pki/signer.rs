@@ -3,11 +3,10 @@
 use std::{fmt, io, path::PathBuf};
 
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
-use ring::{
-    rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair},
-};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use zeroize::Zeroizing;
+
+use crate::sys::entropy;
 
 /// What went wrong with the authority. Never quotes a key.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +59,13 @@ impl fmt::Debug for FileKey {
 
 impl FileKey {
     pub fn generate() -> Result<Self, PkiError> {
-        let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
+        let made = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &entropy::source());
         Self::from_pkcs8(made.map_err(|_| PkiError::Key("none can be made".to_owned()))?.as_ref())
     }
 
     /// `pkcs8`: DER.
     pub fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, PkiError> {
-        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &SystemRandom::new());
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &entropy::source());
         let pair = pair.map_err(|_| PkiError::Key("it is no P-256 key in PKCS#8".to_owned()))?;
         Ok(Self { pair, pkcs8: Zeroizing::new(pkcs8.to_vec()) })
     }
@@ -83,7 +82,7 @@ impl CaSigner for FileKey {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
-        let signature = self.pair.sign(&SystemRandom::new(), message);
+        let signature = self.pair.sign(&entropy::source(), message);
         Ok(signature.map_err(|_| PkiError::Key("it does not sign".to_owned()))?.as_ref().to_vec())
     }
 }
