@@ -55,6 +55,10 @@ impl Writer {
         let entry = ledger::tombstone(Stamp::draw(now.at).ok()?, &facts, &group.actor, group.reason.as_deref());
         let at = *seq;
         let mut changes = numbered(vec![entry], seq);
+        // The block first: whoever asks the same in between finds the tomb on its way, or the block.
+        // SECURITY: `many_operators_at_once_end_once`.
+        let block = group.block.map(|id| BlockRow { id, selector: selector.clone(), until: None, seq: at });
+        changes.extend(block.map(Change::AddBlock));
         changes.push(Change::AddTomb(TombRow {
             seq: at,
             at: end.at,
@@ -63,8 +67,6 @@ impl Writer {
             count: group.leases,
             done: false,
         }));
-        let block = group.block.map(|id| BlockRow { id, selector: selector.clone(), until: None, seq: at });
-        changes.extend(block.map(Change::AddBlock));
         Some((changes, at))
     }
 
