@@ -229,15 +229,21 @@ fn what_an_end_blocks_is_refused_before_it_is_on_the_record() {
     assert_eq!(answer.try_recv().unwrap(), Err(NotCommitted::Overtaken(Overtaken::Blocked)));
 }
 
+/// A task whose own end counts, and is not yet written.
+fn completed(writer: &mut Writer) -> TaskId {
+    let (group, _answer) = decided(writer, 1);
+    writer.batch(vec![group]);
+    let id = TaskId::from_parts(1, [1; 10]);
+    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    id
+}
+
 /// An operator's end that finds the job's own end on its way.
 #[test]
 fn a_job_that_ends_its_task_in_the_same_moment_does_not_dodge_the_block() {
     let dir = tempfile::tempdir().unwrap();
     let (_upkeep, mut writer) = writer(dir.path());
-    let (group, _answer) = decided(&writer, 1);
-    writer.batch(vec![group]);
-    let id = TaskId::from_parts(1, [1; 10]);
-    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    let id = completed(&mut writer);
     let end = |actor: &str, block| {
         let (ack, answer) = oneshot::channel();
         let actor = actor.to_owned();
@@ -271,10 +277,7 @@ fn rows_that_are_caught_up_keep_the_name_of_their_end() {
 fn a_task_is_not_ended_twice_in_one_batch() {
     let dir = tempfile::tempdir().unwrap();
     let (_upkeep, mut writer) = writer(dir.path());
-    let (group, _answer) = decided(&writer, 1);
-    writer.batch(vec![group]);
-    let id = TaskId::from_parts(1, [1; 10]);
-    writer.shared.table.mark_task(id, End { at: AT, cause: Cause::Completed, seq: None });
+    let id = completed(&mut writer);
     asked(&writer, r#"owner == "team-shop""#, false);
     let groups = writer.gather_asked();
     writer.batch(groups);
