@@ -15,7 +15,9 @@ pub(super) enum Ring<'a> {
 impl Shared {
     /// Every ring whose keys verifiers believe.
     pub(super) fn rings(&self) -> impl Iterator<Item = Ring<'_>> {
-        [Ring::Keys(&self.keyring), Ring::Keys(self.list_keys.ring())].into_iter().chain(self.pki.as_deref().map(Ring::Cas))
+        [Ring::Keys(&self.keyring), Ring::Keys(self.list_keys.ring())]
+            .into_iter()
+            .chain(self.pki.as_deref().map(Ring::Cas))
     }
 
     pub(super) fn ring_of(&self, kid: &str) -> Option<Ring<'_>> {
