@@ -9,6 +9,7 @@ use super::Shared;
 use crate::{
     intake::{Leaf, LeafRecord, Witness},
     lease::{Lease, Now},
+    mint::pki::CaId,
     store::LeaseRow,
     sys::net::{PresentedChain, VerifiedClient},
 };
@@ -52,10 +53,9 @@ impl Shared {
         let lease = self.table.lease(LeaseId::from_u128(client.serial()?))?;
         let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
         let pki = self.pki.as_ref().filter(|_| lease.is_of(client.fingerprint()) && !tainted)?;
-        let mut between: Vec<_> = pki.issuing().iter().map(|ca| ca.der().clone()).collect();
-        between.push(pki.area().der().clone());
-        between.extend_from_slice(client.above());
-        let verified = client.verify_by(&[pki.root().clone()], &between, now.at);
+        // By the CAs of its own chain: another area CA may have taken over since.
+        let ca = lease.kid.as_deref().and_then(CaId::named)?;
+        let verified = client.verify_by(&pki.roots(), &pki.chain(&ca), now.at);
         verified
             .map(|client| (lease, client))
             .inspect_err(|error| tracing::debug!(%error, "a certificate of ours"))

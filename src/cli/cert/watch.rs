@@ -159,7 +159,7 @@ impl Watch<'_> {
         };
         self.order.files.remove();
         match handle::read(&self.order.place) {
-            Ok(kept) if kept.expose() != handle.expose() => unseen(self.order, self.began).await,
+            Ok(kept) if kept.s256() != handle.s256() => unseen(self.order, self.began).await,
             Ok(_) if ended => forget(self.order),
             Ok(_) | Err(_) => {}
         }
