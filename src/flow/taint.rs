@@ -132,6 +132,7 @@ impl Flow {
             let tainted = flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
             // What it signed is sent no more, whatever became of its file.
             flow.lists.recall();
+            flow.crls.recall();
             tainted
         };
         let tainted = offload(taint).await.map_err(|_| Reason::Internal)?;
@@ -188,7 +189,8 @@ impl Flow {
 
     /// The same of a CA that would have been over at `until`.
     fn ca_reaches(&self, at: UnixMs, until: UnixMs) -> Vec<TargetKnown> {
-        self.each_reach(|checking| revoke::known_of_ca(checking, at, until))
+        let shown = self.crls_are_due(self.time.now().at);
+        self.each_reach(|checking| revoke::known_of_ca(checking, at, until, shown))
     }
 
     fn each_reach(&self, known: impl Fn(Checking) -> Known) -> Vec<TargetKnown> {

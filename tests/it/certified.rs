@@ -361,6 +361,53 @@ async fn a_certificate_below_the_area_ca_of_before_binds_as_long_as_it_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_dead_with_the_certificate_that_it_is_bound_to() {
+    if skipped("curl") {
+        return;
+    }
+    let mut place = Place::new().await;
+    let (task, other) = (place.task(), place.task());
+    let [token, others] = [&task, &other].map(|task| {
+        let (status, answer) = place.token(Some(&task.holder), &task.handle);
+        assert_eq!(status, 200, "{answer}");
+        text(&answer, "access_token")
+    });
+    assert!(place.world.active(&token).await && place.world.active(&others).await);
+    place.end(&task.lease);
+    assert!(!place.world.active(&token).await, "though its own lease lives");
+    assert!(place.world.active(&others).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_takes_the_place_of_no_certificate() {
+    if skipped("curl") {
+        return;
+    }
+    let mut place = Place::new().await;
+    let task = place.task();
+    let asked = [&fed(&task.handle)[..], &[("supersede", "0")]].concat();
+    let (first, again) =
+        (place.hall.post(Some(&task.holder), TOKEN, &asked), place.hall.post(Some(&task.holder), TOKEN, &asked));
+    assert_eq!((first.0, again.0), (200, 200), "{} {}", first.1, again.1);
+    place.world.pass_s(1);
+    assert!(place.world.active(&task.lease).await, "the certificate lives");
+    assert!(!place.world.active(&text(&first.1, "access_token")).await, "the token of before does not");
+    assert!(place.world.active(&text(&again.1, "access_token")).await);
+}
+
+#[tokio::test]
+async fn a_load_changes_no_trust_domain_under_the_authority() {
+    let world = World::of(MESH_BUNDLE);
+    let other = MESH_BUNDLE.replace("trust_domain = \"example.org\"", "trust_domain = \"example.net\"");
+    assert_ne!(other, MESH_BUNDLE);
+    world.bundle.set(&other);
+    let refused = world.flow.load_bundle("a test").await.unwrap_err();
+    assert!(refused.to_string().contains("the trust domain changes with another authority"), "{refused}");
+    world.bundle.set(MESH_BUNDLE);
+    assert!(world.flow.load_bundle("a test").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metadata_says_that_tokens_are_bound_to_certificates() {
     let place = Place::new().await;
     let (status, metadata) = place.hall.get(None, "/.well-known/oauth-authorization-server", "x");
