@@ -18,6 +18,7 @@ mod by_list;
 mod ca;
 mod cert_files;
 mod cert_nginx;
+mod cert_postgres;
 mod certified;
 mod certs;
 mod ci_wrapper;
