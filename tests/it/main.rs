@@ -93,3 +93,5 @@ mod wire;
 mod world;
 mod x509;
 mod x509_interop;
+mod x509_lint;
+mod x509_story;
