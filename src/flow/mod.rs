@@ -209,7 +209,6 @@ impl Flow {
         if let Some(fault) = &**self.tls_fault.load() {
             missing.push(format!("tls: {fault}"));
         }
-        missing.extend(self.pki_faults());
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 

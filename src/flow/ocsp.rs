@@ -97,7 +97,8 @@ fn status_of_ca(pki: &Pki, area: &Ca, serial: &revoke::Serial) -> CertStatus {
         return CertStatus::Revoked(Revocation { at: ca.at, reason: CrlReason::KeyCompromise });
     }
     let known = pki.issuing().iter().any(|ca| is_of(ca, area, serial));
-    if known { CertStatus::Good } else { CertStatus::Unknown }
+    let left = || pki.left().iter().any(|ca| ca.issuer == *area.id() && ca.serial == serial);
+    if known || left() { CertStatus::Good } else { CertStatus::Unknown }
 }
 
 /// The serial numbers are random: two CAs of two areas do not share one.

@@ -1,6 +1,6 @@
 //! The authority as the settings name it: its folder, and the key that opens it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use dayfly_domain::UnixMs;
 use zeroize::Zeroizing;
@@ -13,18 +13,24 @@ use crate::{
 
 /// Name of the authority's folder below the state folder, unless the settings say otherwise.
 const FOLDER: &str = "pki";
+/// In it, whoever signs below it.
+const LOCK: &str = "broker.lock";
 
 /// Why there is no authority, though the settings name one.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiSettingsError {
     #[error("the seal key `{from}` cannot be read: {source}")]
-    Seal { from: SealSource, source: std::io::Error },
+    Seal { from: SealSource, source: io::Error },
     #[error("the seal key `{0}` is not set")]
     Unset(SealSource),
     #[error("`{from}`: {source}")]
     SealKey { from: SealSource, source: PkiError },
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("another broker holds `{0}`: each needs an authority's folder of its own")]
+    Locked(PathBuf),
+    #[error("`{path}` cannot be locked: {source}")]
+    Lock { path: PathBuf, source: io::Error },
     #[error("the authority is that of `{authority}`, and the bundle's trust domain is `{bundle}`")]
     TrustDomain { authority: String, bundle: String },
 }
@@ -37,6 +43,19 @@ pub fn pki_folder(settings: &Settings, table: &config::Pki) -> Result<(Folder, P
 
 pub fn pki_dir(settings: &Settings, table: &config::Pki) -> PathBuf {
     table.dir.clone().unwrap_or_else(|| settings.state_dir.join(FOLDER))
+}
+
+/// Held for as long as this broker's CAs take turns in the folder: of two, each would write over the other's,
+/// and what one has tainted would sign at the other. Ceremonies write another file, and go on beside it.
+// SECURITY: `two_brokers_do_not_share_an_authority`.
+pub(super) fn lock(settings: &Settings) -> Result<Option<files::StateLock>, PkiSettingsError> {
+    let dir = settings.pki.as_ref().map(|table| pki_dir(settings, table));
+    // Where there is none, opening it says so.
+    let Some(path) = dir.filter(|dir| dir.is_dir()).map(|dir| dir.join(LOCK)) else { return Ok(None) };
+    files::lock(&path).map(Some).map_err(|source| match source.kind() {
+        io::ErrorKind::WouldBlock => PkiSettingsError::Locked(path),
+        _ => PkiSettingsError::Lock { path, source },
+    })
 }
 
 /// `None`: the settings name none. `trust_domain`: of the bundle.

@@ -75,6 +75,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     let source = source(settings);
     // Said here, with the file of each problem, before anything is touched.
     let trust_domain = load(settings, &source)?.policy.bundle().trust_domain.clone();
+    let _pki_lock = pki::lock(settings)?;
     let pki = pki::open(settings, &trust_domain, Clock::Machine.wall())?;
     let tls = Arc::new(Tls::load(tls::files(settings))?);
     let api = listen(settings.listen).await?;

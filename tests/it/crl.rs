@@ -530,3 +530,30 @@ async fn a_certificate_of_ours_that_no_record_knows_is_an_alarm() {
     let row = world.reader.lease(lease(&issued)).unwrap().unwrap().0;
     assert_eq!((row.kind, row.kid.as_deref()), (Kind::X509, Some(ca.id().as_str())));
 }
+
+#[tokio::test]
+async fn a_forgery_by_a_ca_that_is_out_is_an_alarm() {
+    let mut world = world();
+    let issued = migrate(&mut world).await;
+    let (leaked, pki) = (issuing(&world), world.flow.pki().unwrap().clone());
+    let forged = |change: u128| {
+        let mut params = rcgen::CertificateParams::default();
+        let serial = lease(&issued).as_u128() ^ change;
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial.to_be_bytes()));
+        params.not_before = time::OffsetDateTime::from_unix_timestamp(START.as_s()).unwrap();
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(START.as_s() + 86_400).unwrap();
+        params.signed_by(&new_key(), &leaked.issuer().unwrap()).unwrap().pem()
+    };
+    // Its leaves are over, and its key is destroyed here; somebody has a copy.
+    pki.rotate_now(world.now()).unwrap().unwrap();
+    world.pass_s(3 * 3_600);
+    pki.rotate(world.now()).unwrap();
+    assert!(pki.issuing().iter().all(|ca| ca.id() != leaked.id()));
+    assert!(!world.active(&forged(1)).await);
+    assert_eq!(world.flow.forged_or_lost(), 1);
+    pki.taint(leaked.id().as_str(), world.now()).unwrap();
+    assert!(!world.active(&forged(2)).await);
+    assert_eq!(world.flow.forged_or_lost(), 2);
+    assert!(!world.active(&pem(leaked.der())).await);
+    assert_eq!(world.flow.forged_or_lost(), 2, "it has no lease, and needs none");
+}

@@ -25,6 +25,7 @@ use crate::sys::files;
 /// Names of the files below the authority's folder.
 pub const AUTHORITY_FILE: &str = "authority.json";
 pub const ISSUING_FILE: &str = "issuing.json";
+const CEREMONY_LOCK: &str = "ceremony.lock";
 const VERSION: u32 = 1;
 
 /// The authority's folder, and what its keys are sealed under.
@@ -40,6 +41,8 @@ pub struct Authority {
     pub trust_domain: String,
     /// Grows whenever the roots change.
     pub sequence: u64,
+    /// What relying parties trust.
+    pub roots: Vec<CertificateDer<'static>>,
     /// The first signs; the others' issuing CAs may still have leaves that live.
     pub areas: Vec<Area>,
     /// Of the CAs above the area CAs, as they were signed.
@@ -51,7 +54,7 @@ pub struct Area {
     pub ca: Arc<Ca>,
     /// What signed it, and so on; the root last.
     pub above: Vec<CertificateDer<'static>>,
-    /// It stands on a root's CRL.
+    /// It stands on the CRL of the CA above it, or its root was left.
     pub revoked: bool,
 }
 
@@ -73,6 +76,11 @@ impl Authority {
 }
 
 impl Area {
+    /// Itself, what is above it, the root.
+    fn chain(&self) -> Chain {
+        std::iter::once(self.ca.der()).chain(&self.above).cloned().collect()
+    }
+
     pub fn root(&self) -> &CertificateDer<'static> {
         self.above.last().unwrap_or(self.ca.der())
     }
@@ -92,6 +100,9 @@ pub(super) struct KeptAuthority {
     /// What the roots' CRLs list.
     #[serde(default)]
     pub revoked: Vec<KeptRevoked>,
+    /// Roots that nobody is to trust any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -110,7 +121,7 @@ pub(super) struct KeptKey {
     pub sealed: Sealed,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeptRevoked {
     /// The area CA.
@@ -131,7 +142,52 @@ impl KeptAuthority {
             pending: None,
             crls: Vec::new(),
             revoked: Vec::new(),
+            left: Vec::new(),
         }
+    }
+
+    /// Of each area CA: itself, what is above it, the root.
+    pub fn chains(&self) -> Result<Vec<Chain>, PkiError> {
+        let read = |text: &String| decoded(text).map(CertificateDer::from);
+        let chains = self.areas.iter().map(|area| area.chain.iter().map(read).collect::<Option<Chain>>());
+        chains.collect::<Option<Vec<_>>>().ok_or_else(|| PkiError::Read("it is no base64".to_owned()))
+    }
+
+    /// The CAs that stand above an area CA of ours.
+    pub fn above(&self) -> Result<Vec<CaId>, PkiError> {
+        let chains = self.chains()?;
+        chains.iter().flat_map(|chain| chain.iter().skip(1)).map(|der| CaId::of_certificate(der)).collect()
+    }
+
+    /// The roots of area CAs that are not taken back; that of the newest is trusted unless it was left.
+    pub fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        let mut trusted = Vec::new();
+        for (place, chain) in self.chains()?.iter().enumerate() {
+            let Some(root) = chain.last() else { continue };
+            let out = if place == 0 { self.has_left(root)? } else { self.is_revoked(chain)? };
+            if !out && !trusted.contains(root) {
+                trusted.push(root.clone());
+            }
+        }
+        Ok(trusted)
+    }
+
+    pub fn has_left(&self, root: &CertificateDer<'_>) -> Result<bool, PkiError> {
+        let id = CaId::of_certificate(root)?;
+        Ok(self.left.iter().any(|left| left == id.as_str()))
+    }
+
+    /// By us, by a CRL of the CA above it, or with its root.
+    pub fn is_revoked(&self, chain: &[CertificateDer<'_>]) -> Result<bool, PkiError> {
+        let [area, above, ..] = chain else { return Ok(false) };
+        let id = CaId::of_certificate(area)?;
+        let root = chain.last().map_or(Ok(false), |root| self.has_left(root))?;
+        if root || self.revoked.iter().any(|revoked| revoked.id == id.as_str()) {
+            return Ok(true);
+        }
+        let (above, serial) = (CaId::of_certificate(above)?, super::ca::serial_of(area)?);
+        let mut crls = self.crls.iter().filter_map(|text| decoded(text));
+        Ok(crls.any(|der| upper_crl(&der).is_ok_and(|crl| crl.issuer == above) && is_listed(&der, &serial)))
     }
 
     /// With keys that sign. What is not in force any more is left out; the first that is signs.
@@ -145,9 +201,17 @@ impl KeptAuthority {
         // The newest is kept, over or not: it says what is wrong.
         let mut place = 0..;
         areas.retain(|area| place.next() == Some(0) || area.ca.not_after() >= now);
+        for area in &mut areas {
+            area.revoked = self.is_revoked(&area.chain())?;
+        }
         let crls = self.crls.iter().map(|text| upper_crl(&decoded(text).ok_or_else(file)?));
-        let crls = crls.collect::<Result<Vec<_>, _>>()?;
-        Ok(Authority { trust_domain: self.trust_domain.clone(), sequence: self.sequence, areas, crls })
+        let mut crls = crls.collect::<Result<Vec<_>, _>>()?;
+        // Nobody makes the next one of a CA that none of ours is below any more.
+        let above = areas.iter().flat_map(|area| &area.above).map(|der| CaId::of_certificate(der));
+        let above = above.collect::<Result<Vec<_>, _>>()?;
+        crls.retain(|crl| above.contains(&crl.issuer));
+        let (trust_domain, sequence, roots) = (self.trust_domain.clone(), self.sequence, self.trusted()?);
+        Ok(Authority { trust_domain, sequence, roots, areas, crls })
     }
 }
 
@@ -191,6 +255,15 @@ impl KeptKey {
     }
 }
 
+/// The area CA first, the root last.
+pub(super) type Chain = Vec<CertificateDer<'static>>;
+
+fn is_listed(crl: &[u8], serial: &[u8]) -> bool {
+    use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+    let Ok((_, read)) = CertificateRevocationList::from_der(crl) else { return false };
+    read.iter_revoked_certificates().any(|revoked| revoked.raw_serial() == serial)
+}
+
 /// A CRL, read for who signed it and how long it counts.
 pub(super) fn upper_crl(der: &[u8]) -> Result<UpperCrl, PkiError> {
     use x509_parser::{extensions::ParsedExtension, prelude::FromDer, revocation_list::CertificateRevocationList};
@@ -215,6 +288,17 @@ impl Folder {
 
     pub(super) fn keep_authority(&self, kept: &KeptAuthority) -> Result<(), PkiError> {
         self.write(AUTHORITY_FILE, kept)
+    }
+
+    /// One ceremony at a time: each reads what is there, and writes it whole.
+    // SECURITY: `two_ceremonies_at_once_lose_nothing`.
+    pub(super) fn hold_ceremony(&self) -> Result<files::StateLock, PkiError> {
+        files::private_dir(&self.dir).map_err(|source| PkiError::File { path: self.dir.clone(), source })?;
+        let path = self.dir.join(CEREMONY_LOCK);
+        files::lock(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => PkiError::Refused("another ceremony is held in this folder".to_owned()),
+            _ => PkiError::File { path, source },
+        })
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PkiError> {
