@@ -29,6 +29,13 @@ pub fn carried<T: Send + 'static>(
     async move { task.await.map_err(|_| Unfinished) }
 }
 
+/// A thread for what may hang, and would take one of those above with it. It ends when its work does; whoever
+/// waits for it sees its end of a channel close.
+#[expect(clippy::disallowed_methods, reason = "its owner waits for it, with a clock; nobody else depends on it")]
+pub fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 async fn offload_in<T: Send + 'static>(
     places: &'static Semaphore,
     work: impl FnOnce() -> T + Send + 'static,

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     admit::admit_area,
     ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, moment},
-    kept::{Area, Authority, Folder, KeptArea, KeptAuthority, KeptKey, KeptRevoked, decoded, encoded, upper_crl},
-    sealed::{PassphraseSealed, Purpose, random},
-    signer::{FileKey, PkiError},
+    kept::{Area, Authority, Folder, KeptArea, KeptAreaKey, KeptAuthority, KeptRevoked, decoded, encoded, upper_crl},
+    sealed::{PassphraseSealed, random},
+    signer::{CaSigner, FileKey, PkiError},
     transcript::Transcript,
     turns::Places,
 };
@@ -89,31 +89,31 @@ impl Ceremony<'_> {
     ) -> Result<(), PkiError> {
         let mut kept = self.kept(folder)?;
         self.revoke(&mut kept, revoke, told)?;
-        let (area, key) = self.area(&root.ca)?;
-        kept.admit(KeptArea {
-            chain: vec![encoded(area.der()), encoded(root.ca.der())],
-            key: KeptKey::seal(&folder.seal, Purpose::Area, &key)?,
-        });
+        let (signer, key) = kept.new_key(folder)?;
+        let (area, place) = (self.area(&root.ca, signer)?, key.place(folder));
+        kept.admit(KeptArea { chain: vec![encoded(area.der()), encoded(root.ca.der())], key });
         let crl = self.root_crl(&root.ca, &kept)?;
         kept.put_crl(&crl)?;
         kept.opened(folder, self.now)?;
         folder.keep_authority(&kept)?;
         told.made("area CA", area.der(), &area)?;
         told.crl("root CRL", &crl, kept.listed(root.ca.id()))?;
-        told.wrote("area CA, its key sealed, and the root CRL", &super::kept::authority_file(&folder.dir));
+        told.line(&format!("its key   {place}"));
+        told.wrote("area CA and the root CRL", &super::kept::authority_file(&folder.dir));
         Ok(())
     }
 
-    /// A new key, sealed in the folder, and what the company's own CA is asked to sign: PKCS#10, DER. The
-    /// area CA of now goes on until the answer is taken in.
+    /// A new key, and what the company's own CA is asked to sign: PKCS#10, DER. The area CA of now goes on until
+    /// the answer is taken in.
     pub fn request(&self, folder: &Folder, told: &mut Transcript) -> Result<Vec<u8>, PkiError> {
         let mut kept = self.kept(folder)?;
-        let key = FileKey::generate()?;
-        let request = area_request(self.trust_domain, &key)?;
-        kept.pending = Some(KeptKey::seal(&folder.seal, Purpose::Area, &key)?);
+        let (signer, key) = kept.new_key(folder)?;
+        let request = area_request(self.trust_domain, signer.as_ref())?;
+        told.line(&format!("made      request for an area CA, key {}", key.id()));
+        told.line(&format!("its key   {}", key.place(folder)));
+        kept.pending = Some(key);
         folder.keep_authority(&kept)?;
-        told.line(&format!("made      request for an area CA, key {}", CaId::of_key(&key)));
-        told.wrote("its key, sealed", &super::kept::authority_file(&folder.dir));
+        told.wrote("what waits for its certificate", &super::kept::authority_file(&folder.dir));
         Ok(request)
     }
 
@@ -131,10 +131,10 @@ impl Ceremony<'_> {
         if !chain.is_empty() {
             let nothing = || PkiError::Refused("no request waits for it: `dayfly ca init --csr` makes one".to_owned());
             let key = kept.pending.take().ok_or_else(nothing)?;
-            let signer = key.opened(&folder.seal, Purpose::Area)?;
+            let signer = key.opened(folder)?;
             let ders: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-            admit_area(&ders, &signer, Some(self.now))?;
-            let area = Ca::new(chain[0].clone().into_owned(), Arc::new(signer))?;
+            admit_area(&ders, signer.as_ref(), Some(self.now))?;
+            let area = Ca::new(chain[0].clone().into_owned(), signer)?;
             kept.admit(KeptArea { chain: chain.iter().map(|der| encoded(der)).collect(), key });
             told.made("area CA, signed elsewhere", area.der(), &area)?;
         }
@@ -151,7 +151,7 @@ impl Ceremony<'_> {
     /// Three tiers whose root is gone once this returns.
     pub(super) fn in_memory(&self) -> Result<Authority, PkiError> {
         let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
-        let (area, _) = self.area(&root)?;
+        let area = self.area(&root, Arc::new(FileKey::generate()?))?;
         let crl = self.root_crl(&root, &KeptAuthority::empty(self.trust_domain))?;
         let area = Area { ca: Arc::new(area), above: vec![root.der().clone()], revoked: false };
         let trust_domain = self.trust_domain.to_owned();
@@ -173,13 +173,11 @@ impl Ceremony<'_> {
         Ok(kept)
     }
 
-    fn area(&self, root: &Ca) -> Result<(Ca, FileKey), PkiError> {
-        let key = FileKey::generate()?;
+    fn area(&self, root: &Ca, signer: Arc<dyn CaSigner>) -> Result<Ca, PkiError> {
         let above = Above { crl: self.places.crl(root.id(), 0), certificate: self.places.certificate(root.id()) };
-        let signer = Arc::new(FileKey::from_pkcs8(key.pkcs8())?);
         let area = root.subordinate(&self.terms(AREA, Some(above), self.dns)?, signer)?;
-        admit_area(&[area.der(), root.der()], &key, Some(self.now))?;
-        Ok((area, key))
+        admit_area(&[area.der(), root.der()], area.signer(), Some(self.now))?;
+        Ok(area)
     }
 
     fn terms<'a>(&'a self, tier: Tier, above: Option<Above>, dns: &'a [String]) -> Result<CaTerms<'a>, PkiError> {
@@ -261,6 +259,19 @@ impl RootKey {
 }
 
 impl KeptAuthority {
+    /// One that no area CA of ours has, or had as long as anybody knows.
+    // SECURITY: `a_key_in_the_token_carries_one_area_ca`.
+    fn new_key(&self, folder: &Folder) -> Result<(Arc<dyn CaSigner>, KeptAreaKey), PkiError> {
+        let (signer, key) = KeptAreaKey::make(folder)?;
+        let known = self.areas.iter().any(|area| area.key.id() == key.id())
+            || self.revoked.iter().any(|revoked| revoked.id == key.id());
+        if known {
+            let what = format!("the key {} is that of an area CA already: make another, and name its `id`", key.id());
+            return Err(PkiError::Refused(what));
+        }
+        Ok((signer, key))
+    }
+
     /// The newest first. A root that was not there before is news to everybody.
     fn admit(&mut self, area: KeptArea) {
         let known = self.areas.iter().any(|old| old.chain.last() == area.chain.last());

@@ -292,7 +292,7 @@ impl Pki {
 
     fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
         let _turn = self.turn();
-        let reread = self.take_in(now);
+        let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
         let old = self.turns.load_full();
         let mut new = Turns::clone(&old);
         new.leave_out(&self.authority.load(), now);
