@@ -71,10 +71,12 @@ impl Flow {
     /// Every minute: CAs take their turns.
     pub(super) async fn rotate_cas(&self) {
         let now = self.time.now();
-        let Some(pki) = self.pki().filter(|_| now.safe) else { return };
-        match pki.rotate(now.at) {
-            Ok(Some(rotation)) => self.record_ca_rotation(&rotation).await,
-            Ok(None) => {}
+        let Some(pki) = self.pki().filter(|_| now.safe).cloned() else { return };
+        let own = pki.clone();
+        match offload(move || own.rotate(now.at)).await {
+            Ok(Ok(Some(rotation))) => self.record_ca_rotation(&rotation).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
             Err(error) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
         }
         self.gauge_pki(&pki.health(now.at));

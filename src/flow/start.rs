@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Flow, Shared, Upkeep,
+    afar::Afar,
     allowance::{Allowance, Taken},
     archive,
     bundle::{BundleSource, Loaded},
@@ -119,6 +120,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         lists,
         crls,
         pressing: tokio::sync::Mutex::default(),
+        afar: Afar::default(),
         ocsp: OcspSigners::default(),
         settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),

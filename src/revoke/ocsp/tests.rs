@@ -135,7 +135,7 @@ fn a_signer_is_renewed_by_itself_and_never_outlives_its_ca() {
     let pki = pki();
     let ca = pki.active(AT).unwrap();
     let signers = OcspSigners::default();
-    let signer = |now| signers.of(&ca, now).map(|signer| signer.certificate().to_vec());
+    let signer = |now| signers.of(&ca, now).map(|signer| signer.unwrap().certificate().to_vec());
     let first = signer(AT).unwrap();
     assert_eq!(first, signer(AT.plus_s(3 * 3_600 - 1)).unwrap());
     assert_ne!(first, signer(AT.plus_s(3 * 3_600)).unwrap());

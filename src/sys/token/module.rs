@@ -178,7 +178,8 @@ impl Session for Talk {
 
 impl Talk {
     fn one(&self, class: ObjectClass, id: &[u8]) -> Result<ObjectHandle, TokenError> {
-        let found = self.session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]).map_err(failed)?;
+        let found =
+            self.session.find_objects(&[Attribute::Class(class), Attribute::Id(id.to_vec())]).map_err(failed)?;
         let kind = if class == ObjectClass::PUBLIC_KEY { "public" } else { "private" };
         let hex: String = id.iter().map(|octet| format!("{octet:02x}")).collect();
         match found[..] {
