@@ -1,6 +1,11 @@
 //! Work that does not belong on a request: short and blocking (a read of the database) on a thread of
 //! its own, or begun for many (a fetch) and finished whoever leaves.
 
+use std::{
+    io,
+    thread::{self, JoinHandle},
+};
+
 use tokio::sync::Semaphore;
 
 /// The work panicked or the runtime is going down.
@@ -29,11 +34,10 @@ pub fn carried<T: Send + 'static>(
     async move { task.await.map_err(|_| Unfinished) }
 }
 
-/// A thread for what may hang, and would take one of those above with it. It ends when its work does; whoever
-/// waits for it sees its end of a channel close.
+/// A thread for what may hang, and would take one of those above with it. It ends when its work does.
 #[expect(clippy::disallowed_methods, reason = "its owner waits for it, with a clock; nobody else depends on it")]
-pub fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+pub fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 async fn offload_in<T: Send + 'static>(

@@ -97,8 +97,8 @@ impl Ceremony<'_> {
         kept.opened(folder, self.now)?;
         folder.keep_authority(&kept)?;
         told.made("area CA", area.der(), &area)?;
+        told.line(&format!("  its key {place}"));
         told.crl("root CRL", &crl, kept.listed(root.ca.id()))?;
-        told.line(&format!("its key   {place}"));
         told.wrote("area CA and the root CRL", &super::kept::authority_file(&folder.dir));
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Ceremony<'_> {
         let (signer, key) = kept.new_key(folder)?;
         let request = area_request(self.trust_domain, signer.as_ref())?;
         told.line(&format!("made      request for an area CA, key {}", key.id()));
-        told.line(&format!("its key   {}", key.place(folder)));
+        told.line(&format!("  its key {}", key.place(folder)));
         kept.pending = Some(key);
         folder.keep_authority(&kept)?;
         told.wrote("what waits for its certificate", &super::kept::authority_file(&folder.dir));

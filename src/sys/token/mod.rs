@@ -12,10 +12,11 @@ use std::{
     fmt,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -122,7 +123,11 @@ struct Ask {
 /// A token that is asked by many and talked to by one thread. Nothing is opened before the first question.
 pub struct Token {
     name: String,
-    asks: Sender<Ask>,
+    /// There until the end.
+    asks: Option<Sender<Ask>>,
+    thread: Option<JoinHandle<()>>,
+    /// Closed when the thread is through.
+    through: Mutex<Receiver<()>>,
     queue: Arc<Queue>,
     answer_within: Duration,
 }
@@ -166,12 +171,15 @@ impl Token {
 
     #[cfg_attr(not(feature = "pkcs11"), expect(dead_code, reason = "there is nothing to open"))]
     fn over(name: String, open: Open, answer_within: Duration) -> Result<Self, TokenError> {
-        let (asks, waiting) = channel();
+        let ((asks, waiting), (end, through)) = (channel(), channel());
         let queue = Arc::<Queue>::default();
         let own = queue.clone();
-        let begun = offload::apart("token", move || Desk::new(open).serve(&waiting, &own));
-        begun.map_err(|error| TokenError::Failed(error.to_string()))?;
-        Ok(Self { name, asks, queue, answer_within })
+        let begun = offload::apart("token", move || {
+            Desk::new(open).serve(&waiting, &own);
+            drop::<Sender<()>>(end);
+        });
+        let thread = Some(begun.map_err(|error| TokenError::Failed(error.to_string()))?);
+        Ok(Self { name, asks: Some(asks), thread, through: Mutex::new(through), queue, answer_within })
     }
 
     /// What the token is called.
@@ -213,13 +221,28 @@ impl Token {
         }
         let (answer, done) = channel();
         self.queue.pending.fetch_add(1, Ordering::SeqCst);
-        self.asks.send(Ask { work, answer }).map_err(|_| TokenError::Silent)?;
+        let sent = self.asks.as_ref().map(|asks| asks.send(Ask { work, answer }));
+        sent.ok_or(TokenError::Silent)?.map_err(|_| TokenError::Silent)?;
         done.recv_timeout(self.answer_within).map_err(|error| {
             if error == RecvTimeoutError::Timeout {
                 self.queue.late.store(true, Ordering::SeqCst);
             }
             TokenError::Silent
         })?
+    }
+}
+
+/// The module is left in order: in a process that ends while another thread is still in it, it crashes.
+impl Drop for Token {
+    fn drop(&mut self) {
+        self.asks = None;
+        let through = self.through.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Whatever hangs is left behind.
+        let in_time = through.recv_timeout(self.answer_within) == Err(RecvTimeoutError::Disconnected);
+        if let Some(thread) = self.thread.take().filter(|_| in_time) {
+            // Its panic was told by itself.
+            drop(thread.join());
+        }
     }
 }
 

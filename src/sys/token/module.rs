@@ -189,8 +189,6 @@ impl Talk {
         }
     }
 
-    /// It signs on P-256, never leaves the token, and asks for no PIN of its own.
-    // SECURITY: `a_key_that_could_leave_the_token_or_is_on_another_curve_is_refused`.
     fn fit(&self, private: ObjectHandle) -> Result<(), TokenError> {
         let asked = [
             AttributeType::KeyType,
@@ -201,20 +199,7 @@ impl Talk {
             AttributeType::AlwaysAuthenticate,
         ];
         let has = self.session.get_attributes(private, &asked).map_err(failed)?;
-        let unfit = |why: &str| Err(TokenError::Key(why.to_owned()));
-        if !has.contains(&Attribute::KeyType(KeyType::EC)) || !has.contains(&Attribute::EcParams(P256.to_vec())) {
-            return unfit("it is not on P-256");
-        }
-        if !has.contains(&Attribute::Sensitive(true)) || !has.contains(&Attribute::Extractable(false)) {
-            return unfit("it can be taken out of the token (CKA_SENSITIVE, CKA_EXTRACTABLE)");
-        }
-        if !has.contains(&Attribute::Sign(true)) {
-            return unfit("it may not sign (CKA_SIGN)");
-        }
-        if has.contains(&Attribute::AlwaysAuthenticate(true)) {
-            return unfit("it asks for its PIN at each signature (CKA_ALWAYS_AUTHENTICATE)");
-        }
-        Ok(())
+        unfit(&has).map_or(Ok(()), |why| Err(TokenError::Key(why.to_owned())))
     }
 
     fn point(&self, public: ObjectHandle) -> Result<Vec<u8>, TokenError> {
@@ -234,6 +219,23 @@ impl Talk {
             _ => None,
         });
         id.ok_or_else(|| TokenError::Key("it has no id".to_owned()))
+    }
+}
+
+/// A private key signs on P-256, never leaves the token, and asks for no PIN of its own, or says why not.
+// SECURITY: `a_key_that_could_leave_the_token_or_is_on_another_curve_is_refused`.
+fn unfit(has: &[Attribute]) -> Option<&'static str> {
+    let is = |wanted: Attribute| has.contains(&wanted);
+    if !is(Attribute::KeyType(KeyType::EC)) || !is(Attribute::EcParams(P256.to_vec())) {
+        Some("it is not on P-256")
+    } else if !is(Attribute::Sensitive(true)) || !is(Attribute::Extractable(false)) {
+        Some("it can be taken out of the token (CKA_SENSITIVE, CKA_EXTRACTABLE)")
+    } else if !is(Attribute::Sign(true)) {
+        Some("it may not sign (CKA_SIGN)")
+    } else if is(Attribute::AlwaysAuthenticate(true)) {
+        Some("it asks for its PIN at each signature (CKA_ALWAYS_AUTHENTICATE)")
+    } else {
+        None
     }
 }
 
@@ -285,6 +287,37 @@ mod tests {
         assert_eq!((uncompressed(&bare), uncompressed(&wrapped)), (Some(bare.clone()), Some(bare.clone())));
         assert!(uncompressed(&wrapped[..66]).is_none() && uncompressed(&[&[2][..], &bare[1..33]].concat()).is_none());
         assert!(uncompressed(&[]).is_none() && uncompressed(&[4, 0x61]).is_none());
+    }
+
+    #[test]
+    fn a_key_that_could_leave_the_token_or_is_on_another_curve_is_refused() {
+        let good = [
+            Attribute::KeyType(KeyType::EC),
+            Attribute::EcParams(P256.to_vec()),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Sign(true),
+            Attribute::AlwaysAuthenticate(false),
+        ];
+        assert_eq!(unfit(&good), None);
+        // What a token does not say of a key is not believed of it; the last it says where it is so.
+        for at in 0..5 {
+            let mut less = good.to_vec();
+            less.remove(at);
+            assert!(unfit(&less).is_some(), "without {:?}", good[at]);
+        }
+        for (at, other) in [
+            (0, Attribute::KeyType(KeyType::RSA)),
+            (1, Attribute::EcParams(vec![0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22])),
+            (2, Attribute::Sensitive(false)),
+            (3, Attribute::Extractable(true)),
+            (4, Attribute::Sign(false)),
+            (5, Attribute::AlwaysAuthenticate(true)),
+        ] {
+            let mut turned = good.to_vec();
+            turned[at] = other;
+            assert!(unfit(&turned).is_some(), "{:?}", turned[at]);
+        }
     }
 
     #[test]
