@@ -108,7 +108,7 @@ fn a_token_that_is_gone_rests_and_is_found_again() {
     assert_eq!(script.opened.load(Ordering::SeqCst), 2);
 }
 
-struct Stuck(Arc<std::sync::Mutex<Receiver<()>>>);
+struct Stuck(Arc<Mutex<Receiver<()>>>);
 
 impl Session for Stuck {
     fn make(&mut self, _: &str, _: &[u8], _: fn(&[u8]) -> Vec<u8>) -> Result<TokenKey, TokenError> {
@@ -127,7 +127,7 @@ impl Session for Stuck {
 
 fn stuck() -> (SyncSender<()>, Token) {
     let (go, held) = sync_channel(0);
-    let held = Arc::new(std::sync::Mutex::new(held));
+    let held = Arc::new(Mutex::new(held));
     let open = move |_| Ok(Box::new(Stuck(held.clone())) as Box<dyn Session>);
     (go, Token::over("t".to_owned(), Box::new(open), Duration::from_millis(50)).unwrap())
 }
