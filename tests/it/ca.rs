@@ -8,20 +8,24 @@ use std::{
 
 use dayfly::{
     flow::EventFilter,
-    mint::{KeyState, pki::fingerprint},
+    mint::{
+        KeyState,
+        pki::{CaId, fingerprint},
+    },
     sys::net::Client,
 };
 use dayfly_domain::{Cause, State};
+use dayfly_verifier::crypto::SigningKey;
 use http_body_util::Full;
 use hyper::Request;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
 use crate::{
-    certs::{CERT_BUNDLE, csr, feed, new_key, open, openssl},
+    certs::{CERT_BUNDLE, JWT, X509, chain, csr, feed, new_key, open, openssl},
     dev::{self, text},
     served::{Authority, Served, send},
-    world::{Job, OPERATOR, World, handle, lease, local, post_json},
+    world::{CI, Job, OPERATOR, World, handle, lease, local, post_json},
 };
 
 const BUNDLE: &str = "format = 1\ntrust_domain = \"example.org\"\n";
@@ -193,6 +197,61 @@ fn what_does_not_open_is_no_start(company: &Company, broker: &mut Served) {
     for secret in ["root.key", "passphrase"] {
         let known = fs::read_to_string(company.path("broker.said")).unwrap();
         assert!(!known.contains("staple") && !known.contains(&seal), "{secret}");
+    }
+}
+
+/// A job of the stand-in CI, as its token says it now; and who signs it.
+fn evidence(key: &SigningKey, broker: &Served, run: u32) -> String {
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": CI, "aud": broker.issuer, "iat": now_s, "exp": now_s + 600, "jti": format!("jti-{run}"),
+        "sub": "shop", "org": "acme", "event": "push",
+    });
+    key.sign("JWT", &claims).unwrap()
+}
+
+#[test]
+fn t_134_issuing_goes_on_and_every_turn_is_on_record_while_the_authoritys_file_is_broken() {
+    let (company, tls, key) = (Company::new(), Authority::new(), crate::world::new_key());
+    let address = crate::served::free_address();
+    let broker = Served::first_with(company.dir.path(), &tls, CERT_BUNDLE, &company.settings(address), |work| {
+        fs::write(work.join("bundle/ci.json"), json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+        good(&company.init(&["--root-key", "vault/root.key"]));
+    });
+    let mut runs = 0..;
+    let mut issuer = || {
+        let (evidence, request) = (evidence(&key, &broker, runs.next().unwrap()), csr(&new_key()));
+        let fields = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token_type", JWT),
+            ("subject_token", &evidence),
+            ("requested_token_type", X509),
+            ("csr", &request),
+            ("scope", "migrate"),
+        ];
+        let (status, answer) = broker.post("/oauth2/token", &fields);
+        assert_eq!(status, 200, "{answer}");
+        let signer = chain(answer["access_token"].as_str().unwrap()).remove(1);
+        CaId::of_certificate(&signer).unwrap().to_string()
+    };
+    let first = one(&broker, "issuing", "active");
+    assert_eq!(issuer(), first);
+    let file = company.path("state/pki/authority.json");
+    let whole = fs::read(&file).unwrap();
+    let mut bent = whole.clone();
+    let place = bent.len() / 2;
+    bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
+    let mut signs = first;
+    for broken in [b"{}".to_vec(), whole[..whole.len() / 2].to_vec(), bent, Vec::new(), whole.clone()] {
+        dayfly::sys::files::write_atomic(&file, &broken, 0o600).unwrap();
+        assert_eq!((one(&broker, "issuing", "active"), issuer()), (signs.clone(), signs.clone()));
+        // Made under the area CA that the broker holds, whatever lies in the file.
+        let turn = broker.verb(&["ca", "rotate", "--config", "dayfly.toml", "--output", "json"]);
+        let turn: Value = serde_json::from_str(&turn).unwrap();
+        assert_eq!((&turn["from"], &turn["to"]), (&json!(signs), &json!(issuer())));
+        turn["to"].as_str().unwrap().clone_into(&mut signs);
+        let events = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
+        assert!(events.lines().any(|line| line.contains("\"key_rotated\"") && line.contains(&signs)), "{events}");
     }
 }
 

@@ -280,17 +280,18 @@ impl Pki {
     /// Takes in what a ceremony left meanwhile, prepares the next CA, lets it take over when it is its turn,
     /// and forgets who has no leaf left. On a failure the old ones go on.
     pub fn rotate(&self, now: UnixMs) -> Result<Option<CaRotation>, PkiError> {
-        let rotated = self.turn_over(now, false);
-        self.fault.store(Arc::new(rotated.as_ref().err().map(ToString::to_string)));
-        rotated
+        let turned = self.turn_over(now, false);
+        let fault = turned.as_ref().map_or_else(Some, |turned| turned.fault.as_ref());
+        self.fault.store(Arc::new(fault.map(ToString::to_string)));
+        turned.and_then(Turned::told)
     }
 
     /// The next CA takes over at once, known ahead or not.
     pub fn rotate_now(&self, now: UnixMs) -> Result<Option<CaRotation>, PkiError> {
-        self.turn_over(now, true)
+        self.turn_over(now, true).and_then(Turned::told)
     }
 
-    fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
+    fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Turned, PkiError> {
         let _turn = self.turn();
         let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
         let old = self.turns.load_full();
@@ -312,7 +313,7 @@ impl Pki {
         if rotation.is_some() || new.differs(&old) {
             self.replace(new)?;
         }
-        prepared.and(reread).map(|()| rotation)
+        Ok(Turned { rotation, fault: prepared.and(reread).err() })
     }
 
     /// A ceremony was held while the broker ran. What is not as it should be changes nothing.
@@ -379,6 +380,28 @@ impl Pki {
     pub(super) fn save(&self, turns: &Turns) -> Result<(), PkiError> {
         let Some(folder) = &self.folder else { return Ok(()) };
         folder.write(ISSUING_FILE, &turns.stored())
+    }
+}
+
+/// What a look at the turns came to.
+struct Turned {
+    rotation: Option<CaRotation>,
+    /// What does not hinder a rotation: the file of a ceremony, say, that cannot be read.
+    fault: Option<PkiError>,
+}
+
+impl Turned {
+    /// Who took over is told whatever else is wrong: it signs from now on, and the ledger is to say so.
+    // SECURITY: `t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken`.
+    fn told(self) -> Result<Option<CaRotation>, PkiError> {
+        match (self.rotation, self.fault) {
+            (None, Some(fault)) => Err(fault),
+            (Some(rotation), Some(fault)) => {
+                tracing::error!(%fault, "a CA took over, and something else is wrong with the authority");
+                Ok(Some(rotation))
+            }
+            (rotation, None) => Ok(rotation),
+        }
     }
 }
 

@@ -324,6 +324,26 @@ fn a_ceremony_while_the_broker_runs_is_taken_in_and_a_bad_file_is_not() {
 }
 
 #[test]
+fn t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
+    let held = ceremony(&places, START);
+    let root = held.make_root(&dir.path().join("root"), "correct horse battery", told).unwrap();
+    held.make_area(&folder, &root, &[], told).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap();
+    let first = signs(&pki);
+    let file = dir.path().join("pki").join(crate::mint::pki::AUTHORITY_FILE);
+    crate::sys::files::write_atomic(&file, b"{}", 0o600).unwrap();
+    let by_hand = pki.rotate_now(START.plus_s(60)).unwrap().unwrap();
+    assert_eq!((by_hand.from.unwrap().to_string(), by_hand.to.to_string()), (first, signs(&pki)));
+    assert!(pki.rotate(START.plus_s(120)).is_err(), "and where nobody took over, what is wrong");
+    let hourly = (1..72).filter_map(|hour| pki.rotate(START.plus_s(hour * 3_600)).ok().flatten());
+    assert_eq!(hourly.last().unwrap().to.to_string(), signs(&pki), "by the clock too");
+    assert!(!pki.health(START.plus_s(71 * 3_600)).warnings.is_empty(), "and what is wrong is said");
+}
+
+#[test]
 fn an_issuing_ca_below_an_area_that_was_taken_back_retires_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
