@@ -37,8 +37,11 @@ impl Flow {
         for asked in &request.asked {
             statuses.push(self.cert_status(pki, ca, asked, now).await?);
         }
-        revoke::ocsp_answer(&request, &statuses, ca, &self.ocsp, now.at)
-            .inspect_err(|error| tracing::error!(%error, ca = %ca.id(), "an OCSP request is not answered"))
+        revoke::ocsp_answer(&request, &statuses, ca, &self.ocsp, now.at).inspect_err(|error| match error {
+            // What keeps a token from signing was told where it was asked.
+            NotAnswered::TryLater => {}
+            error => tracing::error!(%error, ca = %ca.id(), "an OCSP request is not answered"),
+        })
     }
 
     async fn cert_status(

@@ -194,7 +194,9 @@ impl Flow {
 
     /// The same of a CA that would have been over at `until`: of those who take certificates.
     fn ca_reaches(&self, at: UnixMs, until: UnixMs) -> Vec<TargetKnown> {
-        let shown = self.crls_are_due(self.time.now().at);
+        // A token signs the list in its own time.
+        let remote = self.pki.as_ref().is_some_and(|pki| pki.areas().iter().any(|area| area.signer().is_remote()));
+        let shown = !remote && self.crls_are_due(self.time.now().at);
         let takes = |target: &Target| target.binding == BindingKind::Mtls;
         self.each_reach(takes, |checking| revoke::known_of_ca(checking, at, until, shown))
     }

@@ -180,8 +180,10 @@ fn check_pki(settings: &Settings, trust_domain: &str, now: UnixMs) -> Result<Vec
     let health = pki.health(now);
     // A start makes the first issuing CA.
     let over = health.faults.into_iter().filter(|_| now > health.area_until);
+    // A token that is away keeps no broker from starting: what it signed goes on.
+    let token = pki.area().signer().probe().err().map(|error| format!("the area CA does not sign: {error}"));
     let lint = |what| Lint { at: "pki".to_owned(), what, help: None };
-    Ok(over.chain(health.warnings).map(lint).collect())
+    Ok(over.chain(health.warnings).chain(token).map(lint).collect())
 }
 
 /// The store as a start would find it, read beside whoever has it: nothing is made, locked or changed.

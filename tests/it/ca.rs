@@ -380,7 +380,7 @@ async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_ano
 async fn what_was_signed_below_a_revoked_area_ca_ends() {
     let dir = tempfile::tempdir().unwrap();
     let seal = SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap();
-    let folder = Folder { dir: dir.path().join("pki"), seal: std::sync::Arc::new(seal) };
+    let folder = Folder { dir: dir.path().join("pki"), seal: std::sync::Arc::new(seal), token: None };
     let places = Places { base: "http://pki.example.org".into() };
     let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &[], now: START, by: "a test" };
     let mut told = Transcript::default();

@@ -60,6 +60,8 @@ mod mass_record;
 mod mtls;
 mod operate;
 mod outside;
+#[cfg(feature = "pkcs11")]
+mod pkcs11;
 mod process;
 mod profiles;
 mod quotas;

@@ -46,6 +46,10 @@ With --csr nothing is made but a key and what the company's own CA is to sign: `
 answer. It must allow one more CA below it (pathLen 1 or more, no constraints on URIs or on subjects' names, and
 extended key usage that leaves out neither clients nor servers), and end no later than the CA above it.
 
+Where the settings name a token (`pki.area_key`, PKCS#11), the area CA's key is made there and never leaves it:
+a new one at each ceremony, or the one that `id=` in the URI names, which no area CA has had. The token's user
+logs in with the PIN of `pin-source`, once: a PIN that is refused is not tried again.
+
 A transcript without secrets is printed, and kept in the authority's folder.
 
   openssl rand -hex 32 > /etc/dayfly/seal.key       # 0600, the broker's; `seal = \"file:/etc/dayfly/seal.key\"`

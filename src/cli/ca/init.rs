@@ -18,7 +18,7 @@ use crate::{
     flow::{BundleSource, Folder as Bundle},
     mint::pki::{CaId, Ceremony, Folder, PkiError, Places, RootKey, Transcript, may_hold_root, pem},
     policy::BundleEnv,
-    run,
+    run::{self, PkiSettingsError},
     sys::{files, host},
 };
 
@@ -42,7 +42,13 @@ impl Table {
         let pki = settings.pki.clone().ok_or_else(missing)?;
         let opened = run::pki_folder(&settings, &pki);
         let (folder, places) = opened.map_err(|error| {
-            let help = "openssl rand -hex 32 writes a seal key: mode 0600, the broker's own";
+            let help = match &error {
+                PkiSettingsError::Token(_) => "build it with `--features pkcs11`, or take `pki.area_key` out",
+                PkiSettingsError::Pin { .. } | PkiSettingsError::NoPin(_) => {
+                    "the PIN is one line: mode 0600, the broker's own"
+                }
+                _ => "openssl rand -hex 32 writes a seal key: mode 0600, the broker's own",
+            };
             Failure::failed("the authority's folder cannot be opened").because(error).help(help)
         })?;
         let trust_domain = trust_domain.cloned().map_or_else(|| domain_of(&settings), Ok)?;

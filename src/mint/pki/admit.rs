@@ -30,16 +30,21 @@ pub fn admit_issuing(ca: &Ca, area: &Ca, now: UnixMs) -> Result<(), PkiError> {
     wrong(names_uris(&below), "it constrains URIs")
 }
 
-/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA. `now`: it
-/// is about to be taken in, and must be in force; later its health is told, and a clock that is wrong at a start
-/// keeps no broker from starting.
+/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA, and its key.
 pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: Option<UnixMs>) -> Result<(), PkiError> {
+    let area = chain.first().ok_or_else(|| refused("there is none"))?;
+    proven(key, &read(area)?)?;
+    admit_chain(chain, now)
+}
+
+/// The same of the certificates alone. `now`: it is about to be taken in, and must be in force; later its health
+/// is told, and a clock that is wrong at a start keeps no broker from starting.
+pub fn admit_chain(chain: &[&[u8]], now: Option<UnixMs>) -> Result<(), PkiError> {
     let read = chain.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
-    let (area, root) = match (read.first(), read.last()) {
-        (Some(area), Some(root)) if read.len() > 1 => (area, root),
+    let root = match read.last() {
+        Some(root) if read.len() > 1 => root,
         _ => return Err(refused("the chain is the area CA, what is above it, and the root last")),
     };
-    proven(key, area)?;
     // Each CA allows at least so many below it as there are.
     for (depth, ca) in (1u32..).zip(&read) {
         is_ca(ca, Some(depth))?;

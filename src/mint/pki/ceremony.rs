@@ -17,11 +17,11 @@ use rustls_pki_types::CertificateDer;
 use super::{
     admit::admit_area,
     ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, moment},
-    kept::{Area, Authority, Folder, KeptArea, KeptAuthority, KeptKey, KeptRevoked, decoded, encoded, upper_crl},
+    kept::{Area, Authority, Folder, KeptArea, KeptAreaKey, KeptAuthority, KeptRevoked, decoded, encoded, upper_crl},
     probe::probe,
     root::{RootKey, RootRecord, SignedArea},
-    sealed::{Purpose, random},
-    signer::{FileKey, PkiError},
+    sealed::random,
+    signer::{CaSigner, FileKey, PkiError},
     transcript::Transcript,
     turns::Places,
 };
@@ -74,11 +74,9 @@ impl Ceremony<'_> {
             self.revoke(&mut kept, &mut record, root, id, told)?;
         }
         kept.agree(&mut record, root.id());
-        let (area, key) = self.area(&root.ca)?;
-        kept.admit(KeptArea {
-            chain: vec![encoded(area.der()), encoded(root.ca.der())],
-            key: KeptKey::seal(&folder.seal, Purpose::Area, &key)?,
-        });
+        let (signer, key) = kept.new_key(folder, &record)?;
+        let (area, place) = (self.area(&root.ca, signer)?, key.place(folder));
+        kept.admit(KeptArea { chain: vec![encoded(area.der()), encoded(root.ca.der())], key });
         record.areas.push(SignedArea { id: area.id().as_str().to_owned(), serial: hex(&area.serial()?) });
         record.crl_number = kept.next_crl_number(root.id(), record.crl_number, self.now);
         let crl = self.root_crl(&root.ca, &record)?;
@@ -90,22 +88,24 @@ impl Ceremony<'_> {
         root.keep(&before, record)?;
         folder.keep_authority(&kept)?;
         told.made("area CA", area.der(), &area)?;
+        told.line(&format!("  its key {place}"));
         told.crl("root CRL", &crl, listed)?;
-        told.wrote("area CA, its key sealed, and the root CRL", &super::kept::authority_file(&folder.dir));
+        told.wrote("area CA and the root CRL", &super::kept::authority_file(&folder.dir));
         Ok(())
     }
 
-    /// A new key, sealed in the folder, and what the company's own CA is asked to sign: PKCS#10, DER. The
-    /// area CA of now goes on until the answer is taken in.
+    /// A new key, and what the company's own CA is asked to sign: PKCS#10, DER. The area CA of now goes on until
+    /// the answer is taken in.
     pub fn request(&self, folder: &Folder, told: &mut Transcript) -> Result<Vec<u8>, PkiError> {
         let _held = folder.hold_ceremony()?;
         let mut kept = self.kept(folder)?;
-        let key = FileKey::generate()?;
-        let request = area_request(self.trust_domain, &key)?;
-        kept.pending = Some(KeptKey::seal(&folder.seal, Purpose::Area, &key)?);
+        let (signer, key) = kept.new_key(folder, &RootRecord::default())?;
+        let request = area_request(self.trust_domain, signer.as_ref())?;
+        told.line(&format!("made      request for an area CA, key {}", key.id()));
+        told.line(&format!("  its key {}", key.place(folder)));
+        kept.pending = Some(key);
         folder.keep_authority(&kept)?;
-        told.line(&format!("made      request for an area CA, key {}", CaId::of_key(&key)));
-        told.wrote("its key, sealed", &super::kept::authority_file(&folder.dir));
+        told.wrote("what waits for its certificate", &super::kept::authority_file(&folder.dir));
         Ok(request)
     }
 
@@ -125,10 +125,10 @@ impl Ceremony<'_> {
         if !chain.is_empty() {
             let nothing = || PkiError::Refused("no request waits for it: `dayfly ca init --csr` makes one".to_owned());
             let key = kept.pending.take().ok_or_else(nothing)?;
-            let signer = key.opened(&folder.seal, Purpose::Area)?;
+            let signer = key.opened(folder)?;
             let ders: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-            admit_area(&ders, &signer, Some(self.now))?;
-            let area = Ca::new(chain[0].clone().into_owned(), Arc::new(signer))?;
+            admit_area(&ders, signer.as_ref(), Some(self.now))?;
+            let area = Ca::new(chain[0].clone().into_owned(), signer)?;
             probe(&area, &chain[1..], self.trust_domain, self.places, self.now)?;
             kept.admit(KeptArea { chain: chain.iter().map(|der| encoded(der)).collect(), key });
             told.made("area CA, signed elsewhere", area.der(), &area)?;
@@ -147,7 +147,7 @@ impl Ceremony<'_> {
     /// Three tiers whose root is gone once this returns.
     pub(super) fn in_memory(&self) -> Result<Authority, PkiError> {
         let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
-        let (area, _) = self.area(&root)?;
+        let area = self.area(&root, Arc::new(FileKey::generate()?))?;
         let crl_number = self.now.as_ms().unsigned_abs();
         let crl = self.root_crl(&root, &RootRecord { crl_number, ..RootRecord::default() })?;
         let area = Area { ca: Arc::new(area), above: vec![root.der().clone()], revoked: false };
@@ -171,13 +171,11 @@ impl Ceremony<'_> {
         Ok(kept)
     }
 
-    fn area(&self, root: &Ca) -> Result<(Ca, FileKey), PkiError> {
-        let key = FileKey::generate()?;
+    fn area(&self, root: &Ca, signer: Arc<dyn CaSigner>) -> Result<Ca, PkiError> {
         let above = Above { crl: self.places.crl(root.id(), 0), certificate: self.places.certificate(root.id()) };
-        let signer = Arc::new(FileKey::from_pkcs8(key.pkcs8())?);
         let area = root.subordinate(&self.terms(AREA, Some(above), self.dns)?, signer)?;
-        admit_area(&[area.der(), root.der()], &key, Some(self.now))?;
-        Ok((area, key))
+        admit_area(&[area.der(), root.der()], area.signer(), Some(self.now))?;
+        Ok(area)
     }
 
     fn terms<'a>(&'a self, tier: Tier, above: Option<Above>, dns: &'a [String]) -> Result<CaTerms<'a>, PkiError> {
@@ -247,6 +245,20 @@ impl Ceremony<'_> {
 }
 
 impl KeptAuthority {
+    /// One that no area CA of ours has, or had as long as anybody knows: `record` is of the root.
+    // SECURITY: `a_key_in_the_token_carries_one_area_ca`.
+    fn new_key(&self, folder: &Folder, record: &RootRecord) -> Result<(Arc<dyn CaSigner>, KeptAreaKey), PkiError> {
+        let (signer, key) = KeptAreaKey::make(folder)?;
+        let known = self.areas.iter().any(|area| area.key.id() == key.id())
+            || record.areas.iter().any(|area| area.id == key.id())
+            || self.revoked.iter().any(|revoked| revoked.id == key.id());
+        if known {
+            let what = format!("the key {} is that of an area CA already: make another, and name its `id`", key.id());
+            return Err(PkiError::Refused(what));
+        }
+        Ok((signer, key))
+    }
+
     /// The newest first.
     fn admit(&mut self, area: KeptArea) {
         self.areas.insert(0, area);

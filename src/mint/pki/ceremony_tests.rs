@@ -19,7 +19,7 @@ impl Held {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seal = Arc::new(SealKey::parse(SealKey::generate().unwrap().as_bytes()).unwrap());
-        let folder = Folder { dir: dir.path().join("pki"), seal };
+        let folder = Folder { dir: dir.path().join("pki"), seal, token: None };
         Self { dir, folder, places: Places { base: "http://pki.test".to_owned() } }
     }
 

@@ -15,10 +15,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{
-    admit::admit_area,
+    admit::{admit_area, admit_chain},
     ca::{Ca, CaId},
+    pkcs11::{AreaToken, KeptToken},
     sealed::{Purpose, SealKey, Sealed},
-    signer::{FileKey, PkiError},
+    signer::{CaSigner, FileKey, PkiError},
 };
 use crate::sys::files;
 
@@ -33,6 +34,8 @@ const VERSION: u32 = 1;
 pub struct Folder {
     pub dir: PathBuf,
     pub seal: Arc<SealKey>,
+    /// Where an area CA's key is made; `None`: sealed, in the folder.
+    pub token: Option<AreaToken>,
 }
 
 /// What ceremonies made.
@@ -95,7 +98,7 @@ pub(super) struct KeptAuthority {
     pub areas: Vec<KeptArea>,
     /// A key whose certificate the company's own CA has yet to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<KeptKey>,
+    pub pending: Option<KeptAreaKey>,
     pub crls: Vec<String>,
     /// What the roots' CRLs list.
     #[serde(default)]
@@ -110,7 +113,15 @@ pub(super) struct KeptAuthority {
 pub(super) struct KeptArea {
     /// The area CA, what is above it, the root: base64 DER.
     pub chain: Vec<String>,
-    pub key: KeptKey,
+    pub key: KeptAreaKey,
+}
+
+/// The key of an area CA: sealed here, or in a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum KeptAreaKey {
+    Sealed(KeptKey),
+    Token(KeptToken),
 }
 
 /// A sealed key and its name, which the seal is bound to.
@@ -196,7 +207,7 @@ impl KeptAuthority {
         if self.version != VERSION {
             return Err(file());
         }
-        let areas = self.areas.iter().map(|area| area.opened(&folder.seal, self).map_err(|e| named(e, &file)));
+        let areas = self.areas.iter().map(|area| area.opened(folder, self).map_err(|e| named(e, &file)));
         let mut areas = areas.collect::<Result<Vec<_>, _>>()?;
         // The newest is kept, over or not: it says what is wrong.
         let mut place = 0..;
@@ -224,16 +235,56 @@ fn named(error: PkiError, file: &impl Fn() -> PkiError) -> PkiError {
 }
 
 impl KeptArea {
-    fn opened(&self, seal: &SealKey, all: &KeptAuthority) -> Result<Area, PkiError> {
-        let signer = Arc::new(self.key.opened(seal, Purpose::Area)?);
+    fn opened(&self, folder: &Folder, all: &KeptAuthority) -> Result<Area, PkiError> {
+        let signer = self.key.opened(folder)?;
         let chain = self.chain.iter().map(|text| decoded(text).map(CertificateDer::from));
         let chain = chain.collect::<Option<Vec<_>>>().ok_or_else(|| PkiError::Read("it is no base64".to_owned()))?;
         let (first, above) = chain.split_first().ok_or_else(|| PkiError::Read("there is none".to_owned()))?;
         let ca = Ca::new(first.clone(), signer)?;
         let chain: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-        admit_area(&chain, ca.signer(), None)?;
+        // What a token signs is checked each time that it signs; it may be away now.
+        match ca.signer().is_remote() {
+            true => admit_chain(&chain, None)?,
+            false => admit_area(&chain, ca.signer(), None)?,
+        }
         let revoked = all.revoked.iter().any(|revoked| revoked.id == ca.id().as_str());
         Ok(Area { ca: Arc::new(ca), above: above.to_vec(), revoked })
+    }
+}
+
+impl KeptAreaKey {
+    /// A new one, where the folder's keys are.
+    pub fn make(folder: &Folder) -> Result<(Arc<dyn CaSigner>, Self), PkiError> {
+        if let Some(token) = &folder.token {
+            let (key, kept) = token.key()?;
+            return Ok((Arc::new(key), Self::Token(kept)));
+        }
+        let key = FileKey::generate()?;
+        let kept = KeptKey::seal(&folder.seal, Purpose::Area, &key)?;
+        Ok((Arc::new(key), Self::Sealed(kept)))
+    }
+
+    pub fn opened(&self, folder: &Folder) -> Result<Arc<dyn CaSigner>, PkiError> {
+        match self {
+            Self::Sealed(key) => Ok(Arc::new(key.opened(&folder.seal, Purpose::Area)?)),
+            Self::Token(key) => Ok(Arc::new(key.opened(folder.token.as_ref())?)),
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Sealed(key) => &key.id,
+            Self::Token(key) => &key.id,
+        }
+    }
+
+    /// Where it is, as a transcript says it.
+    pub fn place(&self, folder: &Folder) -> String {
+        match (self, &folder.token) {
+            (Self::Token(key), Some(token)) => format!("in the token `{}`, id {}", token.token.name(), key.named()),
+            (Self::Token(key), None) => format!("in a token, id {}", key.named()),
+            (Self::Sealed(_), _) => "sealed".to_owned(),
+        }
     }
 }
 

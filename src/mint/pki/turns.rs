@@ -283,7 +283,7 @@ impl Pki {
     // SECURITY: `a_turn_is_on_the_record_though_the_ceremonys_file_cannot_be_read`.
     fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
         let _turn = self.turn();
-        let reread = self.take_in(now);
+        let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
         let turned = self.turned(now, at_once);
         let (rotation, fault) = match (turned, reread) {
             (Ok(Turned { rotation, prepared }), reread) => (rotation, prepared.and(reread).err()),

@@ -25,7 +25,7 @@ fn folder(dir: &std::path::Path) -> Folder {
         std::fs::write(&seal, SealKey::generate().unwrap().as_bytes()).unwrap();
     }
     let seal = SealKey::parse(&std::fs::read(seal).unwrap()).unwrap();
-    Folder { dir: dir.join("pki"), seal: Arc::new(seal) }
+    Folder { dir: dir.join("pki"), seal: Arc::new(seal), token: None }
 }
 
 fn ceremony(places: &Places, now: UnixMs) -> Ceremony<'_> {
