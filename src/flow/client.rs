@@ -2,13 +2,15 @@
 //! key, which binds what its own task is given, or a new task's handle. Any other proves its key to whoever
 //! is bound to that, and nothing else.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dayfly_domain::{LeaseId, State, TaskId};
-use dayfly_verifier::{Confirmation, Thumbprint};
+use dayfly_verifier::{Confirmation, Jws, Thumbprint};
 
 use super::Shared;
 use crate::{
     intake::{Leaf, LeafRecord, Witness},
     lease::{Lease, Now},
+    mint::pki::CaId,
     store::LeaseRow,
     sys::net::{PresentedChain, VerifiedClient},
 };
@@ -52,14 +54,33 @@ impl Shared {
         let lease = self.table.lease(LeaseId::from_u128(client.serial()?))?;
         let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
         let pki = self.pki.as_ref().filter(|_| lease.is_of(client.fingerprint()) && !tainted)?;
-        let mut between: Vec<_> = pki.issuing().iter().map(|ca| ca.der().clone()).collect();
-        between.push(pki.area().der().clone());
-        between.extend_from_slice(client.above());
-        let verified = client.verify_by(&[pki.root().clone()], &between, now.at);
+        // By the CAs of its own chain: another area CA may have taken over since.
+        let ca = lease.kid.as_deref().and_then(CaId::named)?;
+        let verified = client.verify_by(&pki.roots(), &pki.chain(&ca), now.at);
         verified
             .map(|client| (lease, client))
             .inspect_err(|error| tracing::debug!(%error, "a certificate of ours"))
             .ok()
+    }
+
+    /// Whether this is a certificate of ours, in force or not.
+    pub(super) fn is_own(&self, client: Option<&PresentedChain>) -> bool {
+        let lease = |client: &PresentedChain| self.table.lease(LeaseId::from_u128(client.serial()?));
+        client.is_some_and(|client| lease(client).is_some_and(|lease| lease.is_of(client.fingerprint())))
+    }
+
+    /// Whether a certificate of the task, or of one above it, lives.
+    pub(super) fn is_live_certificate(&self, fingerprint: &[u8; 32], task: TaskId, now: Now) -> bool {
+        let mut next = Some(task);
+        while let Some(found) = next.and_then(|id| self.table.task(id)) {
+            let mut leases = found.leases.iter().filter_map(|id| self.table.lease(*id));
+            if let Some(lease) = leases.find(|lease| lease.is_of(fingerprint)) {
+                let tainted = lease.kid.as_deref().is_some_and(|kid| self.is_tainted(kid));
+                return !tainted && self.table.lease_state(&lease, now).0 == State::Active;
+            }
+            next = found.parent;
+        }
+        false
     }
 
     fn is_at_or_above(&self, above: TaskId, task: TaskId) -> bool {
@@ -72,6 +93,12 @@ impl Shared {
         }
         false
     }
+}
+
+/// The fingerprint of the certificate that a token of ours is bound to, if it is to one.
+pub(super) fn x5t(token: &Jws) -> Option<[u8; 32]> {
+    let text = token.unverified_claims().get("cnf")?.get("x5t#S256")?.as_str()?;
+    URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()
 }
 
 /// What a token is bound to, as its lease's row has it.

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dayfly_domain::{BlockId, Cause, LeaseId, State, TaskId, UnixMs};
+use dayfly_domain::{BlockId, Cause, Kind, LeaseId, State, TaskId, UnixMs};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -353,11 +353,14 @@ impl Writer {
         Some((changes, Reply::Issue(ack, point)))
     }
 
-    /// The earlier leases of the task for the same target that outlive the supersede.
+    /// The earlier leases of the task for the same target, and of the same kind, that outlive the supersede: a
+    /// token takes the place of no certificate.
     fn replaced(&self, task: &Subject, by: Option<&LeaseRow>, after_s: Option<u8>, now: Now) -> Vec<(LeaseId, UnixMs)> {
         let (Subject::Feed(task), Some(by), Some(after_s)) = (task, by, after_s) else { return Vec::new() };
         let at = now.at.plus_s(i64::from(after_s));
-        self.shared.table.outliving(*task, &by.target, at, now).into_iter().map(|id| (id, at)).collect()
+        let earlier = self.shared.table.outliving(*task, &by.target, at, now).into_iter();
+        let is_same = |id: &LeaseId| self.shared.crls.has(*id) == (by.kind == Kind::X509);
+        earlier.filter(is_same).map(|id| (id, at)).collect()
     }
 
     fn commit(&mut self, batch: Batch, now: Now) {

@@ -123,7 +123,7 @@ fn what_a_tainted_key_signed_meanwhile_is_not_committed() {
             task: row.id,
             seq: 0,
             target: "shop".into(),
-            kind: dayfly_domain::Kind::Jwt,
+            kind: Kind::Jwt,
             row: String::new(),
             actions: "[]".into(),
             issued_at: AT,

@@ -57,7 +57,9 @@ impl Flow {
 
     fn due_crls(&self, pki: &Pki, now: Now) -> Vec<DueCrl> {
         self.settle_lists(now);
-        for ca in pki.revoked() {
+        // What the list has said once past its end is not said again.
+        let said_until = now.at.plus_s(-CRL_BACK_S);
+        for ca in pki.revoked().into_iter().filter(|ca| ca.not_after.plus_s(1) > said_until) {
             let revocation = Revocation { at: ca.at, reason: CrlReason::KeyCompromise };
             match ca.serial.try_into() {
                 Ok(serial) => self.crls.withdraw(ca.issuer.as_str(), serial, revocation, ca.not_after.plus_s(1)),

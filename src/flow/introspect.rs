@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{
     Flow,
     certificates::Named,
+    client::x5t,
     issue::{is_handle, workload_of},
     possession::Held,
     sha256,
@@ -167,6 +168,10 @@ impl Flow {
         };
         let visible = self.may_see_lease(&authority, INTROSPECT, id, &lease);
         if !visible || self.table.lease_state(&lease, now).0 != State::Active {
+            return Ok(None);
+        }
+        // SECURITY: `a_token_is_dead_with_the_certificate_that_it_is_bound_to`.
+        if x5t(&jws).is_some_and(|certificate| !self.is_live_certificate(&certificate, lease.task, now)) {
             return Ok(None);
         }
         Ok(Some(Introspected { claims: jws.into_unverified_claims(), task: lease.task }))

@@ -40,6 +40,10 @@ pub enum NotSwapped {
     Bundle(Vec<Problem>),
     #[error("the bundle was active before and was replaced; `strict_rollback` refuses to go back to it")]
     Rollback,
+    #[error(
+        "the authority is that of `{0}`, and certificates would be named in `{1}`: the trust domain changes with another authority"
+    )]
+    TrustDomain(String, String),
     #[error("the swap cannot be recorded: {0}")]
     Store(String),
     #[error("the bundle was not read within {} s", LOAD_WITHIN.as_secs())]
@@ -53,7 +57,7 @@ pub enum NotSwapped {
 impl NotSwapped {
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Bundle(_) => Reason::Bundle,
+            Self::Bundle(_) | Self::TrustDomain(..) => Reason::Bundle,
             Self::Rollback => Reason::Rollback,
             Self::Store(_) => Reason::Store,
             Self::Slow | Self::Busy => Reason::Busy,
@@ -148,6 +152,13 @@ impl Flow {
 
     async fn swap(&self, loaded: Loaded, actor: &str) -> Result<Swapped, NotSwapped> {
         let Loaded { policy, lints } = loaded;
+        // SECURITY: `a_load_changes_no_trust_domain_under_the_authority`.
+        if let Some(pki) = self.pki() {
+            let (own, named) = (pki.authority().trust_domain.clone(), &policy.bundle().trust_domain);
+            if own != *named {
+                return self.not_read(NotSwapped::TrustDomain(own, named.to_string()));
+            }
+        }
         for lint in lints.iter().take(PROBLEMS_MAX) {
             tracing::warn!(%lint, "the bundle loads, but look at this");
         }
@@ -187,7 +198,7 @@ impl Shared {
 // SECURITY: `a_checkout_whose_load_failed_in_passing_is_loaded_at_the_next_look`.
 fn judged(swapped: &Result<Swapped, NotSwapped>) -> bool {
     match swapped {
-        Ok(_) | Err(NotSwapped::Bundle(_) | NotSwapped::Rollback) => true,
+        Ok(_) | Err(NotSwapped::Bundle(_) | NotSwapped::TrustDomain(..) | NotSwapped::Rollback) => true,
         Err(NotSwapped::Store(_) | NotSwapped::Slow | NotSwapped::Busy | NotSwapped::Unfinished) => false,
     }
 }

@@ -44,6 +44,8 @@ impl Flow {
             Evidence::Token(token) => {
                 intake::prove(token.expose(), policy.bundle(), &self.issuer, &self.keys, is_used, now.at).await
             }
+            // SECURITY: law L13, whatever it is named; `our_own_certificate_is_no_evidence`.
+            Evidence::Certificate(_) if self.is_own(client) => Err(IntakeError::Own),
             Evidence::Certificate(der) => intake::prove_svid(client, der, policy.bundle(), now.at),
         };
         *issuer = match &proven {

@@ -99,11 +99,9 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let (table, last_exp) = fold(&store, &lists, &crls, pki.as_deref(), policy.revocable(), now)?;
     crls.go_on_from(last_crl_number(&store.reader())?);
     keyring.note_exp(last_exp);
-    for ring in [&keyring, list_keys.ring()] {
-        taint::honour(&store.reader(), Ring::Keys(ring), now.at)?;
-    }
-    if let Some(pki) = &pki {
-        taint::honour(&store.reader(), Ring::Cas(pki), now.at)?;
+    let rings = [Ring::Keys(&keyring), Ring::Keys(list_keys.ring())];
+    for ring in rings.into_iter().chain(pki.as_deref().map(Ring::Cas)) {
+        taint::honour(&store.reader(), ring, now.at)?;
     }
     let checkpointer = store.checkpointer()?;
     let (queue, waiting) = mpsc::channel(group::QUEUE_MAX);

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use dayfly_domain::{EventId, Matcher, Name, Reason, Selector, UnixMs};
+use dayfly_domain::{BindingKind, EventId, Matcher, Name, Reason, Selector, UnixMs, bundle::Target};
 use tokio::sync::oneshot;
 
 use super::{
@@ -132,6 +132,7 @@ impl Flow {
             let tainted = flow.ring_of(&own).map_or(Err(NotTainted::Unknown), |ring| ring.taint(&own, now));
             // What it signed is sent no more, whatever became of its file.
             flow.lists.recall();
+            flow.crls.recall();
             tainted
         };
         let tainted = offload(taint).await.map_err(|_| Reason::Internal)?;
@@ -183,17 +184,20 @@ impl Flow {
 
     /// Every target of the bundle: whoever has the key forges for those too that it never signed for.
     fn key_reaches(&self, at: UnixMs) -> Vec<TargetKnown> {
-        self.each_reach(|checking| revoke::known_of_key(checking, at, JWKS_MAX_AGE_S))
+        self.each_reach(|_| true, |checking| revoke::known_of_key(checking, at, JWKS_MAX_AGE_S))
     }
 
-    /// The same of a CA that would have been over at `until`.
+    /// The same of a CA that would have been over at `until`: of those who take certificates.
     fn ca_reaches(&self, at: UnixMs, until: UnixMs) -> Vec<TargetKnown> {
-        self.each_reach(|checking| revoke::known_of_ca(checking, at, until))
+        let shown = self.crls_are_due(self.time.now().at);
+        let takes = |target: &Target| target.binding == BindingKind::Mtls;
+        self.each_reach(takes, |checking| revoke::known_of_ca(checking, at, until, shown))
     }
 
-    fn each_reach(&self, known: impl Fn(Checking) -> Known) -> Vec<TargetKnown> {
+    fn each_reach(&self, of: impl Fn(&Target) -> bool, known: impl Fn(Checking) -> Known) -> Vec<TargetKnown> {
         let policy = self.policy.load();
         let served = policy.bundle().targets.values().filter(|target| !target.disabled && !target.builtin);
+        let served = served.filter(|target| of(target));
         let known = |target| known(Checking::from(target));
         served.map(|target| TargetKnown { target: target.name.clone(), known: known(target) }).collect()
     }

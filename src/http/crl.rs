@@ -1,7 +1,7 @@
 //! CRLs, as RFC 5280 section 4.2.1.13 has them fetched: one list, or all of them in one file.
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     http::{
         HeaderValue, StatusCode,
         header::{CACHE_CONTROL, CONTENT_TYPE, ETAG},
@@ -43,7 +43,7 @@ fn number(text: &str) -> Option<u32> {
 
 fn answer(parts: &Parts, list: PublishedCrl, media_type: &'static str) -> Response {
     let known = is_known(&parts.headers, &list.etag);
-    let mut response = Response::new(if known { Body::empty() } else { list.bytes.to_vec().into() });
+    let mut response = Response::new(if known { Body::empty() } else { Bytes::from_owner(list.bytes).into() });
     if known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }

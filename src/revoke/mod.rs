@@ -125,20 +125,23 @@ pub fn known_of_key(checking: Checking, tainted_at: UnixMs, jwks_max_age_s: i64)
 }
 
 /// What is true once a CA is out: its area CA's CRL lists it, and whoever checks the CRL of every level
-/// refuses it once he has fetched that. Whoever checks none believes it to its own end.
-pub fn known_of_ca(checking: Checking, tainted_at: UnixMs, ends_at: UnixMs) -> Known {
+/// refuses it once the one that he has is over. Whoever checks none believes it to its own end.
+/// `shown`: whoever fetches that CRL now reads of it.
+pub fn known_of_ca(checking: Checking, tainted_at: UnixMs, ends_at: UnixMs, shown: bool) -> Known {
     let own_s = i64::from(checking.cache_s) + i64::from(checking.leeway_s);
     let dead = ends_at.plus_s(i64::from(checking.leeway_s));
     let (channel, worst_case_at) = match checking.verifies {
         Verifies::Introspect => (Channel::Introspection, tainted_at.plus_s(own_s)),
-        Verifies::Crl => (Channel::Crl, tainted_at.plus_s(CRL_EACH_S + own_s)),
+        Verifies::Crl => (Channel::Crl, tainted_at.plus_s(i64::from(CRL_LIFE_S) + i64::from(checking.leeway_s))),
         Verifies::ExpOnly | Verifies::List => (Channel::Expiry, dead),
     };
-    Known { channel, known: channel != Channel::Expiry, worst_case_at: worst_case_at.min(dead) }
+    let known = match channel {
+        Channel::Crl => shown,
+        Channel::Introspection | Channel::StatusList | Channel::Jwks => true,
+        Channel::Expiry => false,
+    };
+    Known { channel, known, worst_case_at: worst_case_at.min(dead) }
 }
-
-/// CRLs are made anew at least so often.
-const CRL_EACH_S: i64 = 60;
 
 /// One line for each channel: the latest worst case counts, and it knows when it knows of all.
 pub fn merged(all: impl IntoIterator<Item = Known>) -> Vec<Known> {
@@ -205,6 +208,17 @@ mod tests {
             let known = known_of_key(Checking { verifies, ..introspect }, AT, 300);
             assert_eq!((known.channel, known.worst_case_at), (Channel::Jwks, AT.plus_s(340)));
         }
+    }
+
+    #[test]
+    fn t_197_the_bound_of_a_leaked_ca_is_the_life_of_the_crl_above_it() {
+        let crl = Checking { verifies: Verifies::Crl, cache_s: 10, leeway_s: 30, list_life_s: 300 };
+        let until = AT.plus_s(3 * 86_400);
+        assert_eq!(known_of_ca(crl, AT, until, true).worst_case_at, AT.plus_s(630));
+        assert!(!known_of_ca(crl, AT, until, false).known, "the list is not made yet");
+        assert_eq!(known_of_ca(crl, AT, AT.plus_s(60), true).worst_case_at, AT.plus_s(90), "never past its own end");
+        let exp_only = known_of_ca(Checking { verifies: Verifies::ExpOnly, ..crl }, AT, until, true);
+        assert_eq!((exp_only.known, exp_only.worst_case_at), (false, until.plus_s(30)));
     }
 
     #[test]

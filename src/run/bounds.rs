@@ -103,6 +103,8 @@ pub const BOUNDS: &[Bound] = &[
         "the rest are one label",
     ),
     bound("certificates that a client shows", sys::net::CHAIN_MAX, "certificates", "the handshake fails"),
+    bound("a `csr`, decoded", intake::CSR_MAX_BYTES, "bytes", "`E-CSR`"),
+    bound("a client's certificates, all", sys::net::CHAIN_MAX_BYTES, "bytes", "the handshake fails"),
     bound("a client's certificate, each", sys::net::CERTIFICATE_MAX_BYTES, "bytes", "the handshake fails"),
     bound("request line and headers", HEADER_MAX_BYTES, "bytes", "`E-HEADERS` (431)"),
     bound("headers of a request", HEADERS_MAX, "headers", "`E-HEADERS` (431)"),

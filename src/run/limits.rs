@@ -124,7 +124,7 @@ pub fn fitting(caps: Caps, may: u64) -> Result<(Caps, Option<TooFewFiles>), TooF
     Ok((fitting, Some(fewer)))
 }
 
-const BESIDE_STRANGERS: u64 = DESCRIPTORS_BESIDE + 2 * CONNECTIONS_INSIDE as u64;
+const BESIDE_STRANGERS: u64 = DESCRIPTORS_BESIDE + (2 * CONNECTIONS_INSIDE + CONNECTIONS_PUBLIC) as u64;
 
 impl Default for Limits {
     fn default() -> Self {

@@ -106,17 +106,38 @@ pub fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write_atomic_as(path, bytes, mode, None)
 }
 
+/// The same for files that belong together: none is replaced before all are on the disk. Between the renames
+/// a reader may find some old and some new.
+pub fn write_together(all: &[(&Path, &[u8])], mode: u32) -> io::Result<()> {
+    let written = all.iter().map(|(path, bytes)| Ok((unnamed(path, bytes, mode, None)?, *path)));
+    for (file, path) in written.collect::<io::Result<Vec<_>>>()? {
+        named(file, path)?;
+    }
+    Ok(())
+}
+
 fn write_atomic_as(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(parent)?;
+    named(unnamed(path, bytes, mode, owner)?, path)
+}
+
+fn unnamed(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> io::Result<tempfile::NamedTempFile> {
+    let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(folder_of(path))?;
     if let Some((uid, gid)) = owner {
         std::os::unix::fs::fchown(file.as_file(), Some(uid), Some(gid))?;
     }
     file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn named(file: tempfile::NamedTempFile, path: &Path) -> io::Result<()> {
     file.persist(path).map_err(|error| error.error)?;
-    File::open(parent)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes a file anew, whole or not at all, if it still holds `before`. Mode and owner stay; a link stays
@@ -133,13 +154,9 @@ pub fn rewrite(path: &Path, before: &[u8], after: &[u8]) -> io::Result<()> {
 /// Writes a file that is not there yet: whole, or it is said what is wrong. What is there is never written
 /// over.
 pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".dayfly-").tempfile_in(parent)?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
+    let file = unnamed(path, bytes, mode, None)?;
     file.persist_noclobber(path).map_err(|error| error.error)?;
-    File::open(parent)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// Sets the mode of what is there.
@@ -402,6 +419,10 @@ mod tests {
     fn what_is_written_whole_is_private_from_the_start() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
+        let other = dir.path().join("no/such/folder");
+        assert!(write_together(&[(&path, b"new"), (&other, b"new")], 0o600).is_err());
+        assert!(!path.exists(), "one that cannot be written keeps the others back");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         write_atomic(&path, b"one", 0o600).unwrap();
         write_atomic(&path, b"two", 0o600).unwrap();
         assert_eq!(read_capped(&path).unwrap(), b"two");

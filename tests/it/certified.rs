@@ -1,7 +1,10 @@
 //! What a certificate of ours is worth on a connection to the broker (RFC 8705): it binds its own task's tokens,
 //! holds a handle, and is evidence of nothing. Over a real listener, with `curl --cert`.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use dayfly::mint::pki::{Ceremony, Folder, Pki, Places, SealKey};
 use dayfly_domain::UnixMs;
 use dayfly_verifier::{CertificateRefusal, Clock, Jws, KeySet, Offline, dpop::ProofRules};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType, SerialNumber};
@@ -61,7 +64,10 @@ struct Place {
 
 impl Place {
     async fn new() -> Self {
-        let world = World::of(MESH_BUNDLE);
+        Self::of(World::of(MESH_BUNDLE)).await
+    }
+
+    async fn of(world: World) -> Self {
         let hall = Hall::of(&world).await;
         Self { world, hall, count: 0 }
     }
@@ -158,7 +164,7 @@ async fn a_token_is_bound_to_the_certificate_of_its_connection() {
     let (_, lease) = place.hall.get(None, &format!("/v1/leases/{}", text(&answer, "lease_id")), &task.handle);
     assert_eq!((&lease["bound"], &lease["kind"]), (&json!("x5t"), &json!("jwt")), "{lease}");
     let keys = KeySet::parse(place.world.flow.jwks().to_string().as_bytes()).unwrap();
-    let offline = Offline::new(keys, ISSUER, MESH).with_clock(std::sync::Arc::new(At(place.world.now())));
+    let offline = Offline::new(keys, ISSUER, MESH).with_clock(Arc::new(At(place.world.now())));
     assert!(offline.check_certified(&token, Some(&der)).is_ok(), "a server with the verifier crate lets it in");
     assert_eq!(offline.check_certified(&token, None).unwrap_err(), CertificateRefusal::Missing.into());
     assert!(place.world.verify().problems.is_empty(), "{:?}", place.world.verify());
@@ -325,6 +331,80 @@ async fn a_handle_is_bound_to_the_key_that_opened_its_task() {
     let (status, shown) = place.hall.get(None, &path, &text(&opened, "task_control"));
     assert_eq!((status, &shown["bound"]), (200, &json!("none")), "an ended certificate binds no handle");
     assert_eq!(first.id.len(), opened["task_id"].as_str().unwrap().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_below_the_area_ca_of_before_binds_as_long_as_it_lives() {
+    if skipped("curl") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = || Folder {
+        dir: dir.path().join("pki"),
+        seal: Arc::new(SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap()),
+    };
+    let places = Places { base: "http://pki.example.org".into() };
+    let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &[], now: START, by: "a test" };
+    ceremony.without_root(&folder()).unwrap();
+    let pki = Pki::open(folder(), places.clone(), START).unwrap();
+    pki.rotate(START).unwrap();
+    let mut place = Place::of(World::certified_by(MESH_BUNDLE, pki)).await;
+    let task = place.task();
+
+    let (pki, before) = (place.world.flow.pki().unwrap().clone(), place.world.flow.pki().unwrap().area());
+    // Another root too: what the old one carries lives on all the same.
+    ceremony.without_root(&folder()).unwrap();
+    pki.rotate(START.plus_s(1)).unwrap();
+    assert_ne!(pki.area().id(), before.id());
+    let (status, answer) = place.token(Some(&task.holder), &task.handle);
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_dead_with_the_certificate_that_it_is_bound_to() {
+    if skipped("curl") {
+        return;
+    }
+    let mut place = Place::new().await;
+    let (task, other) = (place.task(), place.task());
+    let [token, others] = [&task, &other].map(|task| {
+        let (status, answer) = place.token(Some(&task.holder), &task.handle);
+        assert_eq!(status, 200, "{answer}");
+        text(&answer, "access_token")
+    });
+    assert!(place.world.active(&token).await && place.world.active(&others).await);
+    place.end(&task.lease);
+    assert!(!place.world.active(&token).await, "though its own lease lives");
+    assert!(place.world.active(&others).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_takes_the_place_of_no_certificate() {
+    if skipped("curl") {
+        return;
+    }
+    let mut place = Place::new().await;
+    let task = place.task();
+    let asked = [&fed(&task.handle)[..], &[("supersede", "0")]].concat();
+    let (first, again) =
+        (place.hall.post(Some(&task.holder), TOKEN, &asked), place.hall.post(Some(&task.holder), TOKEN, &asked));
+    assert_eq!((first.0, again.0), (200, 200), "{} {}", first.1, again.1);
+    place.world.pass_s(1);
+    assert!(place.world.active(&task.lease).await, "the certificate lives");
+    assert!(!place.world.active(&text(&first.1, "access_token")).await, "the token of before does not");
+    assert!(place.world.active(&text(&again.1, "access_token")).await);
+}
+
+#[tokio::test]
+async fn a_load_changes_no_trust_domain_under_the_authority() {
+    let world = World::of(MESH_BUNDLE);
+    let other = MESH_BUNDLE.replace("trust_domain = \"example.org\"", "trust_domain = \"example.net\"");
+    assert_ne!(other, MESH_BUNDLE);
+    world.bundle.set(&other);
+    let refused = world.flow.load_bundle("a test").await.unwrap_err();
+    assert!(refused.to_string().contains("the trust domain changes with another authority"), "{refused}");
+    world.bundle.set(MESH_BUNDLE);
+    assert!(world.flow.load_bundle("a test").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

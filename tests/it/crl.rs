@@ -290,6 +290,33 @@ fn root_id(world: &World) -> String {
     dayfly::mint::pki::CaId::of_certificate(&world.flow.pki().unwrap().root()).unwrap().to_string()
 }
 
+/// The area CA's list has it for as long as it would have been valid, and is then quiet again.
+#[tokio::test]
+async fn a_tainted_ca_that_is_over_is_not_listed_anew_each_second() {
+    let world = world();
+    let pki = world.flow.pki().unwrap().clone();
+    let gone = issuing(&world);
+    world.flow.taint_key(&OPERATOR, gone.id().as_str(), None, false).await.unwrap();
+    let path = format!("/pki/{}/0.crl", pki.area().id());
+    let entries = async || {
+        let fetched = fetch(&world, get(&path, None)).await;
+        let (_, list) = CertificateRevocationList::from_der(&fetched.bytes).unwrap();
+        (list.iter_revoked_certificates().count(), fetched.head("etag").to_owned())
+    };
+    world.pass_s(2);
+    let (count, first) = entries().await;
+    world.pass_s(2);
+    assert_eq!((count, entries().await.1), (1, first), "nothing is new");
+    let left = gone.not_after().as_s() - world.now().as_s();
+    world.pass_s(left + 120);
+    entries().await;
+    world.pass_s(61);
+    let (count, last) = entries().await;
+    assert_eq!(count, 0);
+    world.pass_s(2);
+    assert_eq!(entries().await, (0, last));
+}
+
 #[tokio::test]
 async fn openssl_reads_our_crl_and_finds_it_signed() {
     let mut world = world();
@@ -450,14 +477,16 @@ async fn t_136_a_certificate_is_not_revoked_by_whoever_has_seen_it() {
     let mut world = world();
     let issued = migrate(&mut world).await;
     let leaf = &chain(&token(&issued))[0];
-    for text in
-        [token(&issued), STANDARD.encode(leaf), lease(&issued).to_string(), "-----BEGIN CERTIFICATE-----".into()]
-    {
+    for text in [token(&issued), STANDARD.encode(leaf), "-----BEGIN CERTIFICATE-----".into()] {
         let answer = world.call(form("/oauth2/revoke", None, &[("token", &text)])).await;
         assert_eq!((answer.status, &answer.json()["error"]), (400, &json!("unsupported_token_type")), "{text}");
         assert_eq!(answer.json()["reason"], "E-TOKEN-TYPE");
     }
     assert_eq!(reason(world.flow.revoke_presented(&secret(&token(&issued))).await), Reason::TokenType);
+    for id in [lease(&issued).to_string(), format!("{:032x}", lease(&issued).as_u128())] {
+        let answer = world.call(form("/oauth2/revoke", None, &[("token", &id)])).await;
+        assert_eq!((answer.status, &*answer.text), (200, ""), "an id is no token: {id}");
+    }
     assert_eq!(revoked_as(&world, &issued).await, None);
     let path = format!("/v1/leases/{}/end", lease(&issued));
     let other = world.open(&Job::pay(), "pay-watch").await;

@@ -225,7 +225,7 @@ fn a_bundle_without_a_fitting_task_leaves_two_lines_out() {
     fs::write(work.join("bundle/shop.toml"), shop.replace("\"bearer\"", "\"dpop\"")).unwrap();
     let _dev = Dev::start(work, &["--policies", "bundle"]);
     let env = env(work);
-    assert_eq!(env.len(), 5, "{env:?}");
+    assert_eq!(env.len(), 6, "{env:?}");
     assert!(!env.contains_key("DAYFLY_DEV_TASK") && !env.contains_key("DAYFLY_DEV_CLAIMS"));
 }
 

@@ -219,6 +219,11 @@ impl World {
         Self::made(bundle, files.chain([cedar]).collect(), None, false)
     }
 
+    /// With this authority instead of one in memory.
+    pub fn certified_by(bundle: &str, pki: Pki) -> Self {
+        Self::below(bundle, BTreeMap::new(), None, false, PLENTY, pki)
+    }
+
     /// On a file, with keys beside it: survives [`World::restart`].
     pub fn on_file() -> Self {
         Self::made(BUNDLE, BTreeMap::new(), Some(tempfile::tempdir().unwrap()), false)
@@ -245,11 +250,22 @@ impl World {
         strict: bool,
         caps: Caps,
     ) -> Self {
+        Self::below(bundle, files, folder, strict, caps, pki(START))
+    }
+
+    fn below(
+        bundle: &str,
+        files: BTreeMap<String, Vec<u8>>,
+        folder: Option<TempDir>,
+        strict: bool,
+        caps: Caps,
+        pki: Pki,
+    ) -> Self {
         dayfly_verifier::crypto::init().unwrap();
         let (key, other) = (new_key(), new_key());
         let jwks = |key: &SigningKey| serde_json::to_vec(&json!({ "keys": [key.jwk()] })).unwrap();
         let text = Mutex::new(bundle.to_owned());
-        let pki = Arc::new(pki(START));
+        let pki = Arc::new(pki);
         let bundle = Arc::new(Text { text, jwks: jwks(&key), other_jwks: jwks(&other), files, pki });
         let clock = Stepped::at(START);
         let sizes = Sizes::default();

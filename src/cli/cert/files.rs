@@ -67,13 +67,15 @@ impl Files {
             return Err(Failure::failed("what the broker sent is no certificate for the key that was made"));
         }
         let (key, chain) = (key.pem(), text(&chain));
-        let [first, rest @ ..] = &self.paths()[..] else { return Ok(()) };
-        let Layout::Split = self.layout else {
-            return write(&first.1, &Zeroizing::new([key.as_str(), &chain].concat()));
+        let texts = match self.layout {
+            Layout::Bundle => vec![Zeroizing::new([key.as_str(), &chain].concat())],
+            Layout::Split => vec![key, Zeroizing::new(chain), Zeroizing::new(text(roots))],
         };
-        write(&first.1, &key)?;
-        let texts = [chain, text(roots)];
-        rest.iter().zip(&texts).try_for_each(|((_, path), text)| write(path, text))
+        let paths = self.paths();
+        let all: Vec<_> = paths.iter().zip(&texts).map(|((_, path), text)| (path.as_path(), text.as_bytes())).collect();
+        files::write_together(&all, 0o600).map_err(|error| {
+            Failure::failed(format!("the certificate cannot be written to `{}`", self.shown())).because(error)
+        })
     }
 
     /// A dead certificate serves nobody.
@@ -130,12 +132,6 @@ fn parsed(pem: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
 
 fn text(chain: &[CertificateDer<'_>]) -> String {
     chain.iter().map(|der| pem(CERTIFICATE, der).to_string()).collect()
-}
-
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    files::write_atomic(path, text.as_bytes(), 0o600).map_err(|error| {
-        Failure::failed(format!("the certificate cannot be written to `{}`", path.display())).because(error)
-    })
 }
 
 #[cfg(test)]

@@ -46,6 +46,11 @@ impl Keys {
         Ok(URL_SAFE_NO_PAD.encode(csr.der()))
     }
 
+    /// Its certificate could not be written yet.
+    pub fn give_back(&self, key: LeafKey) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(key);
+    }
+
     /// That of the last request.
     pub fn take(&self) -> Option<LeafKey> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()

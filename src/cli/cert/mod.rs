@@ -9,7 +9,7 @@ mod keys;
 mod roots;
 mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 use tokio::time::{Instant, timeout_at};
@@ -20,7 +20,7 @@ use super::{
     api::Api,
     args::{CertArgs, Output},
     door::Door,
-    exec::{Heard, Hook, Signals, Told},
+    exec::{HOOK, Heard, Hook, Signals, Told},
     failure::Failure,
     identity, print,
     progress::Progress,
@@ -33,9 +33,6 @@ use super::{
     },
 };
 use crate::http::shapes::TokenAnswer;
-
-/// A hook that takes longer is left alone.
-const HOOK: Duration = Duration::from_secs(60);
 
 pub async fn run(args: &CertArgs, session: &Session) -> Result<(), Failure> {
     let order = Order::of(args, session)?;
@@ -136,7 +133,10 @@ impl<'a> Order<'a> {
     /// Into the files, with the key that was made for it; and people are told.
     fn put(&self, answer: &TokenAnswer, roots: &[CertificateDer<'_>]) -> Result<(), Failure> {
         let key = self.keys.take().ok_or_else(|| Failure::failed("there is no key for what the broker sent"))?;
-        self.files.put(&key, &answer.access_token, roots)?;
+        if let Err(failure) = self.files.put(&key, &answer.access_token, roots) {
+            self.keys.give_back(key);
+            return Err(failure);
+        }
         let screen = self.session.screen;
         screen.say(&deliver::summary(answer, &self.ask.template));
         let name = spiffe_id(&answer.access_token).unwrap_or_default();

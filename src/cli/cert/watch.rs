@@ -96,7 +96,7 @@ enum Turn {
 
 impl Watch<'_> {
     async fn stay(&mut self, signals: &mut Signals) -> Result<(), Failure> {
-        self.run_hook();
+        self.hook.run_or_warn(self.order.session.screen);
         loop {
             let granted = match self.turn(signals).await? {
                 Turn::Stopped => return Ok(()),
@@ -117,7 +117,7 @@ impl Watch<'_> {
                 Err(failure) => self.warn(&failure),
             }
             self.order.put(&self.held.granted.answer, &self.held.roots)?;
-            self.run_hook();
+            self.hook.run_or_warn(self.order.session.screen);
         }
     }
 
@@ -129,9 +129,12 @@ impl Watch<'_> {
         let hold = Hold::new(&beats, answer.task_id, screen);
         let renewal = Renewal { api: &renewals, ask: &order.ask, handle, screen };
         let last = Cell::new(Life::of(answer));
+        let hook = self.hook;
         let put = |answer: &TokenAnswer| {
             last.set(Life::of(answer));
-            order.put(answer, roots).and_then(|()| self.hook.run())
+            order.put(answer, roots)?;
+            hook.run_or_warn(screen);
+            Ok(())
         };
         let next = async {
             renewal.keep(answer, put).await;
@@ -141,8 +144,9 @@ impl Watch<'_> {
         Ok(tokio::select! {
             () = async { hold.keep(hold.beat().await).await } => Turn::Over,
             next = Box::pin(next) => Turn::Next(next.map(Box::new)),
-            () = stopped(signals, self.hook, screen) => Turn::Stopped,
+            () = stopped(signals, hook, screen) => Turn::Stopped,
             never = retire(retired, screen) => never,
+            never = hook.bounded(screen) => never,
         })
     }
 
@@ -159,16 +163,9 @@ impl Watch<'_> {
         };
         self.order.files.remove();
         match handle::read(&self.order.place) {
-            Ok(kept) if kept.expose() != handle.expose() => unseen(self.order, self.began).await,
+            Ok(kept) if kept.s256() != handle.s256() => unseen(self.order, self.began).await,
             Ok(_) if ended => forget(self.order),
             Ok(_) | Err(_) => {}
-        }
-    }
-
-    /// That it fails is a warning.
-    fn run_hook(&self) {
-        if let Err(failure) = self.hook.run() {
-            self.warn(&failure);
         }
     }
 

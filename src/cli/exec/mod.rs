@@ -26,7 +26,7 @@ use self::{
 };
 pub use self::{
     child::{Told, session_step},
-    hook::Hook,
+    hook::{HOOK, Hook},
     signals::{Heard, Signals},
 };
 use super::{
@@ -147,7 +147,11 @@ impl<'a> Job<'a> {
         let Granted { answer, handle } = &self.granted;
         let renewal = Renewal { api: &renewals, ask: &self.ask, handle, screen };
         let hook = Hook::new(hook, &self.told);
-        let put = |answer: &TokenAnswer| self.folder.put_token(answer).and_then(|()| hook.run());
+        let put = |answer: &TokenAnswer| {
+            self.folder.put_token(answer)?;
+            hook.run_or_warn(screen);
+            Ok(())
+        };
         let mut kept = Box::pin(async {
             tokio::select! {
                 () = hold.keep(first) => {}
@@ -162,6 +166,7 @@ impl<'a> Job<'a> {
             let heard = tokio::select! {
                 heard = self.signals.next() => heard,
                 () = &mut kept => continue,
+                never = hook.bounded(screen) => never,
             };
             if let Some(status) = attended(heard, child, place, terminal.as_ref(), &hook, screen) {
                 hook.stop();

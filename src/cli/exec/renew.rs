@@ -42,10 +42,24 @@ impl Renewal<'_> {
         while let Some(half_ms) = life.as_ref().filter(|life| life.renewable).map(Life::half_ms) {
             self.api.pause(jittered(half_ms * 9 / 10, half_ms / 10)).await;
             let Some(answer) = self.renewed(life.take()).await else { return };
-            if let Err(failure) = put(&answer) {
-                self.screen.warn(&failure.text("the renewed credential is lost").replace('\n', "; "));
-            }
             life = Life::of(&answer);
+            self.handed_over(|| put(&answer), half_ms).await;
+        }
+    }
+
+    /// The one of before is dead soon: what cannot be written now is tried again, until the next one is due.
+    async fn handed_over(&self, put: impl Fn() -> Result<(), Failure>, within_ms: u64) {
+        let mut waited_ms = 0;
+        while let Err(failure) = put() {
+            if waited_ms == 0 {
+                let what = "the renewed credential could not be handed over, and this is tried again";
+                self.screen.warn(&failure.text(what).replace('\n', "; "));
+            }
+            if waited_ms >= within_ms {
+                return;
+            }
+            waited_ms += AGAIN_LEAST_MS;
+            self.api.pause(Duration::from_millis(AGAIN_LEAST_MS)).await;
         }
     }
 
@@ -112,7 +126,7 @@ fn is_final(error: &ApiError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use serde_json::json;
 
@@ -128,13 +142,21 @@ mod tests {
     }
 
     async fn kept(script: &Script, first: serde_json::Value) -> Vec<String> {
+        kept_after(script, first, 0).await
+    }
+
+    /// The first tries to hand one over fail.
+    async fn kept_after(script: &Script, first: serde_json::Value, failures: usize) -> Vec<String> {
         let (api, handle) = (script.api(None), Handle::make().unwrap());
         let (ttl_s, form) = (None, Form::Token);
         let ask = Ask { template: "deploy".to_owned(), target: None, actions: vec![], ttl_s, ticket: None, form };
         let renewal = Renewal { api: &api, ask: &ask, handle: &handle, screen: test_session().screen };
-        let put = RefCell::new(Vec::new());
+        let (put, tries) = (RefCell::new(Vec::new()), Cell::new(0));
         let first: TokenAnswer = serde_json::from_value(first).unwrap();
         let keep = renewal.keep(&first, |answer| {
+            if tries.replace(tries.get() + 1) < failures {
+                return Err(Failure::failed("the disk is full"));
+            }
             put.borrow_mut().push(answer.lease_id.unwrap().to_string());
             Ok(())
         });
@@ -155,6 +177,18 @@ mod tests {
         assert!(script.seen().iter().all(|line| line.contains("supersede=30")));
         let pauses: Vec<_> = script.pauses().iter().map(Duration::as_secs).collect();
         assert!((270..=300).contains(&pauses[0]) && (450..=500).contains(&pauses[1]), "{pauses:?}");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_written_as_soon_as_it_can() {
+        let last = answer(2, 600, "2026-11-22T06:00:00Z").to_string();
+        let first = || answer(1, 600, "2026-11-22T05:10:00Z");
+        let script = Script::default().ok(&last);
+        assert_eq!(kept_after(&script, first(), 3).await, [lease(2)]);
+        let pauses: Vec<_> = script.pauses().iter().map(Duration::as_secs).collect();
+        assert_eq!((script.seen().len(), &pauses[1..]), (1, &[5, 5, 5][..]), "the same one: {pauses:?}");
+        let script = Script::default().ok(&last);
+        assert!(kept_after(&script, first(), usize::MAX).await.is_empty(), "and not for ever");
     }
 
     #[tokio::test]

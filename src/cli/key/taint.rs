@@ -73,7 +73,7 @@ fn show(done: &KeyTaint, session: &Session) -> Result<(), Failure> {
     if let Some(signs) = &done.signs {
         session.screen.say(&format!("signs now: {signs}{}", not_yet_known(done.signs_known_at, session.clock.wall())));
     }
-    session.screen.say("whoever has the key can forge credentials for any target until its servers stop believing it:");
+    session.screen.say("whoever has the key can forge credentials until the servers of a target stop believing it:");
     session.screen.data(&data(done, session.output))
 }
 

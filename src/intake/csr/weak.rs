@@ -57,7 +57,10 @@ fn has_close_primes(n: &BigUint) -> bool {
 /// Of four numbers three are told by their last bits, and of the others most by what is left of 63, 65 and 11.
 fn is_square(number: &BigUint) -> bool {
     let rest = |by: u32| u64::try_from(number % by).unwrap_or_default();
-    let may_be = |by: u32| (0..u64::from(by)).any(|root| root * root % u64::from(by) == rest(by));
+    let may_be = |by: u32| {
+        let (rest, by) = (rest(by), u64::from(by));
+        (0..by).any(|root| root * root % by == rest)
+    };
     [64, 63, 65, 11].into_iter().all(may_be) && {
         let root = number.sqrt();
         &root * &root == *number

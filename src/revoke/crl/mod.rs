@@ -109,6 +109,11 @@ impl Crls {
         self.inner().live.is_empty()
     }
 
+    /// Whether this is the lease of a certificate that has not expired.
+    pub fn has(&self, lease: LeaseId) -> bool {
+        self.inner().live.contains_key(&serial_of(lease))
+    }
+
     /// Every certificate that has not expired.
     pub fn leases(&self) -> Vec<LeaseId> {
         self.inner().live.keys().map(lease_of).collect()
@@ -154,6 +159,11 @@ impl Crls {
         let mut inner = self.inner();
         let ca = inner.name(ca);
         inner.ended.entry(ca).or_default().entry(serial).or_insert(Ended { revocation, expires, shown: false });
+    }
+
+    /// Whoever fetches one next has them all held against what is true then.
+    pub fn recall(&self) {
+        self.inner().looked_at = None;
     }
 
     /// Whether the lists were held against the leases within the second.

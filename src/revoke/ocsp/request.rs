@@ -17,8 +17,8 @@ use crate::mint::pki::Ca;
 pub(super) const NONCE: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x02];
 const SHA1: &[u8] = &[0x2b, 0x0e, 0x03, 0x02, 0x1a];
 const SHA256: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01];
-/// RFC 8954 section 2.1.
-const NONCE_MAX_BYTES: usize = 32;
+/// RFC 9654 section 2.1.
+const NONCE_MAX_BYTES: usize = 128;
 /// RFC 5280 section 4.1.2.2.
 const SERIAL_MAX_BYTES: usize = 20;
 
@@ -125,7 +125,7 @@ fn algorithm(mut id: Input<'_>) -> Result<Option<&'static digest::Algorithm>, No
     Ok(known)
 }
 
-/// The nonce, if there is one, of 1 to 32 octets (RFC 8954).
+/// The nonce, if there is one, of 1 to 128 octets (RFC 9654).
 fn nonce(extensions: Input<'_>) -> Result<Option<&[u8]>, NotDer> {
     let mut nonce = None;
     each_extension(extensions, |name, value| {

@@ -17,6 +17,8 @@ pub use address::is_public;
 pub use client::{ANSWER_MAX_BYTES, Answer, Client, ClientError, peer_process};
 pub use fetch::{Document, FETCH_MAX_BYTES, Fetch, FetchError, Fetcher, Post, check_url};
 pub use metadata::{METADATA_WITHIN, metadata};
-pub use presented::{CERTIFICATE_MAX_BYTES, CHAIN_MAX, ChainError, PresentedChain, VerifiedClient, roots};
+pub use presented::{
+    CERTIFICATE_MAX_BYTES, CHAIN_MAX, CHAIN_MAX_BYTES, ChainError, PresentedChain, VerifiedClient, roots,
+};
 pub use proxy::{NO_PROXY_VARIABLES, PROXY_VARIABLES, ProxyError};
 pub use tls::{Certified, Chain, Life, NetError, TlsFiles, server_config};

@@ -30,6 +30,8 @@ use super::tls::{Life, NetError, certificates};
 pub const CHAIN_MAX: usize = 6;
 /// Each of them.
 pub const CERTIFICATE_MAX_BYTES: usize = 8 << 10;
+/// All of them: strangers' certificates are kept as long as their connections.
+pub const CHAIN_MAX_BYTES: usize = 16 << 10;
 const SESSION: &[u8] = b"EXPORTER-Dayfly-Evidence";
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=4_096;
 
@@ -213,8 +215,9 @@ impl ClientCertVerifier for AnyChain {
         intermediates: &[CertificateDer<'_>],
         _: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let mut all = std::iter::once(end_entity).chain(intermediates);
-        if intermediates.len() >= CHAIN_MAX || !all.all(|der| is_bounded(der)) {
+        let all = || std::iter::once(end_entity).chain(intermediates);
+        let bytes: usize = all().map(|der| der.len()).sum();
+        if intermediates.len() >= CHAIN_MAX || bytes > CHAIN_MAX_BYTES || !all().all(is_bounded) {
             return Err(CertificateError::BadEncoding.into());
         }
         Ok(ClientCertVerified::assertion())

@@ -8,9 +8,18 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 #[derive(Debug, Clone)]
 pub struct Anchors(Vec<Anchor>);
 
+/// A CA by its name and key, DER of both.
+#[derive(Debug, Clone)]
+pub(super) struct Authority {
+    pub subject: Vec<u8>,
+    /// SubjectPublicKeyInfo.
+    pub key: Vec<u8>,
+}
+
 #[derive(Debug, Clone)]
 struct Anchor {
     trusted: TrustAnchor<'static>,
+    own: Authority,
     not_before: UnixMs,
     not_after: UnixMs,
 }
@@ -41,13 +50,38 @@ impl Anchors {
 
     /// Those within their own dates: a path may not end at a root that is over.
     pub(super) fn at(&self, now: UnixMs) -> Vec<TrustAnchor<'static>> {
-        let good = |anchor: &&Anchor| anchor.not_before.as_s() <= now.as_s() && now.as_s() <= anchor.not_after.as_s();
-        self.0.iter().filter(good).map(|anchor| anchor.trusted.clone()).collect()
+        self.good_at(now).map(|anchor| anchor.trusted.clone()).collect()
+    }
+
+    pub(super) fn authorities(&self, now: UnixMs) -> Vec<Authority> {
+        self.good_at(now).map(|anchor| anchor.own.clone()).collect()
+    }
+
+    /// Of all, in force or not; DER.
+    pub(super) fn names(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.0.iter().map(|anchor| anchor.own.subject.clone())
+    }
+
+    fn good_at(&self, now: UnixMs) -> impl Iterator<Item = &Anchor> {
+        let good =
+            move |anchor: &&Anchor| anchor.not_before.as_s() <= now.as_s() && now.as_s() <= anchor.not_after.as_s();
+        self.0.iter().filter(good)
     }
 
     /// Their names, DER: what a client is told that it may come with.
     pub(super) fn subjects(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().map(|anchor| anchor.trusted.subject.as_ref())
+    }
+}
+
+impl Authority {
+    /// As its certificate says.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        X509Certificate::from_der(der).ok().map(|(_, read)| Self::of(&read))
+    }
+
+    fn of(read: &X509Certificate<'_>) -> Self {
+        Self { subject: read.subject().as_raw().to_vec(), key: read.public_key().raw.to_vec() }
     }
 }
 
@@ -63,5 +97,6 @@ fn anchor(der: &CertificateDer<'_>) -> Result<Anchor, AnchorsError> {
     }
     let trusted = webpki::anchor_from_trusted_cert(der).map_err(|_| AnchorsError::Malformed)?.to_owned();
     let at = |time: x509_parser::time::ASN1Time| UnixMs::from_s(time.timestamp());
-    Ok(Anchor { trusted, not_before: at(read.validity().not_before), not_after: at(read.validity().not_after) })
+    let own = Authority::of(&read);
+    Ok(Anchor { trusted, own, not_before: at(read.validity().not_before), not_after: at(read.validity().not_after) })
 }

@@ -10,7 +10,7 @@ use webpki::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Anchors, CrlSet, PeerIdentity, PeerRefusal, PeerRules, Revocation, identity};
+use super::{Anchors, CrlSet, PeerIdentity, PeerRefusal, PeerRules, Revocation, anchors::Authority, identity};
 
 /// Certificates that a peer may present: its leaf, and what leads to a root.
 pub const CHAIN_MAX: usize = 6;
@@ -43,6 +43,13 @@ pub fn check_peer(
     identity::read(leaf, rules)
 }
 
+/// The CAs of a chain that holds, lists aside, and the anchors: those whose word on lists counts.
+pub(super) fn authorities(chain: &[CertificateDer<'_>], anchors: &Anchors, now: UnixMs) -> Vec<Authority> {
+    let [leaf, intermediates @ ..] = chain else { return Vec::new() };
+    let path = bounded(chain).and_then(|()| path(leaf, intermediates, anchors, None, now));
+    path.map(|between| [between, anchors.authorities(now)].concat()).unwrap_or_default()
+}
+
 // SECURITY: `t_133_a_huge_key_is_refused_before_it_costs_anything`
 fn bounded(chain: &[CertificateDer<'_>]) -> Result<(), PeerRefusal> {
     if chain.len() > CHAIN_MAX || chain.iter().any(|der| der.len() > CERTIFICATE_MAX_BYTES) {
@@ -68,6 +75,7 @@ fn lists<'a>(rules: &PeerRules, crls: Option<&'a CrlSet>) -> Result<Option<&'a C
     }
 }
 
+/// The CAs between the leaf and an anchor.
 // SECURITY: `t_139_a_level_without_a_list_is_refused`; unknown is no, and each level counts.
 fn path(
     leaf: &CertificateDer<'_>,
@@ -75,7 +83,7 @@ fn path(
     anchors: &Anchors,
     crls: Option<&CrlSet>,
     now: UnixMs,
-) -> Result<(), PeerRefusal> {
+) -> Result<Vec<Authority>, PeerRefusal> {
     let leaf = EndEntityCert::try_from(leaf).map_err(|error| PeerRefusal::of(&error))?;
     let anchors = anchors.at(now);
     let lists = crls.map(CrlSet::lists).unwrap_or_default();
@@ -90,7 +98,7 @@ fn path(
     // CAs need not say what theirs are for; the leaf must, and is looked at where its name is read.
     let usage = KeyUsage::client_auth();
     leaf.verify_for_usage(ALGORITHMS, &anchors, intermediates, unix(now), usage, revocation.transpose()?, None)
-        .map(drop)
+        .map(|path| path.intermediate_certificates().filter_map(|ca| Authority::read(&ca.der())).collect())
         .map_err(|error| PeerRefusal::of(&error))
 }
 

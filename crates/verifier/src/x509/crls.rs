@@ -1,13 +1,17 @@
 //! Revocation lists: what the broker publishes as `/pki/bundle.crl`, or any part of it. In: bytes. Out: a set to
 //! ask, in which the newest list of each place counts. Their signatures are checked with each chain.
 
+use std::sync::Arc;
+
 use rustls::pki_types::{CertificateRevocationListDer, pem::PemObject};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 use x509_parser::{
     num_bigint::BigUint,
     oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT,
-    prelude::{CertificateRevocationList, FromDer},
+    prelude::{CertificateRevocationList, FromDer, SubjectPublicKeyInfo},
 };
+
+use super::anchors::Authority;
 
 /// A file of lists that is read.
 pub const CRL_BUNDLE_MAX_BYTES: usize = 32 << 20;
@@ -16,19 +20,21 @@ pub const CRLS_MAX: usize = 1024;
 
 /// The lists that a server goes by; at least one.
 #[derive(Debug)]
-pub struct CrlSet(Vec<List>);
+pub struct CrlSet(Vec<Arc<List>>);
 
 #[derive(Debug)]
-struct List {
-    place: Place,
-    number: BigUint,
+pub(super) struct List {
+    pub place: Place,
+    pub number: BigUint,
+    pub next_update_s: i64,
+    pub der: Vec<u8>,
     list: CertRevocationList<'static>,
 }
 
 /// What a list is about: a CA, and which part of what it issued. DER of both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
-    issuer: Vec<u8>,
+pub(super) struct Place {
+    pub issuer: Vec<u8>,
     distribution_point: Option<Vec<u8>>,
 }
 
@@ -55,9 +61,9 @@ impl CrlSet {
         if ders.len() > CRLS_MAX {
             return Err(CrlError::Size);
         }
-        let mut set: Vec<List> = Vec::new();
+        let mut set: Vec<Arc<List>> = Vec::new();
         for list in ders.iter().map(|der| List::read(der)) {
-            let list = list?;
+            let list = Arc::new(list?);
             match set.iter_mut().find(|there| there.place == list.place) {
                 Some(there) if list.number > there.number => *there = list,
                 Some(_) => {}
@@ -76,10 +82,12 @@ impl CrlSet {
         self.0.iter().map(|list| &list.list).collect()
     }
 
-    /// Whether it says something older than `other` about the same.
-    pub(super) fn is_behind(&self, other: &Self) -> bool {
-        let older = |list: &List| other.0.iter().any(|there| there.place == list.place && there.number > list.number);
-        self.0.iter().any(older)
+    pub(super) fn of(lists: Vec<Arc<List>>) -> Self {
+        Self(lists)
+    }
+
+    pub(super) fn into_lists(self) -> Vec<Arc<List>> {
+        self.0
     }
 }
 
@@ -97,13 +105,23 @@ impl List {
     fn read(der: &[u8]) -> Result<Self, CrlError> {
         let (rest, read) = CertificateRevocationList::from_der(der).map_err(|_| CrlError::Malformed)?;
         let number = read.crl_number().cloned();
-        let (Some(number), Some(_), []) = (number, read.next_update(), rest) else { return Err(CrlError::Malformed) };
+        let (Some(number), Some(next_update), []) = (number, read.next_update(), rest) else {
+            return Err(CrlError::Malformed);
+        };
         let mut points = read.extensions().iter().filter(|ext| ext.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
         let place = Place {
             issuer: read.issuer().as_raw().to_vec(),
             distribution_point: points.next().map(|point| point.value.to_vec()),
         };
         let list = OwnedCertRevocationList::from_der(der).map_err(|_| CrlError::Malformed)?;
-        Ok(Self { place, number, list: list.into() })
+        Ok(Self { place, number, next_update_s: next_update.timestamp(), der: der.to_vec(), list: list.into() })
+    }
+
+    /// Whether this CA signed it.
+    pub fn is_signed_by(&self, ca: &Authority) -> bool {
+        let key = SubjectPublicKeyInfo::from_der(&ca.key);
+        let list = CertificateRevocationList::from_der(&self.der);
+        let (Ok((_, key)), Ok((_, list))) = (key, list) else { return false };
+        ca.subject == self.place.issuer && list.verify_signature(&key).is_ok()
     }
 }

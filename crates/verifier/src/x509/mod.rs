@@ -35,6 +35,7 @@ mod crls;
 mod identity;
 mod peers;
 mod refusal;
+mod shelf;
 
 pub use anchors::{Anchors, AnchorsError};
 pub use chain::{CERTIFICATE_MAX_BYTES, CHAIN_MAX, check_peer};

@@ -19,15 +19,25 @@ use rustls::{
     },
 };
 
-use super::{Anchors, CrlError, CrlSet, PeerIdentity, PeerRefusal, PeerRules, check_peer};
+use super::{
+    Anchors, CHAIN_MAX, CrlError, CrlSet, PeerIdentity, PeerRefusal, PeerRules, anchors::Authority, chain, check_peer,
+    shelf::Shelf,
+};
 
 /// Lets in peers with a live certificate; one for a whole server.
 pub struct Peers {
     anchors: Anchors,
     rules: PeerRules,
-    crls: RwLock<Option<Arc<CrlSet>>>,
+    crls: RwLock<Lists>,
     hints: Vec<DistinguishedName>,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+#[derive(Debug, Default)]
+struct Lists {
+    shelf: Shelf,
+    /// What is proven of them.
+    set: Option<Arc<CrlSet>>,
 }
 
 impl Peers {
@@ -38,23 +48,36 @@ impl Peers {
         Arc::new(Self { anchors, rules, crls: RwLock::default(), hints, algorithms })
     }
 
-    /// From now on these lists count, for all handshakes at once. A set that goes back behind the one in
-    /// force is refused, and that stays: over plain http anybody could serve an old one.
-    // SECURITY: `an_older_list_does_not_replace_a_newer_one`
+    /// From the next handshake on these lists count, each once its signature held under a CA of a chain that
+    /// holds: over plain http anybody could serve whatever he likes. A set that goes back behind what counts is
+    /// refused, and a list that is left out stays.
     pub fn put_crls(&self, crls: CrlSet) -> Result<(), CrlError> {
-        let mut held = self.crls.write().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_some_and(|held| crls.is_behind(held)) {
-            return Err(CrlError::Older);
-        }
-        *held = Some(Arc::new(crls));
-        Ok(())
+        self.crls.write().unwrap_or_else(PoisonError::into_inner).shelf.put(crls)
     }
 
     /// Who this is now. `chain`: as presented, the leaf first
     /// ([`rustls::CommonState::peer_certificates`]). Ask again for each request of a connection that lives on.
     pub fn check(&self, chain: &[CertificateDer<'_>], now: UnixMs) -> Result<PeerIdentity, PeerRefusal> {
-        let crls = self.crls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if self.has_news_for(chain) {
+            let authorities = chain::authorities(chain, &self.anchors, now);
+            let mut lists = self.crls.write().unwrap_or_else(PoisonError::into_inner);
+            lists.shelf.prove(&authorities, now.as_s());
+            lists.set = lists.shelf.set().map(Arc::new);
+        }
+        let crls = self.crls.read().unwrap_or_else(PoisonError::into_inner).set.clone();
         check_peer(chain, &self.anchors, &self.rules, crls.as_deref(), now)
+    }
+
+    /// Whether a list waits for a CA that this chain names: seldom, so that most chains are looked at once.
+    fn has_news_for(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let lists = self.crls.read().unwrap_or_else(PoisonError::into_inner);
+        if !lists.shelf.waits() {
+            return false;
+        }
+        let above = chain.iter().take(CHAIN_MAX).skip(1).filter_map(|der| Authority::read(der));
+        let mut names: Vec<_> = above.map(|ca| ca.subject).collect();
+        names.extend(self.anchors.names());
+        lists.shelf.waits_for(|issuer| names.iter().any(|name| name == issuer))
     }
 
     /// TLS 1.2 and 1.3 with these peers only. `chain` and `key`: the server's own. Nothing is resumed.

@@ -245,8 +245,47 @@ fn an_older_list_does_not_replace_a_newer_one() {
     peers.put_crls(pki.crls(&Said::default())).unwrap();
     assert!(peers.check(&chain, now).is_ok());
     peers.put_crls(pki.crls(&Said { number: 8, revoked: vec![LEASE], ..Said::default() })).unwrap();
+    peers.put_crls(pki.crls(&Said::default())).unwrap();
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked, "the newest counts, whichever came last");
     assert_eq!(peers.put_crls(pki.crls(&Said::default())).unwrap_err(), CrlError::Older);
     assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked, "what is in force stays");
+}
+
+#[test]
+fn a_list_that_is_left_out_is_not_forgotten() {
+    let pki = Pki::new();
+    let peers = Peers::new(pki.anchors(), rules());
+    let (chain, now, usual) = (pki.leaf().chain, UnixMs::from_s(NOW_S), Said::default());
+    peers.put_crls(pki.crls(&Said { number: 8, revoked: vec![LEASE], ..Said::default() })).unwrap();
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked);
+    peers.put_crls(set(&[pki.area.list(&usual), pki.root.list(&usual)])).unwrap();
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked, "without the list that says it");
+    assert_eq!(peers.put_crls(pki.crls(&usual)).unwrap_err(), CrlError::Older, "and with the one of before");
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked);
+}
+
+#[test]
+fn a_forged_list_keeps_nobody_out() {
+    let (pki, twin) = (Pki::new(), Pki::new());
+    let peers = Peers::new(pki.anchors(), rules());
+    let (chain, now) = (pki.leaf().chain, UnixMs::from_s(NOW_S));
+    let usual = Said::default();
+    // Of the same name and place, with a number that no true one reaches.
+    let forged = twin.issuing.list(&Said { number: u64::MAX, revoked: vec![LEASE], ..Said::default() });
+    let mixed = || set(&[forged.clone(), pki.area.list(&usual), pki.root.list(&usual)]);
+    peers.put_crls(mixed()).unwrap();
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::NoCrl, "it counts for nothing");
+    peers.put_crls(pki.crls(&usual)).unwrap();
+    assert!(peers.check(&chain, now).is_ok());
+    for _ in 0..9 {
+        peers.put_crls(mixed()).unwrap();
+        assert!(peers.check(&chain, now).is_ok());
+    }
+    peers.put_crls(mixed()).unwrap();
+    peers.put_crls(pki.crls(&Said { number: 8, revoked: vec![LEASE], ..Said::default() })).unwrap();
+    assert_eq!(peers.check(&chain, now).unwrap_err(), PeerRefusal::Revoked, "the true one is heard");
+    let stranger = twin.leaf().chain;
+    assert_eq!(peers.check(&stranger, now).unwrap_err(), PeerRefusal::Chain, "whose lists prove nothing");
 }
 
 #[test]
