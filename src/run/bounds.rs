@@ -7,7 +7,7 @@ use dayfly_verifier::{
 };
 
 use super::limits::{CONNECTIONS_INSIDE, CONNECTIONS_PUBLIC, DESCRIPTORS_BESIDE, HEADER_MAX_BYTES, HEADERS_MAX};
-use crate::{config, flow::bounds as flow, http::bounds as http, policy, revoke, store::bounds as store, sys};
+use crate::{config, flow::bounds as flow, http::bounds as http, intake, policy, revoke, store::bounds as store, sys};
 
 /// Something that has a most.
 #[derive(Debug, Clone, Copy)]
