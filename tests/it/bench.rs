@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dayfly_bench::{Load, Plan, Report, Scenario, flood, measure, memory, owner};
+use dayfly_bench::{Load, Plan, Report, Scenario, cfssl, crl, flood, measure, memory, owner, serials};
 
 /// The runner said that there is no `openssl`, which makes the RSA key that signs the evidence.
 fn skipped() -> bool {
@@ -73,6 +73,45 @@ async fn ends_by_handle_are_measured() {
 async fn ends_of_a_task_and_beats_are_measured() {
     run(Scenario::RevokeTask, CLOSED).await;
     run(Scenario::Beat, CLOSED).await;
+}
+
+#[tokio::test]
+async fn certificates_are_measured() {
+    let Some(report) = run(Scenario::Certificate, CLOSED).await else { return };
+    assert!(report.bytes_written > 0, "they are durable");
+}
+
+#[tokio::test]
+async fn ocsp_answers_are_measured() {
+    run(Scenario::Ocsp, CLOSED).await;
+    run(Scenario::OcspWithNonce, CLOSED).await;
+}
+
+#[tokio::test]
+async fn the_same_requests_are_signed_by_cfssl_where_it_is() {
+    if skipped() {
+        return;
+    }
+    let report = cfssl(&twelve()).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.errors, &report.first_error), (12, 0, &None));
+    assert_eq!(report.dayfly_cpu_us.len(), 3);
+    let missing = report.cfssl_cpu_us.is_empty() && report.table().contains("is missing here");
+    assert!(missing || report.cfssl_cpu_us.len() == 3, "{}", report.table());
+}
+
+#[tokio::test]
+async fn serial_numbers_of_one_key_are_distinct() {
+    if skipped() {
+        return;
+    }
+    let report = serials(&Plan { n: 120, ..twelve() }).await.unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((report.n, report.tasks, report.distinct, report.errors, report.first_error), (120, 2, 120, 0, None));
+}
+
+#[test]
+fn a_crl_is_measured() {
+    let report = crl::measure(60).unwrap();
+    assert!(report.entries == 60 && report.bytes > 60 * 40, "{}", report.line());
 }
 
 fn twelve() -> Plan {

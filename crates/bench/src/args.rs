@@ -9,6 +9,8 @@ use crate::{Load, Plan, Scenario};
 const OPERATIONS: usize = 10_000;
 /// Of one owner, or in memory.
 const LEASES: usize = 100_000;
+/// Certificates for one key.
+const CERTIFICATES: usize = 1_000_000;
 
 /// Measures a broker that it starts itself, over TLS connections that are kept open.
 ///
@@ -23,7 +25,8 @@ pub struct Args {
     /// One line of JSON
     #[arg(long)]
     pub json: bool,
-    /// Operations to measure; of `owner` and `memory`: live leases [default: 10000; of those two 100000]
+    /// Operations to measure; of `owner` and `memory`: live leases; of `crl`: its entries [default: 10000; `owner`
+    /// and `memory` 100000, `serials` 1000000]
     #[arg(long)]
     pub n: Option<usize>,
     /// Operations before the clock starts
@@ -66,6 +69,16 @@ pub enum What {
     Policy,
     /// A status list of 2^17 places, built and signed, in this process
     List,
+    /// Evidence (RS256) and a request (P-256) for a certificate, durable
+    Certificate,
+    /// The same beside `cfssl serve`, which signs the same requests
+    Cfssl,
+    /// Whether a live certificate is good, by OCSP over plain http
+    Ocsp,
+    /// A CRL, made anew with one more entry, in this process
+    Crl,
+    /// Certificates for one key, durable: how many serial numbers
+    Serials,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,6 +93,14 @@ pub enum By {
     Assertion,
     /// introspect: the local operator, without TLS
     Socket,
+    /// ocsp: a nonce in each request
+    Nonce,
+}
+
+impl What {
+    fn is_closed(self) -> bool {
+        matches!(self, Self::Flood | Self::Owner | Self::Memory | Self::Cfssl | Self::Serials)
+    }
 }
 
 impl Args {
@@ -92,7 +113,10 @@ impl Args {
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
             (What::Revoke, Some(By::Task)) => Scenario::RevokeTask,
-            (What::Policy | What::List, _) => return Err("that is measured without a broker".to_owned()),
+            (What::Certificate | What::Cfssl | What::Serials, None) => Scenario::Certificate,
+            (What::Ocsp, None) => Scenario::Ocsp,
+            (What::Ocsp, Some(By::Nonce)) => Scenario::OcspWithNonce,
+            (What::Policy | What::List | What::Crl, _) => return Err("that is measured without a broker".to_owned()),
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
         if self.n() == 0 || self.connections == 0 {
@@ -100,7 +124,7 @@ impl Args {
         }
         let load = match self.rate {
             None => Load::Closed { connections: self.connections },
-            Some(_) if matches!(self.what, What::Flood | What::Owner | What::Memory) => {
+            Some(_) if self.what.is_closed() => {
                 return Err(format!("{:?} is a closed loop", self.what).to_lowercase());
             }
             Some(rate) if rate.is_finite() && rate > 0.0 => Load::Open { connections: self.connections, rate },
@@ -112,7 +136,11 @@ impl Args {
 
     /// What was asked for, or as much as the goal names.
     pub fn n(&self) -> usize {
-        let usual = if matches!(self.what, What::Owner | What::Memory) { LEASES } else { OPERATIONS };
+        let usual = match self.what {
+            What::Owner | What::Memory => LEASES,
+            What::Serials => CERTIFICATES,
+            _ => OPERATIONS,
+        };
         self.n.unwrap_or(usual)
     }
 
@@ -151,6 +179,11 @@ mod tests {
             ("owner", Scenario::Exchange, 100_000),
             ("memory", Scenario::Exchange, 100_000),
             ("memory --n 7", Scenario::Exchange, 7),
+            ("certificate", Scenario::Certificate, 10_000),
+            ("cfssl", Scenario::Certificate, 10_000),
+            ("ocsp", Scenario::Ocsp, 10_000),
+            ("ocsp --by nonce", Scenario::OcspWithNonce, 10_000),
+            ("serials", Scenario::Certificate, 1_000_000),
         ] {
             let plan = plan(typed).unwrap();
             assert_eq!((plan.scenario, plan.n), (scenario, n), "{typed}");
@@ -168,6 +201,10 @@ mod tests {
             ("memory --rate 5", "memory is a closed loop"),
             ("owner --n 0", "at least 1"),
             ("list", "without a broker"),
+            ("crl", "without a broker"),
+            ("certificate --by nonce", "says nothing about certificate"),
+            ("serials --rate 5", "serials is a closed loop"),
+            ("cfssl --rate 5", "cfssl is a closed loop"),
         ] {
             let refused = plan(typed).unwrap_err();
             assert!(refused.contains(why), "{typed}: {refused}");

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader},
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     time::Duration,
@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::{
     evidence::{EvidenceError, Platform, Verifier},
-    folder::{Folder, ISSUER},
+    folder::{Extras, Folder, ISSUER},
     origin::Origin,
 };
 
@@ -33,6 +33,8 @@ pub enum BrokerError {
     Start { program: PathBuf, source: io::Error },
     #[error("the broker did not come up; it said:\n{0}")]
     Said(String),
+    #[error("the ceremony of its authority failed:\n{0}")]
+    Ceremony(String),
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
 }
@@ -41,6 +43,8 @@ pub enum BrokerError {
 pub(crate) struct Broker {
     child: Child,
     pub address: SocketAddr,
+    /// Of one that issues certificates: where its OCSP answers are, without TLS.
+    pub public: Option<SocketAddr>,
     pub folder: Folder,
     pub platform: Platform,
     pub verifier: Verifier,
@@ -48,18 +52,32 @@ pub(crate) struct Broker {
 
 impl Broker {
     pub async fn start(program: &Path, log: &str) -> Result<Self, BrokerError> {
-        Self::start_with(program, log, None).await
+        Self::start_with(program, log, None, None).await
     }
 
     /// The same, but it finds the platform's keys by discovery, at this origin.
     pub async fn discovering(program: &Path, log: &str, origin: &Origin) -> Result<Self, BrokerError> {
-        Self::start_with(program, log, Some(origin)).await
+        Self::start_with(program, log, Some(origin), None).await
     }
 
-    async fn start_with(program: &Path, log: &str, origin: Option<&Origin>) -> Result<Self, BrokerError> {
+    /// The same, and it issues certificates.
+    pub async fn certifying(program: &Path, log: &str) -> Result<Self, BrokerError> {
+        let public = free_address().map_err(BrokerError::Folder)?;
+        Self::start_with(program, log, None, Some(public)).await
+    }
+
+    async fn start_with(
+        program: &Path,
+        log: &str,
+        origin: Option<&Origin>,
+        public: Option<SocketAddr>,
+    ) -> Result<Self, BrokerError> {
         let (platform, verifier) = (Platform::make()?, Verifier::make()?);
-        let ca_pem = origin.map(|origin| origin.ca_pem.as_str());
-        let folder = Folder::make(&platform.jwk(), &verifier.jwk(), ca_pem).map_err(BrokerError::Folder)?;
+        let extras = Extras { ca_pem: origin.map(|origin| origin.ca_pem.as_str()), public };
+        let folder = Folder::make(&platform.jwk(), &verifier.jwk(), extras).map_err(BrokerError::Folder)?;
+        if public.is_some() {
+            hold_ceremony(program, &folder)?;
+        }
         let mut command = serving(program, log, &folder);
         if let Some(origin) = origin {
             origin.publish(platform.jwk());
@@ -68,7 +86,7 @@ impl Broker {
         let (child, said) = spawn(&mut command)?;
         // From here on the child has an owner who ends it.
         let at = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut broker = Self { child, address: at, folder, platform, verifier };
+        let mut broker = Self { child, address: at, public, folder, platform, verifier };
         broker.address = listening(said).await?;
         Ok(broker)
     }
@@ -113,6 +131,25 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// One that nobody had a moment ago.
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+/// The root and the area CA, as an operator makes them.
+fn hold_ceremony(program: &Path, folder: &Folder) -> Result<(), BrokerError> {
+    let [root, passphrase] = folder.ceremony();
+    let mut command = Command::new(program);
+    command.args(["ca", "init", "--config"]).arg(folder.settings()).env_clear();
+    command.arg("--root-key").arg(root).arg("--passphrase-file").arg(passphrase);
+    let failed = |source| BrokerError::Start { program: program.to_owned(), source };
+    let held = command.stdin(Stdio::null()).output().map_err(failed)?;
+    match held.status.success() {
+        true => Ok(()),
+        false => Err(BrokerError::Ceremony(String::from_utf8_lossy(&held.stderr).into_owned())),
     }
 }
 

@@ -1,6 +1,6 @@
-//! One HTTP/1.1 connection that is kept open: over TLS, or on the broker's own socket.
+//! One HTTP/1.1 connection that is kept open: over TLS, without it, or on the broker's own socket.
 
-use std::{io, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -56,6 +56,12 @@ impl Connection {
         Self::on(stream).await
     }
 
+    pub async fn plain(address: SocketAddr) -> Result<Self, ClientError> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Self::on(stream).await
+    }
+
     pub async fn on_socket(broker: &Broker) -> Result<Self, ClientError> {
         Self::on(UnixStream::connect(broker.folder.socket()).await?).await
     }
@@ -75,13 +81,13 @@ impl Connection {
         path: &str,
         media_type: &str,
         bearer: Option<&str>,
-        body: String,
+        body: impl Into<Bytes>,
     ) -> Result<Answer, String> {
         let mut request = Request::post(path).header(HOST, BROKER_HOST).header(CONTENT_TYPE, media_type);
         if let Some(bearer) = bearer {
             request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
-        self.send(request.body(Full::from(body)).map_err(|error| error.to_string())?).await
+        self.send(request.body(Full::new(body.into())).map_err(|error| error.to_string())?).await
     }
 
     pub async fn get(&mut self, path: &str) -> Result<Answer, String> {

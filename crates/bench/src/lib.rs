@@ -6,18 +6,23 @@
 
 pub mod args;
 mod broker;
+mod certificate;
+mod cfssl;
 mod client;
+pub mod crl;
 mod evidence;
 mod flood;
 mod folder;
 pub mod list;
 pub mod load;
 mod memory;
+mod ocsp;
 mod origin;
 mod owner;
 pub mod policy;
 mod report;
 mod scenario;
+mod serials;
 mod sys;
 
 use std::path::PathBuf;
@@ -28,12 +33,14 @@ use crate::{
     scenario::Prepared,
 };
 pub use crate::{
+    cfssl::{CfsslReport, cfssl},
     flood::{FloodReport, UNKNOWN, flood},
     load::Load,
     memory::{MemoryReport, memory},
     owner::{OwnerReport, owner},
     report::{Machine, Report},
     scenario::Scenario,
+    serials::{SerialsReport, serials},
 };
 
 /// What to measure, and against which broker.
@@ -64,13 +71,18 @@ pub enum Fault {
     Prepare(String),
     #[error("the platform cannot be played: {0}")]
     Origin(std::io::Error),
+    #[error("`cfssl` cannot be held against it: {0}")]
+    Other(String),
     #[error("the process table cannot be read: {0}")]
     Process(std::io::Error),
 }
 
 /// Starts a broker, loads it, ends it.
 pub async fn measure(plan: &Plan) -> Result<Report, Fault> {
-    let broker = Broker::start(&plan.broker, &plan.log).await?;
+    let broker = match plan.scenario.certifies() {
+        true => Broker::certifying(&plan.broker, &plan.log).await?,
+        false => Broker::start(&plan.broker, &plan.log).await?,
+    };
     let measured = measure_with(plan, &broker).await;
     broker.stop().await;
     measured

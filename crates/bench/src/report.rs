@@ -49,6 +49,8 @@ pub struct Machine {
     pub kernel: String,
     /// The folder of the broker's program (`release`, `debug`) and this version.
     pub build: String,
+    /// How many wanted a core, of the last minute (`/proc/loadavg`); the bench's own are in it.
+    pub load: String,
 }
 
 /// The broker when the clock starts.
@@ -97,7 +99,13 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             build: format!("{profile} {}", env!("CARGO_PKG_VERSION")),
+            load: fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or("?").to_owned(),
         }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        format!("{}, {} cores, {}, load {}", self.cpu, self.cores, self.kernel, self.load)
     }
 }
 
@@ -121,7 +129,7 @@ impl Report {
             ("latency max", format!("{:.0} us", self.times.max_us)),
             ("memory", format!("{} kB before, {} kB after", self.rss_kb_before, self.rss_kb_after)),
             ("written", format!("{} bytes", self.bytes_written)),
-            ("machine", format!("{}, {} cores, {}", self.machine.cpu, self.machine.cores, self.machine.kernel)),
+            ("machine", self.machine.text()),
             ("build", self.machine.build.clone()),
         ];
         for (name, value) in rows {

@@ -10,17 +10,19 @@ use serde::Deserialize;
 use crate::{
     Fault,
     broker::{Broker, now_s},
+    certificate::Csr,
     client::{Connection, FORM},
     evidence::EvidenceError,
     folder::TEMPLATE,
     load::{self, Visit},
+    ocsp::Asked,
 };
 
-const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
-const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(crate) const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 pub(crate) const JSON: &str = "application/json";
-/// Tokens that introspection asks about, in turn.
+/// Tokens that introspection asks about, in turn; and certificates that OCSP is asked about.
 const TOKENS: usize = 1_000;
 
 /// What is measured.
@@ -40,6 +42,12 @@ pub enum Scenario {
     RevokeTask,
     /// `/v1/tasks/{id}/beat` with its handle: a task for each connection.
     Beat,
+    /// RS256 evidence of two kilobytes and a request with a P-256 key of its own for a certificate, durable.
+    Certificate,
+    /// A live certificate, over plain http.
+    Ocsp,
+    /// The same with a nonce each.
+    OcspWithNonce,
 }
 
 /// What is ready when the clock starts. An index of a request picks what it is about.
@@ -51,6 +59,8 @@ pub(crate) enum Prepared {
     RevokeByHandle(Arc<[TokenAnswer]>),
     RevokeTask(Arc<[TokenAnswer]>),
     Beat(Arc<[TokenAnswer]>),
+    Certificate { evidence: Arc<[String]>, csrs: Arc<[Csr]> },
+    Ocsp { asked: Arc<[Asked]>, with_nonce: bool },
 }
 
 /// A connection with its work.
@@ -78,7 +88,15 @@ impl Scenario {
             Self::RevokeByHandle => "revoke by handle",
             Self::RevokeTask => "revoke a task",
             Self::Beat => "beat",
+            Self::Certificate => "certificate",
+            Self::Ocsp => "ocsp",
+            Self::OcspWithNonce => "ocsp with a nonce",
         }
+    }
+
+    /// Whether its broker issues certificates.
+    pub const fn certifies(self) -> bool {
+        matches!(self, Self::Certificate | Self::Ocsp | Self::OcspWithNonce)
     }
 }
 
@@ -86,24 +104,32 @@ impl Prepared {
     pub async fn make(scenario: Scenario, broker: &Broker, total: usize, connections: usize) -> Result<Self, Fault> {
         let wanted = match scenario {
             Scenario::IntrospectByAssertion | Scenario::IntrospectBySocket => total.min(TOKENS),
+            Scenario::Ocsp | Scenario::OcspWithNonce => total.min(TOKENS),
             Scenario::Exchange | Scenario::RevokeByToken | Scenario::RevokeByHandle | Scenario::RevokeTask => total,
+            Scenario::Certificate => total,
             Scenario::Beat => connections,
         };
         let evidence = sign(broker, wanted).await?;
-        if scenario == Scenario::Exchange {
-            return Ok(Self::Exchange(evidence));
-        }
-        let live = exchange_all(broker, evidence, connections).await?;
+        let live = || exchange_all(broker, evidence.clone(), connections);
         Ok(match scenario {
+            Scenario::Exchange => Self::Exchange(evidence),
             Scenario::IntrospectByAssertion => {
                 let assertion = broker.verifier.assertion(now_s())?;
-                Self::Introspect { assertion: Some(assertion.into()), live }
+                Self::Introspect { assertion: Some(assertion.into()), live: live().await? }
             }
-            Scenario::Exchange | Scenario::IntrospectBySocket => Self::Introspect { assertion: None, live },
-            Scenario::RevokeByToken => Self::RevokeByToken(live),
-            Scenario::RevokeByHandle => Self::RevokeByHandle(live),
-            Scenario::RevokeTask => Self::RevokeTask(live),
-            Scenario::Beat => Self::Beat(live),
+            Scenario::IntrospectBySocket => Self::Introspect { assertion: None, live: live().await? },
+            Scenario::RevokeByToken => Self::RevokeByToken(live().await?),
+            Scenario::RevokeByHandle => Self::RevokeByHandle(live().await?),
+            Scenario::RevokeTask => Self::RevokeTask(live().await?),
+            Scenario::Beat => Self::Beat(live().await?),
+            Scenario::Certificate => Self::Certificate { csrs: Csr::make_all(evidence.len())?, evidence },
+            Scenario::Ocsp | Scenario::OcspWithNonce => {
+                let csrs = Csr::make_all(evidence.len())?;
+                let live = certify_all(broker, evidence, csrs, connections).await?;
+                let asked: Option<Arc<[_]>> = live.iter().map(Asked::about).collect();
+                let asked = asked.ok_or_else(|| Fault::Prepare("a chain of another shape".to_owned()))?;
+                Self::Ocsp { asked, with_nonce: scenario == Scenario::OcspWithNonce }
+            }
         })
     }
 
@@ -112,6 +138,7 @@ impl Prepared {
         for number in 0..connections {
             let connection = match self {
                 Self::Introspect { assertion: None, .. } => Connection::on_socket(broker).await?,
+                Self::Ocsp { .. } => Connection::plain(broker.public.unwrap_or(broker.address)).await?,
                 _ => Connection::over_tls(broker).await?,
             };
             visitors.push(Visitor { connection, number, work: self.clone() });
@@ -155,10 +182,29 @@ pub(crate) async fn exchange_all(
     evidence: Arc<[String]>,
     connections: usize,
 ) -> Result<Arc<[TokenAnswer]>, Fault> {
+    collect(broker, evidence, None, connections).await
+}
+
+/// The same, of certificates.
+pub(crate) async fn certify_all(
+    broker: &Broker,
+    evidence: Arc<[String]>,
+    csrs: Arc<[Csr]>,
+    connections: usize,
+) -> Result<Arc<[TokenAnswer]>, Fault> {
+    collect(broker, evidence, Some(csrs), connections).await
+}
+
+async fn collect(
+    broker: &Broker,
+    evidence: Arc<[String]>,
+    csrs: Option<Arc<[Csr]>>,
+    connections: usize,
+) -> Result<Arc<[TokenAnswer]>, Fault> {
     let mut collectors = Vec::new();
     for _ in 0..connections {
         let connection = Connection::over_tls(broker).await?;
-        collectors.push(Collector { connection, evidence: evidence.clone(), issued: Vec::new() });
+        collectors.push(Collector { connection, evidence: evidence.clone(), csrs: csrs.clone(), issued: Vec::new() });
     }
     let (outcome, collectors) = load::closed(collectors, 0..evidence.len()).await;
     if let Some(what) = outcome.first_error {
@@ -171,12 +217,18 @@ pub(crate) async fn exchange_all(
 struct Collector {
     connection: Connection,
     evidence: Arc<[String]>,
+    /// Of certificates.
+    csrs: Option<Arc<[Csr]>>,
     issued: Vec<TokenAnswer>,
 }
 
 impl Visit for Collector {
     async fn visit(&mut self, index: usize) -> Result<(), String> {
-        let answer = exchange(&mut self.connection, &self.evidence[index]).await?;
+        let (connection, evidence) = (&mut self.connection, &self.evidence[index]);
+        let answer = match &self.csrs {
+            Some(csrs) => csrs[index].exchange(connection, evidence).await?,
+            None => exchange(connection, evidence).await?,
+        };
         self.issued.push(answer);
         Ok(())
     }
@@ -194,6 +246,11 @@ impl Visit for Visitor {
             Prepared::RevokeByHandle(live) => end(connection, &live[index]).await,
             Prepared::RevokeTask(live) => end_task(connection, &live[index]).await,
             Prepared::Beat(live) => beat(connection, &live[self.number]).await,
+            Prepared::Certificate { evidence, csrs } => {
+                csrs[index].exchange(connection, &evidence[index]).await.map(drop)
+            }
+            Prepared::Ocsp { asked, with_nonce: false } => asked[index % asked.len()].ask(connection).await,
+            Prepared::Ocsp { asked, with_nonce: true } => asked[index % asked.len()].ask_once(connection).await,
         }
     }
 }
