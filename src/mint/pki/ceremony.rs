@@ -83,13 +83,12 @@ impl Ceremony<'_> {
         kept.put_crl(&crl)?;
         kept.settle(&trusted, self.now)?;
         kept.opened(folder, self.now)?;
-        let listed = record.revoked.len();
         // The root first: what it signed is on its record before anybody uses it.
         root.keep(&before, record)?;
         folder.keep_authority(&kept)?;
         told.made("area CA", area.der(), &area)?;
         told.line(&format!("  its key {place}"));
-        told.crl("root CRL", &crl, listed)?;
+        told.crl("signed    root CRL", &crl)?;
         told.wrote("area CA and the root CRL", &super::kept::authority_file(&folder.dir));
         Ok(())
     }
@@ -103,7 +102,9 @@ impl Ceremony<'_> {
         let request = area_request(self.trust_domain, signer.as_ref())?;
         told.line(&format!("made      request for an area CA, key {}", key.id()));
         told.line(&format!("  its key {}", key.place(folder)));
-        kept.pending = Some(key);
+        if let Some(other) = kept.pending.replace(key) {
+            told.line(&format!("dropped   the request for key {}: its answer will not be taken in", other.id()));
+        }
         folder.keep_authority(&kept)?;
         told.wrote("what waits for its certificate", &super::kept::authority_file(&folder.dir));
         Ok(request)
@@ -134,8 +135,8 @@ impl Ceremony<'_> {
             told.made("area CA, signed elsewhere", area.der(), &area)?;
         }
         for crl in crls {
-            kept.put_signed_crl(crl)?;
-            told.crl("CRL from above", crl, 0)?;
+            kept.put_signed_crl(crl, self.now)?;
+            told.crl("took in   CRL from above", crl)?;
         }
         kept.settle(&trusted, self.now)?;
         kept.opened(folder, self.now)?;
@@ -275,9 +276,12 @@ impl KeptAuthority {
     }
 
     /// One that somebody else made: signed by a CA above us, and newer than what we have.
-    fn put_signed_crl(&mut self, der: &[u8]) -> Result<(), PkiError> {
+    fn put_signed_crl(&mut self, der: &[u8], now: UnixMs) -> Result<(), PkiError> {
         use x509_parser::{prelude::*, revocation_list::CertificateRevocationList};
         let found = upper_crl(der)?;
+        if found.next_update <= now {
+            return Err(PkiError::Refused(format!("this CRL was over at {}", found.next_update)));
+        }
         let above = self.areas.iter().flat_map(|area| area.chain.iter().skip(1)).filter_map(|text| decoded(text));
         let signed = |above: Vec<u8>| {
             let crl = CertificateRevocationList::from_der(der).map(|(_, crl)| crl);
