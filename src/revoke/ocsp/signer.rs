@@ -16,6 +16,7 @@ use ring::digest;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use super::kept::Answers;
 use crate::{
     mint::pki::{Ca, CaId, CaKey, CaSigner, FileKey, PkiError},
     sys::entropy,
@@ -43,6 +44,7 @@ pub struct OcspSigner {
     key_hash: Vec<u8>,
     renew_at: UnixMs,
     from: UnixMs,
+    answers: Answers,
 }
 
 impl fmt::Debug for OcspSigner {
@@ -81,7 +83,7 @@ impl OcspSigner {
         let made = params(&key, from, until)?.signed_by(&CaKey(&key), &ca.issuer()?);
         let der = made.map_err(|error| PkiError::Build(error.to_string()))?.der().clone();
         let key_hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.public_key()).as_ref().to_vec();
-        Ok(Self { key, der, key_hash, renew_at, from })
+        Ok(Self { key, der, key_hash, renew_at, from, answers: Answers::default() })
     }
 
     fn is_fresh(&self, now: UnixMs) -> bool {
@@ -94,6 +96,11 @@ impl OcspSigner {
 
     pub fn certificate(&self) -> &[u8] {
         &self.der
+    }
+
+    /// What it signed a moment ago.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
