@@ -117,7 +117,11 @@ pub const VARIABLES: &[Variable] = &[
     read("https_proxy", "`serve`, `dev`", "the same, where `HTTPS_PROXY` is not set"),
     read("NO_PROXY", "`serve`, `dev`", "hosts, domains, addresses and blocks that are reached without it, or `*`"),
     read("no_proxy", "`serve`, `dev`", "the same, where `NO_PROXY` is not set"),
-    read("CREDENTIALS_DIRECTORY", "`serve`, `ca`", "set by systemd; where `credential:NAME` of `pki.seal` is read"),
+    read(
+        "CREDENTIALS_DIRECTORY",
+        "`serve`, `ca`",
+        "set by systemd; where `credential:NAME` of `pki.seal` and of a token's `pin-source` is read",
+    ),
     read("HOME", EVERY, "where `.config/dayfly/config.toml` is looked for"),
     read("XDG_CONFIG_HOME", EVERY, "where `dayfly/config.toml` is looked for"),
     read("XDG_RUNTIME_DIR", "`exec`", "where the job's files are put, if it is in memory; otherwise `/dev/shm`"),

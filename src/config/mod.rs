@@ -7,6 +7,7 @@
 mod issuer;
 mod pki;
 mod table;
+mod token;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub use issuer::IssuerFault;
 pub use pki::{NoSealSource, Pki, SealSource};
 pub use table::{SETTINGS, Setting};
+pub use token::{NoPkcs11Uri, Pkcs11Uri};
 
 /// What `dayfly serve` needs to know. Unknown keys are errors.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -363,6 +365,8 @@ key_file = "/etc/dayfly/tls.key"
             (&format!("{least}listen = '127.0.0.1:9464'"), "another listener's"),
             (&format!("{least}dir = ''"), "`pki.dir` is empty"),
             (&format!("{least}passphrase = 'x'"), "unknown field `passphrase`"),
+            (&format!("{least}area_key = 'pkcs11:token=t?pin-value=c2VjcmV0'"), "a PIN never stands in the settings"),
+            (&format!("{least}area_key = 'c2VjcmV0'"), "expected `pkcs11:token=NAME"),
         ] {
             let error = of(bad).unwrap_err().to_string();
             assert!(error.contains(said) && !error.contains("c2VjcmV0"), "{bad}: {error}");

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use serde::{Deserialize, Deserializer};
 
-use super::issuer;
+use super::{Pkcs11Uri, issuer};
 
 /// Of the authority that `dayfly ca init` made; without this table no certificates are issued.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -18,12 +18,15 @@ pub struct Pki {
     pub dir: Option<PathBuf>,
     /// What the keys of area and issuing CAs are sealed under.
     pub seal: SealSource,
+    /// The token that new area CAs have their keys in. Default: sealed, in the folder.
+    #[serde(default)]
+    pub area_key: Option<Pkcs11Uri>,
     /// Where what is public of the authority is served without TLS. Default: on the API's listener alone.
     #[serde(default)]
     pub listen: Option<SocketAddr>,
 }
 
-/// Where a secret of 32 octets is.
+/// Where a secret is: the seal key, the PIN of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SealSource {
     /// Mode 0600.

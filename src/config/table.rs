@@ -101,6 +101,12 @@ pub const SETTINGS: &[Setting] = &[
         "secret",
         "with `[pki]`: the 32 octets that the keys of area and issuing CAs are sealed under: `file:PATH` (mode 0600), `credential:NAME` (systemd) or `env:NAME`",
     ),
+    usual(
+        "pki.area_key",
+        "PKCS#11 URI",
+        "none",
+        "the token that `dayfly ca init` makes an area CA's key in, in a build with `pkcs11`: `pkcs11:token=NAME?module-path=/PATH&pin-source=SECRET`, where `SECRET` is as in `pki.seal` and one line; `object=` names what is made, `id=` a key that is there already; otherwise the key is sealed in the folder",
+    ),
     usual("pki.dir", "folder", r#""state_dir/pki""#, "the authority's folder, which `dayfly ca init` fills"),
     usual(
         "pki.listen",

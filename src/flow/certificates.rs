@@ -1,7 +1,7 @@
 //! Certificates that are asked about: by themselves or by their serial number, as tokens are by
 //! themselves. One is matched by its fingerprint; what it says counts only then.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use base64::{
     Engine,
@@ -24,10 +24,7 @@ use super::{
 };
 use crate::{
     lease::{Lease, Now},
-    mint::{
-        pki::{Ca, Pki},
-        subject,
-    },
+    mint::{pki::Pki, subject},
     store::{LeaseRow, TaskRow},
     sys::offload::offload,
 };
@@ -99,7 +96,7 @@ impl Flow {
         let found = self.table.lease(id).filter(|lease| der.is_none_or(|der| lease.is_of(&sha256(der))));
         let Some(lease) = found else {
             if let Some(der) = der {
-                self.look_for_forged_certificate(der, id, now);
+                self.look_for_forged_certificate(der.clone(), id, now).await;
             }
             return Ok(None);
         };
@@ -162,9 +159,11 @@ impl Flow {
     /// its key, or a record was lost. One over a number that is known is no alarm: whoever has the certificate
     /// makes a twin of its signature.
     // SECURITY: `a_certificate_of_ours_that_no_record_knows_is_an_alarm`.
-    fn look_for_forged_certificate(&self, der: &[u8], id: LeaseId, now: Now) {
-        let Some(pki) = self.pki() else { return };
-        if !is_signed_leaf(der, pki, now) || !matches!(self.reader.lease(id), Ok(None)) {
+    async fn look_for_forged_certificate(&self, der: Vec<u8>, id: LeaseId, now: Now) {
+        let Some(pki) = self.pki().cloned() else { return };
+        let reader = self.reader.clone();
+        let forged = move || is_signed_leaf(&der, &pki, now) && matches!(reader.lease(id), Ok(None));
+        if !matches!(offload(forged).await, Ok(true)) {
             return;
         }
         self.forged_or_lost.fetch_add(1, Ordering::Relaxed);
@@ -181,17 +180,14 @@ fn is_signed_leaf(der: &[u8], pki: &Pki, now: Now) -> bool {
     let answers_only = read.extended_key_usage().ok().flatten().is_some_and(|usage| {
         usage.value.ocsp_signing && !usage.value.client_auth && !usage.value.server_auth && !usage.value.any
     });
-    let signers = || pki.issuing().into_iter().chain(pki.areas());
-    let own_ca = signers().any(|ca| **ca.der() == *der) || pki.revoked().iter().any(|ca| is_named(&read, &ca.serial));
-    !expired && !answers_only && !own_ca && signers().any(|ca| has_signed(&ca, &read))
+    // SECURITY: of a CA that is tainted or has left too: `a_forgery_by_a_ca_that_is_out_is_an_alarm`.
+    let signers = pki.signers();
+    let own_ca = signers.iter().any(|ca| **ca == *der);
+    !expired && !answers_only && !own_ca && signers.iter().any(|ca| has_signed(ca, &read))
 }
 
-fn is_named(read: &X509Certificate<'_>, serial: &[u8]) -> bool {
-    read.raw_serial() == serial
-}
-
-fn has_signed(ca: &Arc<Ca>, leaf: &X509Certificate<'_>) -> bool {
-    let Ok((_, above)) = X509Certificate::from_der(ca.der()) else { return false };
+fn has_signed(ca: &[u8], leaf: &X509Certificate<'_>) -> bool {
+    let Ok((_, above)) = X509Certificate::from_der(ca) else { return false };
     above.subject().as_raw() == leaf.issuer().as_raw() && leaf.verify_signature(Some(above.public_key())).is_ok()
 }
 

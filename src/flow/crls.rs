@@ -43,16 +43,21 @@ impl Flow {
         if self.crls.is_fresh(self.time.now().at) {
             return Ok(());
         }
-        let _turn = self.pressing.lock().await;
+        let turn = self.pressing.lock().await;
         let now = self.time.now();
         if self.crls.is_fresh(now.at) {
             return Ok(());
         }
         let (flow, own) = (self.clone(), pki.clone());
         let due = offload(move || flow.due_crls(&own, now)).await.map_err(|_| Reason::Internal)?;
-        let number = if due.is_empty() { 0 } else { self.crl_number(now).await };
-        let flow = self.clone();
-        offload(move || flow.make_crls(&pki, due, number, now.at)).await.map_err(|_| Reason::Internal.into())
+        // A token takes as long as it takes: these wait for none.
+        let (far, near): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| is_remote(&pki, &due.place.0));
+        let number = if near.is_empty() { 0 } else { self.crl_number(now).await };
+        let (flow, own) = (self.clone(), pki.clone());
+        let made = offload(move || flow.make_crls(&own, near, number, now.at)).await;
+        drop(turn);
+        self.sign_afar(pki, far, now.at).await;
+        made.map_err(|_| Reason::Internal.into())
     }
 
     fn due_crls(&self, pki: &Pki, now: Now) -> Vec<DueCrl> {
@@ -72,7 +77,7 @@ impl Flow {
 
     /// A number that is kept before any list has it. Where the store cannot be written the lists go out all the
     /// same: the time is in the number, and an end must be heard of (law L6).
-    async fn crl_number(&self, now: Now) -> u64 {
+    pub(super) async fn crl_number(&self, now: Now) -> u64 {
         let number = self.crls.next_number(now.at);
         let kept = if self.store_fault.load().is_some() {
             Err(NotCommitted::Store)
@@ -107,7 +112,7 @@ impl Flow {
         revoke::keep_signers(&self.ocsp, &known);
     }
 
-    fn note_news(&self, due: &DueCrl) {
+    pub(super) fn note_news(&self, due: &DueCrl) {
         let shown_at = self.time.now().at;
         for ended_at in &due.news {
             let seconds = (shown_at.as_ms() - ended_at.as_ms()).max(0) as f64 / 1_000.0;
@@ -142,7 +147,7 @@ fn shards(pki: &Pki) -> Shards {
     below.chain(pki.areas().iter().map(|area| (Arc::from(area.id().as_str()), 1))).collect()
 }
 
-fn made_crl(pki: &Pki, due: &DueCrl, number: u64, now: UnixMs) -> Result<PublishedCrl, PkiError> {
+pub(super) fn made_crl(pki: &Pki, due: &DueCrl, number: u64, now: UnixMs) -> Result<PublishedCrl, PkiError> {
     let (name, shard) = &due.place;
     let ca = ca_named(pki, name).ok_or(PkiError::NoCa)?;
     // A CA says nothing of a time before it was.
@@ -151,6 +156,10 @@ fn made_crl(pki: &Pki, due: &DueCrl, number: u64, now: UnixMs) -> Result<Publish
     let uri = pki.places().crl(ca.id(), *shard);
     let terms = CrlTerms { uri: &uri, number, this_update, next_update };
     Ok(PublishedCrl::new(sign_crl(&ca, terms, due.entries.clone())?, this_update, now))
+}
+
+fn is_remote(pki: &Pki, name: &str) -> bool {
+    ca_named(pki, name).is_some_and(|ca| ca.signer().is_remote())
 }
 
 fn ca_named(pki: &Pki, name: &str) -> Option<Arc<Ca>> {

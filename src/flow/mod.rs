@@ -1,6 +1,7 @@
 //! The verbs: the only place that calls the stages. Each file is one story with one short parent
 //! function on top; doors call [`Flow`] and hold no rules.
 
+mod afar;
 mod allowance;
 mod archive;
 mod beat;
@@ -125,6 +126,8 @@ pub struct Shared {
     crls: Crls,
     /// CRLs are made one at a time.
     pressing: tokio::sync::Mutex<()>,
+    /// What a token has to sign.
+    afar: afar::Afar,
     /// Who signs OCSP answers.
     ocsp: OcspSigners,
     /// Held while lists are brought up to the lease table.
@@ -209,7 +212,6 @@ impl Flow {
         if let Some(fault) = &**self.tls_fault.load() {
             missing.push(format!("tls: {fault}"));
         }
-        missing.extend(self.pki_faults());
         if missing.is_empty() { Ok(()) } else { Err(missing) }
     }
 

@@ -37,8 +37,11 @@ impl Flow {
         for asked in &request.asked {
             statuses.push(self.cert_status(pki, ca, asked, now).await?);
         }
-        revoke::ocsp_answer(&request, &statuses, ca, &self.ocsp, now.at)
-            .inspect_err(|error| tracing::error!(%error, ca = %ca.id(), "an OCSP request is not answered"))
+        revoke::ocsp_answer(&request, &statuses, ca, &self.ocsp, now.at).inspect_err(|error| match error {
+            // What keeps a token from signing was told where it was asked.
+            NotAnswered::TryLater => {}
+            error => tracing::error!(%error, ca = %ca.id(), "an OCSP request is not answered"),
+        })
     }
 
     async fn cert_status(
@@ -97,7 +100,8 @@ fn status_of_ca(pki: &Pki, area: &Ca, serial: &revoke::Serial) -> CertStatus {
         return CertStatus::Revoked(Revocation { at: ca.at, reason: CrlReason::KeyCompromise });
     }
     let known = pki.issuing().iter().any(|ca| is_of(ca, area, serial));
-    if known { CertStatus::Good } else { CertStatus::Unknown }
+    let left = || pki.left().iter().any(|ca| ca.issuer == *area.id() && ca.serial == serial);
+    if known || left() { CertStatus::Good } else { CertStatus::Unknown }
 }
 
 /// The serial numbers are random: two CAs of two areas do not share one.

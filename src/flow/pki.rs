@@ -1,18 +1,18 @@
 //! What the doors show of the authority.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use dayfly_domain::{Kind, Reason};
 use serde_json::Value;
 
 use super::{
-    Flow, Shared,
+    Flow,
     words::{Caller, Refused},
 };
 use crate::{
     mint::pki::{CaRotation, CaView, Pki, PkiHealth, spiffe_bundle},
     store::LeaseRow,
-    sys::offload::offload,
+    sys::offload::{carried, offload},
 };
 
 /// A turn that an operator asked for.
@@ -45,14 +45,23 @@ impl Flow {
     pub async fn rotate_ca(&self, caller: &Caller) -> Result<CaTurn, Refused> {
         self.operator(caller).await?;
         let pki = self.pki().ok_or(Reason::NotFound)?.clone();
+        let flow = self.clone();
+        // A caller who leaves in the middle does not take the event along.
+        let turned = carried(async move { flow.turn_ca(pki).await });
+        turned.await.map_err(|_| Reason::Internal)?
+    }
+
+    async fn turn_ca(&self, pki: Arc<Pki>) -> Result<CaTurn, Refused> {
         let now = self.time.now();
         if !now.safe {
             return Err(Reason::Clock.into());
         }
-        let rotated = offload(move || pki.rotate_now(now.at)).await.map_err(|_| Reason::Internal)?;
+        let own = pki.clone();
+        let rotated = offload(move || own.rotate_now(now.at)).await.map_err(|_| Reason::Internal)?;
         let rotated = rotated.inspect_err(|error| tracing::error!(%error, "no CA took over; the old one goes on"));
         let rotated = rotated.ok().flatten().ok_or(Reason::Key)?;
         self.record_ca_rotation(&rotated).await;
+        self.condemn(&pki).await;
         let text = |id: crate::mint::pki::CaId| id.as_str().to_owned();
         Ok(CaTurn { from: rotated.from.map(text), to: text(rotated.to) })
     }
@@ -62,22 +71,34 @@ impl Flow {
         self.pki().map(|pki| pki.health(self.time.now().at))
     }
 
-    /// What readiness tells, and keeps nobody from being served.
+    /// What readiness tells, and keeps nobody from being served: where no certificate can be issued, tokens are,
+    /// and what was issued is answered for.
+    // SECURITY: `an_authority_that_is_over_takes_no_token_away`.
     pub fn warnings(&self) -> Vec<String> {
-        let warnings = self.pki_health().map(|health| health.warnings).unwrap_or_default();
-        warnings.into_iter().map(|line| format!("pki: {line}")).collect()
+        let PkiHealth { faults, warnings, .. } = self.pki_health().unwrap_or_default();
+        faults.into_iter().chain(warnings).map(|line| format!("pki: {line}")).collect()
     }
 
     /// Every minute: CAs take their turns.
     pub(super) async fn rotate_cas(&self) {
         let now = self.time.now();
-        let Some(pki) = self.pki().filter(|_| now.safe) else { return };
-        match pki.rotate(now.at) {
-            Ok(Some(rotation)) => self.record_ca_rotation(&rotation).await,
-            Ok(None) => {}
+        let Some(pki) = self.pki().filter(|_| now.safe).cloned() else { return };
+        let own = pki.clone();
+        match offload(move || own.rotate(now.at)).await {
+            Ok(Ok(Some(rotation))) => self.record_ca_rotation(&rotation).await,
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
             Err(error) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
         }
+        self.condemn(&pki).await;
         self.gauge_pki(&pki.health(now.at));
+    }
+
+    /// What a ceremony took back takes along what is below it.
+    async fn condemn(&self, pki: &Pki) {
+        if !pki.condemned().is_empty() {
+            self.record_taints().await;
+        }
     }
 
     async fn record_ca_rotation(&self, rotation: &CaRotation) {
@@ -98,14 +119,6 @@ impl Flow {
         }
         metrics::gauge!("dayfly_root_crl_expiry_timestamp_seconds")
             .set(root_crl_until.unwrap_or_default().as_s() as f64);
-    }
-}
-
-impl Shared {
-    /// One line for each thing without which no certificate is issued.
-    pub(super) fn pki_faults(&self) -> Vec<String> {
-        let health = self.pki.as_ref().map(|pki| pki.health(self.time.now().at));
-        health.map(|health| health.faults).unwrap_or_default().into_iter().map(|line| format!("pki: {line}")).collect()
     }
 }
 

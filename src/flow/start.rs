@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Flow, Shared, Upkeep,
+    afar::Afar,
     allowance::{Allowance, Taken},
     archive,
     bundle::{BundleSource, Loaded},
@@ -97,7 +98,6 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
     let lists = Lists::with_sizes(list_sizes);
     let crls = Crls::default();
     let (table, last_exp) = fold(&store, &lists, &crls, pki.as_deref(), policy.revocable(), now)?;
-    crls.go_on_from(last_crl_number(&store.reader())?);
     keyring.note_exp(last_exp);
     let rings = [Ring::Keys(&keyring), Ring::Keys(list_keys.ring())];
     for ring in rings.into_iter().chain(pki.as_deref().map(Ring::Cas)) {
@@ -117,6 +117,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         lists,
         crls,
         pressing: tokio::sync::Mutex::default(),
+        afar: Afar::default(),
         ocsp: OcspSigners::default(),
         settling: Mutex::default(),
         keys: IssuerKeys::new(Fetcher::by_environment()?),
@@ -178,6 +179,7 @@ fn fold(
     revocable: Revocable,
     now: Now,
 ) -> Result<(Table, UnixMs), StoreError> {
+    crls.go_on_from(last_crl_number(&store.reader())?);
     let mut signers = Signers::default();
     let table = Table::default();
     table.know(revocable);

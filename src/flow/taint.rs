@@ -24,7 +24,7 @@ use super::{
 use crate::{
     lease::Now,
     ledger::{self, Body, KeyTaint, Stamp},
-    mint::{JWKS_MAX_AGE_S, KeyState, NotTainted},
+    mint::{JWKS_MAX_AGE_S, KeyState, NotTainted, pki::Pki},
     revoke::{self, Checking, Known},
     store::{LeaseRow, Reader},
     sys::offload::{carried, offload},
@@ -32,6 +32,11 @@ use crate::{
 
 /// Before the name of a tainted key: where the store remembers its event.
 const TAINTED: &str = "tainted:";
+/// Before the name of a tainted CA: where the store remembers its certificate.
+const TAINTED_CA: &str = "tainted_ca:";
+
+/// Who taints what is below an area CA that was taken back.
+const CEREMONY: &str = "ceremony";
 
 /// What a taint did, or would do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +194,9 @@ impl Flow {
 
     /// The same of a CA that would have been over at `until`: of those who take certificates.
     fn ca_reaches(&self, at: UnixMs, until: UnixMs) -> Vec<TargetKnown> {
-        let shown = self.crls_are_due(self.time.now().at);
+        // A token signs the list in its own time.
+        let remote = self.pki.as_ref().is_some_and(|pki| pki.areas().iter().any(|area| area.signer().is_remote()));
+        let shown = !remote && self.crls_are_due(self.time.now().at);
         let takes = |target: &Target| target.binding == BindingKind::Mtls;
         self.each_reach(takes, |checking| revoke::known_of_ca(checking, at, until, shown))
     }
@@ -204,11 +211,26 @@ impl Flow {
 
     /// Makes up for what could not be recorded when it was asked.
     pub(super) async fn record_taints(&self) {
+        self.taint_condemned().await;
         let all: Vec<_> = self.rings().flat_map(Ring::view).collect();
         let tainted = all.into_iter().filter(|(_, state)| *state == KeyState::Tainted);
         for (kid, _) in tainted.filter(|(kid, _)| !self.taints.is_done(kid)) {
             if self.record_taint(&kid).await.is_err() {
                 tracing::warn!(kid, "a tainted key is not yet on the record");
+            }
+        }
+    }
+
+    /// A ceremony took an area CA back: whoever has its key makes issuing CAs, and what those below it signed is
+    /// believed no more.
+    // SECURITY: `what_was_signed_below_a_revoked_area_ca_ends`.
+    async fn taint_condemned(&self) {
+        let condemned = self.pki().map(|pki| pki.condemned()).unwrap_or_default();
+        for ca in condemned {
+            let reason = Some("its area CA was taken back".to_owned());
+            self.taints.wait_for(ca.as_str(), Asked { actor: CEREMONY.to_owned(), reason });
+            if let Err(refused) = self.take_out(ca.as_str()).await {
+                tracing::error!(%ca, reason = ?refused.reason, "an issuing CA whose area CA was taken back is not tainted");
             }
         }
     }
@@ -226,6 +248,7 @@ impl Flow {
             // Nothing of an end may wait: it is tried again.
             EndedBySelector::NotEnded(_) => return Err(Reason::NotDurable.into()),
         };
+        self.keep_tainted_ca(kid).await?;
         // Where no CA could take the place of another, there is none.
         let signs = self.ring_of(kid).map(|ring| ring.signs().unwrap_or_default()).ok_or(Reason::NotFound)?;
         let stamp = Stamp::draw(self.time.now().at).map_err(|_| Reason::NotDurable)?;
@@ -243,6 +266,14 @@ impl Flow {
         );
         self.taints.finish(kid);
         self.recorded_taint(kid).await?.ok_or_else(|| Reason::Internal.into())
+    }
+
+    /// Before the event: a CA that is on the record as tainted comes back from the store.
+    async fn keep_tainted_ca(&self, kid: &str) -> Result<(), Refused> {
+        let Some(text) = self.pki().and_then(|pki| pki.tainted_text(kid)) else { return Ok(()) };
+        let (ack, done) = oneshot::channel();
+        let group = Group::Word(format!("{TAINTED_CA}{kid}"), text, ack);
+        self.submit(group, done).await.map_err(|_| Reason::NotDurable.into())
     }
 
     async fn recorded_taint(&self, kid: &str) -> Result<Option<Recorded>, Refused> {
@@ -316,6 +347,18 @@ pub(super) fn honour(reader: &Reader, ring: Ring<'_>, now: UnixMs) -> Result<(),
             tracing::warn!(kid, "the ledger says that this key is tainted, and the key file does not");
             ring.taint(&kid, now)?;
         }
+    }
+    match ring {
+        Ring::Cas(pki) => restore(reader, pki, now),
+        Ring::Keys(_) => Ok(()),
+    }
+}
+
+/// Of tainted CAs the file may know nothing at all, when it is gone or from before: they stay on the CRL.
+fn restore(reader: &Reader, pki: &Pki, now: UnixMs) -> Result<(), super::StartError> {
+    let kept: Vec<String> = reader.meta_of(TAINTED_CA)?.into_iter().map(|(_, text)| text).collect();
+    for ca in pki.restore(&kept, now)? {
+        tracing::error!(%ca, "the ledger says that this CA is tainted, and the key file did not know it: it is on its area CA's list again");
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ pub use lists::{
 };
 pub use ocsp::{
     Asked, CertStatus, NotAnswered, OCSP_ASKED_MAX, OCSP_LIFE_S, OCSP_MAX_AGE_S, OCSP_MAX_BYTES, OcspAnswer,
-    OcspRequest, OcspSigners, answer as ocsp_answer, asked_ca, keep_signers,
+    OcspRequest, OcspSigners, answer as ocsp_answer, asked_ca, due_signers, keep_signers, renew_signer,
 };
 
 /// How the verifiers of a target learn of an end.

@@ -75,6 +75,7 @@ pub async fn serve(settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Resul
     let source = source(settings);
     // Said here, with the file of each problem, before anything is touched.
     let trust_domain = load(settings, &source)?.policy.bundle().trust_domain.clone();
+    let _pki_lock = pki::lock(settings)?;
     let pki = pki::open(settings, &trust_domain, Clock::Machine.wall())?;
     let tls = Arc::new(Tls::load(tls::files(settings))?);
     let api = listen(settings.listen).await?;
@@ -179,8 +180,10 @@ fn check_pki(settings: &Settings, trust_domain: &str, now: UnixMs) -> Result<Vec
     let health = pki.health(now);
     // A start makes the first issuing CA.
     let over = health.faults.into_iter().filter(|_| now > health.area_until);
+    // A token that is away keeps no broker from starting: what it signed goes on.
+    let token = pki.area().signer().probe().err().map(|error| format!("the area CA does not sign: {error}"));
     let lint = |what| Lint { at: "pki".to_owned(), what, help: None };
-    Ok(over.chain(health.warnings).map(lint).collect())
+    Ok(over.chain(health.warnings).chain(token).map(lint).collect())
 }
 
 /// The store as a start would find it, read beside whoever has it: nothing is made, locked or changed.

@@ -161,6 +161,11 @@ impl Reader {
         self.pool.with(|connection| schema::meta(connection, key))
     }
 
+    /// Words whose names begin so, with their names.
+    pub fn meta_of(&self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        self.pool.with(|connection| schema::meta_of(connection, prefix))
+    }
+
     /// The latest moment that any batch knew of.
     pub fn high_water(&self) -> Result<UnixMs, StoreError> {
         self.pool.with(write::high_water)

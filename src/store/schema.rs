@@ -71,6 +71,13 @@ pub(super) fn meta(connection: &Connection, key: &str) -> Result<Option<String>,
     Ok(statement.query_row([key], |row| row.get(0)).optional()?)
 }
 
+pub(super) fn meta_of(connection: &Connection, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+    let sql = "SELECT key, value FROM meta WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([prefix], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 pub(super) fn put_meta(connection: &Connection, key: &str, value: &str) -> Result<(), StoreError> {
     let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
     connection.prepare_cached(sql)?.execute(params![key, value])?;

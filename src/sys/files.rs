@@ -320,10 +320,14 @@ pub struct StateLock {
 
 /// Takes `dir/lock`; `WouldBlock` when another process holds it.
 pub fn lock_state(dir: &Path) -> io::Result<StateLock> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    lock(&dir.join("lock"))
+}
+
+/// The same by another file.
+pub fn lock(path: &Path) -> io::Result<StateLock> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(StateLock { _file: file, path }),
+        Ok(()) => Ok(StateLock { _file: file, path: path.to_owned() }),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,4 +1,4 @@
-//! The only door to clock, entropy, environment, network, programs and files.
+//! The only door to clock, entropy, environment, network, programs, files and tokens.
 
 pub mod clock;
 pub mod credentials;
@@ -12,3 +12,4 @@ pub mod offload;
 pub mod program;
 pub mod sync;
 pub mod terminal;
+pub mod token;

@@ -1,6 +1,11 @@
 //! Work that does not belong on a request: short and blocking (a read of the database) on a thread of
 //! its own, or begun for many (a fetch) and finished whoever leaves.
 
+use std::{
+    io,
+    thread::{self, JoinHandle},
+};
+
 use tokio::sync::Semaphore;
 
 /// The work panicked or the runtime is going down.
@@ -27,6 +32,12 @@ pub fn carried<T: Send + 'static>(
 ) -> impl Future<Output = Result<T, Unfinished>> + Send {
     let task = tokio::spawn(work);
     async move { task.await.map_err(|_| Unfinished) }
+}
+
+/// A thread for what may hang, and would take one of those above with it. It ends when its work does.
+#[expect(clippy::disallowed_methods, reason = "its owner waits for it, with a clock; nobody else depends on it")]
+pub fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 async fn offload_in<T: Send + 'static>(

@@ -1,4 +1,4 @@
-"""pkilint (the linter of certificates and CRLs) on files of ours: cert|crl FILE...
+"""pkilint (the linter of certificates, CRLs and OCSP responses) on files of ours: cert|crl|ocsp FILE...
 
 Prints a line `FILE CODE` for each finding from a notice up, and `linted FILE` after each file.
 """
@@ -8,11 +8,12 @@ import csv
 import io
 import sys
 
-from pkilint.bin import lint_crl, lint_pkix_cert
+from pkilint.bin import lint_crl, lint_ocsp_response, lint_pkix_cert
 
 TOOLS = {
     "cert": (lint_pkix_cert, []),
     "crl": (lint_crl, ["-t", "CRL", "-p", "PKIX"]),
+    "ocsp": (lint_ocsp_response, []),
 }
 
 

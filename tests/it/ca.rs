@@ -8,20 +8,25 @@ use std::{
 
 use dayfly::{
     flow::EventFilter,
-    mint::{KeyState, pki::fingerprint},
+    mint::{
+        KeyState,
+        pki::{CaId, Ceremony, Folder, Pki, Places, SealKey, Transcript, fingerprint},
+    },
     sys::net::Client,
 };
 use dayfly_domain::{Cause, State};
+use dayfly_verifier::crypto::SigningKey;
 use http_body_util::Full;
 use hyper::Request;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use crate::{
-    certs::{CERT_BUNDLE, csr, feed, new_key, open, openssl},
+    certs::{CERT_BUNDLE, JWT, X509, chain, csr, feed, new_key, open, openssl},
     dev::{self, text},
     served::{Authority, Served, send},
-    world::{Job, OPERATOR, World, handle, lease, local, post_json},
+    world::{CI, Job, OPERATOR, START, World, handle, lease, local, post_json},
 };
 
 const BUNDLE: &str = "format = 1\ntrust_domain = \"example.org\"\n";
@@ -157,9 +162,105 @@ fn a_leaked_ca_stays_out(company: &Company, broker: &mut Served, issuing: &str) 
     broker.restart_after_stop();
     assert_eq!(one(broker, "issuing", "tainted"), issuing, "the ledger knows it");
     assert_ne!(one(broker, "issuing", "active"), issuing);
+    // Nor is it off its area CA's list when the file is gone.
+    broker.stop();
+    fs::remove_file(&file).unwrap();
+    broker.restart_after_stop();
+    assert_eq!(one(broker, "issuing", "tainted"), issuing, "the store has kept its certificate");
     let turns = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
     let rotated = turns.lines().filter(|line| line.contains("\"key_rotated\"") && line.contains("\"use\":\"ca\""));
     assert!(rotated.count() >= 1, "{turns}");
+}
+
+/// What CRLs of this CA list, as everybody fetches them: serial numbers.
+fn listed(company: &Company, address: std::net::SocketAddr, ca: &str) -> Vec<Vec<u8>> {
+    let (status, pems) = get(address, "/pki/bundle.crl");
+    assert_eq!(status, 200);
+    fs::write(company.path("bundle.crl"), &pems).unwrap();
+    let ders = rustls_pki_types::CertificateRevocationListDer::pem_slice_iter(&pems).map(Result::unwrap);
+    let of_ca = |der: &[u8]| {
+        let (_, read) = CertificateRevocationList::from_der(der).unwrap();
+        let own = read.extensions().iter().any(|extension| contains(extension.value, ca));
+        own.then(|| read.iter_revoked_certificates().map(|one| one.raw_serial().to_vec()).collect::<Vec<_>>())
+    };
+    ders.filter_map(|der| of_ca(&der)).flatten().collect()
+}
+
+/// What a ceremony made is fetched within a second.
+fn until_listed(company: &Company, address: std::net::SocketAddr, ca: &str, expected: &[Vec<u8>]) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let found = listed(company, address, ca);
+        if found.len() == expected.len() && expected.iter().all(|serial| found.contains(serial)) {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{found:?} is listed, and not {expected:?}");
+    }
+}
+
+/// Whether these octets have the key identifier in them.
+fn contains(octets: &[u8], id: &str) -> bool {
+    octets.windows(id.len() / 2).any(|part| part.iter().map(|octet| format!("{octet:02x}")).collect::<String>() == id)
+}
+
+fn serial(address: std::net::SocketAddr, ca: &str) -> Vec<u8> {
+    let (status, der) = get(address, &format!("/pki/{ca}.cer"));
+    assert_eq!(status, 200);
+    X509Certificate::from_der(&der).unwrap().1.raw_serial().to_vec()
+}
+
+/// RUNBOOK, "The folder got out", step by step.
+#[test]
+fn a_stolen_folder_is_answered_as_the_runbook_says() {
+    let (company, tls) = (Company::new(), Authority::new());
+    let address = crate::served::free_address();
+    let mut broker = Served::first_with(company.dir.path(), &tls, BUNDLE, &company.settings(address), |_| {
+        good(&company.init(&["--root-key", "vault/root.key"]));
+    });
+    let (root, stolen, issuing) =
+        (one(&broker, "root", "active"), one(&broker, "area", "active"), one(&broker, "issuing", "active"));
+    let mut out = vec![serial(address, &stolen)];
+    // 1. What was signed below it ends.
+    good(&company.init(&["--root-key", "vault/root.key", "--revoke", &stolen]));
+    broker.verb(&["ca", "rotate", "--config", "dayfly.toml"]);
+    assert_eq!(
+        (one(&broker, "area", "tainted"), one(&broker, "issuing", "tainted")),
+        (stolen.clone(), issuing.clone())
+    );
+    let events = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
+    let tainted = events.lines().find(|line| line.contains("\"key_tainted\"")).unwrap();
+    assert!(tainted.contains("\"ceremony\"") && tainted.contains(&issuing), "{tainted}");
+    until_listed(&company, address, &root, &out);
+    // 2. Another seal key, and an empty folder: what is below the area CA of between goes too.
+    let between = one(&broker, "area", "active");
+    out.push(serial(address, &between));
+    two_brokers_do_not_share_an_authority(&company, &mut broker);
+    fs::rename(company.path("state/pki"), company.path("stolen")).unwrap();
+    company.secret("seal.key", &"5ea3".repeat(16));
+    let said = good(&company.init(&["--root-key", "vault/root.key", "--revoke", &between]));
+    assert!(said.contains("lists   2"), "{said}");
+    broker.restart_after_stop();
+    until_listed(&company, address, &root, &out);
+    assert_eq!(one(&broker, "issuing", "tainted"), issuing, "of those with leases the store knows");
+    assert_eq!(one(&broker, "root", "active"), root);
+    // A root that leaked is given out no more.
+    let last = one(&broker, "area", "active");
+    let other = company.init(&["--root-key", "vault/new.key", "--new-root", "--revoke", &last]);
+    assert!(!other.status.success() && text(&other.stderr).contains(&root), "{}", text(&other.stderr));
+    good(&company.init(&["--root-key", "vault/new.key", "--new-root", "--revoke", &root]));
+    broker.verb(&["ca", "rotate", "--config", "dayfly.toml"]);
+    assert_ne!(one(&broker, "root", "active"), root);
+    assert_eq!(cas(&broker).iter().filter(|(_, tier, _)| tier == "root").count(), 1);
+}
+
+fn two_brokers_do_not_share_an_authority(company: &Company, broker: &mut Served) {
+    let lock = company.path("state/pki/broker.lock");
+    let taken = dayfly::sys::files::lock(&lock).map(drop);
+    assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the broker has it");
+    broker.stop();
+    let _other = dayfly::sys::files::lock(&lock).unwrap();
+    let output = dev::dayfly(&["serve", "--config", "dayfly.toml"]).current_dir(company.dir.path()).output().unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("another broker holds"), "{output:?}");
 }
 
 fn turns_by_hand(company: &Company, broker: &mut Served) {
@@ -196,6 +297,61 @@ fn what_does_not_open_is_no_start(company: &Company, broker: &mut Served) {
     }
 }
 
+/// A job of the stand-in CI, as its token says it now; and who signs it.
+fn evidence(key: &SigningKey, broker: &Served, run: u32) -> String {
+    let now_s = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let claims = json!({
+        "iss": CI, "aud": broker.issuer, "iat": now_s, "exp": now_s + 600, "jti": format!("jti-{run}"),
+        "sub": "shop", "org": "acme", "event": "push",
+    });
+    key.sign("JWT", &claims).unwrap()
+}
+
+#[test]
+fn t_134_issuing_goes_on_and_every_turn_is_on_record_while_the_authoritys_file_is_broken() {
+    let (company, tls, key) = (Company::new(), Authority::new(), crate::world::new_key());
+    let address = crate::served::free_address();
+    let broker = Served::first_with(company.dir.path(), &tls, CERT_BUNDLE, &company.settings(address), |work| {
+        fs::write(work.join("bundle/ci.json"), json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+        good(&company.init(&["--root-key", "vault/root.key"]));
+    });
+    let mut runs = 0..;
+    let mut issuer = || {
+        let (evidence, request) = (evidence(&key, &broker, runs.next().unwrap()), csr(&new_key()));
+        let fields = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+            ("subject_token_type", JWT),
+            ("subject_token", &evidence),
+            ("requested_token_type", X509),
+            ("csr", &request),
+            ("scope", "migrate"),
+        ];
+        let (status, answer) = broker.post("/oauth2/token", &fields);
+        assert_eq!(status, 200, "{answer}");
+        let signer = chain(answer["access_token"].as_str().unwrap()).remove(1);
+        CaId::of_certificate(&signer).unwrap().to_string()
+    };
+    let first = one(&broker, "issuing", "active");
+    assert_eq!(issuer(), first);
+    let file = company.path("state/pki/authority.json");
+    let whole = fs::read(&file).unwrap();
+    let mut bent = whole.clone();
+    let place = bent.len() / 2;
+    bent[place] = if bent[place] == b'A' { b'B' } else { b'A' };
+    let mut signs = first;
+    for broken in [b"{}".to_vec(), whole[..whole.len() / 2].to_vec(), bent, Vec::new(), whole.clone()] {
+        dayfly::sys::files::write_atomic(&file, &broken, 0o600).unwrap();
+        assert_eq!((one(&broker, "issuing", "active"), issuer()), (signs.clone(), signs.clone()));
+        // Made under the area CA that the broker holds, whatever lies in the file.
+        let turn = broker.verb(&["ca", "rotate", "--config", "dayfly.toml", "--output", "json"]);
+        let turn: Value = serde_json::from_str(&turn).unwrap();
+        assert_eq!((&turn["from"], &turn["to"]), (&json!(signs), &json!(issuer())));
+        turn["to"].as_str().unwrap().clone_into(&mut signs);
+        let events = broker.verb(&["ledger", "show", "--config", "dayfly.toml", "--output", "jsonl"]);
+        assert!(events.lines().any(|line| line.contains("\"key_rotated\"") && line.contains(&signs)), "{events}");
+    }
+}
+
 #[tokio::test]
 async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_another() {
     let mut world = World::of(CERT_BUNDLE);
@@ -218,4 +374,73 @@ async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_ano
     let events = world.flow.events(&OPERATOR, EventFilter::default(), 500, None).await.unwrap().items;
     assert_eq!(events.iter().filter(|event| event.body["type"] == "key_tainted").count(), 1);
     assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
+}
+
+#[tokio::test]
+async fn what_was_signed_below_a_revoked_area_ca_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let seal = SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap();
+    let folder = Folder { dir: dir.path().join("pki"), seal: std::sync::Arc::new(seal), token: None };
+    let places = Places { base: "http://pki.example.org".into() };
+    let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &[], now: START, by: "a test" };
+    let mut told = Transcript::default();
+    let root = ceremony.make_root(&dir.path().join("root"), "correct horse battery", &mut told).unwrap();
+    ceremony.make_area(&folder, &root, &[], &mut told).unwrap();
+    let pki = Pki::open(folder.clone(), places.clone(), START).unwrap();
+    pki.rotate(START).unwrap();
+    let mut world = World::certified_by(CERT_BUNDLE, pki);
+    let first = open(&mut world, &Job::shop(), "migrate", &csr(&new_key())).await.unwrap();
+    let pki = world.flow.pki().unwrap().clone();
+    let (area, issuing) = (pki.area().id().clone(), pki.active_id().unwrap());
+
+    ceremony.make_area(&folder, &root, std::slice::from_ref(&area), &mut told).unwrap();
+    world.upkeep.each_minute().await;
+    let view = world.flow.lease(&OPERATOR, lease(&first)).await.unwrap();
+    assert_eq!((view.state, view.cause), (State::Ended, Some(Cause::KeyTainted)));
+    let out = pki.revoked();
+    assert_eq!((&out[0].id, &out[0].issuer), (&issuing, &area));
+    let again = feed(&world, &handle(&first), None, &csr(&new_key())).await.unwrap();
+    world.upkeep.each_minute().await;
+    assert_eq!(world.flow.lease(&OPERATOR, lease(&again)).await.unwrap().state, State::Active);
+    let events = world.flow.events(&OPERATOR, EventFilter::default(), 500, None).await.unwrap().items;
+    let tainted: Vec<_> = events.iter().filter(|event| event.body["type"] == "key_tainted").collect();
+    let actor = tainted[0].details.as_ref().map(|details| &details["actor"]);
+    assert_eq!((tainted.len(), actor), (1, Some(&json!("ceremony"))));
+    assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
+}
+
+#[tokio::test]
+async fn an_authority_that_is_over_takes_no_token_away() {
+    let world = World::of(CERT_BUNDLE);
+    world.pass_s(91 * 86_400);
+    world.upkeep.each_minute().await;
+    assert!(!world.flow.pki_health().unwrap().faults.is_empty());
+    assert_eq!(world.flow.readiness(), Ok(()), "a balancer would take away tokens and introspection too");
+    let told = world.flow.warnings();
+    assert!(told.iter().any(|line| line.starts_with("pki: the area CA") && line.contains("was over")), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_turn_whose_caller_leaves_is_on_the_record() {
+    use std::{future::poll_fn, task::Poll};
+    let world = World::of(CERT_BUNDLE);
+    let pki = world.flow.pki().unwrap().clone();
+    let (flow, before) = (world.flow.clone(), pki.active_id());
+    let mut turn = Box::pin(flow.rotate_ca(&OPERATOR));
+    while pki.active_id() == before {
+        poll_fn(|context| Poll::Ready(turn.as_mut().poll(context).is_ready())).await;
+        tokio::task::yield_now().await;
+    }
+    drop(turn);
+    let rotated = async || {
+        let events = world.flow.events(&OPERATOR, EventFilter::default(), 500, None).await.unwrap().items;
+        let now = pki.active_id().unwrap().to_string();
+        events.iter().any(|event| event.body["type"] == "key_rotated" && json!(event.body).to_string().contains(&now))
+    };
+    let told = async {
+        while !rotated().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), told).await.expect("the event is written");
 }

@@ -342,6 +342,7 @@ async fn a_certificate_below_the_area_ca_of_before_binds_as_long_as_it_lives() {
     let folder = || Folder {
         dir: dir.path().join("pki"),
         seal: Arc::new(SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap()),
+        token: None,
     };
     let places = Places { base: "http://pki.example.org".into() };
     let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &[], now: START, by: "a test" };

@@ -32,10 +32,10 @@ async fn migrate(world: &mut World) -> Issued {
 }
 
 /// What a fetch gives: not everything is text.
-struct Fetched {
-    status: u16,
+pub struct Fetched {
+    pub status: u16,
     headers: HeaderMap,
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
 }
 
 impl Fetched {
@@ -44,18 +44,18 @@ impl Fetched {
     }
 }
 
-async fn fetch(world: &World, request: Request<Body>) -> Fetched {
+pub async fn fetch(world: &World, request: Request<Body>) -> Fetched {
     let (parts, body) = world.door().oneshot(request).await.unwrap().into_parts();
     let bytes = axum::body::to_bytes(body, 1 << 22).await.unwrap().to_vec();
     Fetched { status: parts.status.as_u16(), headers: parts.headers, bytes }
 }
 
-fn issuing(world: &World) -> std::sync::Arc<Ca> {
+pub fn issuing(world: &World) -> std::sync::Arc<Ca> {
     world.flow.pki().unwrap().active(world.now()).unwrap()
 }
 
 /// Where the certificate says that its CRL is.
-fn crl_path(leaf: &[u8]) -> String {
+pub fn crl_path(leaf: &[u8]) -> String {
     let (_, read) = X509Certificate::from_der(leaf).unwrap();
     let text = String::from_utf8_lossy(read.as_raw()).into_owned();
     let from = text.find("http://pki.example.org/pki/").unwrap() + "http://pki.example.org".len();
@@ -77,12 +77,12 @@ async fn listed(world: &World, leaf: &[u8]) -> (Vec<(LeaseId, u8)>, u64) {
 }
 
 /// A peer that has a chain and the root, and the real `openssl`.
-struct Peer {
+pub struct Peer {
     folder: TempDir,
 }
 
 impl Peer {
-    fn new(world: &World, chain_pem: &str) -> Self {
+    pub fn new(world: &World, chain_pem: &str) -> Self {
         let peer = Self { folder: tempfile::tempdir().unwrap() };
         let ders = chain(chain_pem);
         peer.keep("leaf.pem", pem(&ders[0]).as_bytes());
@@ -102,7 +102,7 @@ impl Peer {
     }
 
     /// `openssl verify` with a CRL for every level, fetched now.
-    async fn verifies(&self, world: &World) -> (bool, String) {
+    pub async fn verifies(&self, world: &World) -> (bool, String) {
         let bundle = fetch(world, get("/pki/bundle.crl", None)).await;
         assert_eq!(bundle.status, 200);
         self.keep("bundle.crl", &bundle.bytes);
@@ -113,7 +113,7 @@ impl Peer {
     }
 
     /// `openssl ocsp`: makes the request, and checks the answer that the broker gave to it.
-    async fn asks(&self, world: &World, more: &[&str]) -> String {
+    pub async fn asks(&self, world: &World, more: &[&str]) -> String {
         let [issuer, leaf, request] = ["issuing.pem", "leaf.pem", "ask.der"].map(|name| self.at(name));
         let made = openssl(&[&["ocsp"], more, &["-issuer", &issuer, "-cert", &leaf, "-reqout", &request]].concat());
         assert!(made.0, "{}", made.1);
@@ -139,7 +139,7 @@ fn ocsp_post(der: Vec<u8>) -> Request<Body> {
 }
 
 /// What everybody says of a certificate, a second after the last change: all of them the same.
-async fn revoked_as(world: &World, issued: &Issued) -> Option<u8> {
+pub async fn revoked_as(world: &World, issued: &Issued) -> Option<u8> {
     world.pass_s(1);
     let credential = token(issued);
     let leaf = &chain(&credential)[0];
@@ -529,4 +529,31 @@ async fn a_certificate_of_ours_that_no_record_knows_is_an_alarm() {
     assert!(world.active(&token(&issued)).await);
     let row = world.reader.lease(lease(&issued)).unwrap().unwrap().0;
     assert_eq!((row.kind, row.kid.as_deref()), (Kind::X509, Some(ca.id().as_str())));
+}
+
+#[tokio::test]
+async fn a_forgery_by_a_ca_that_is_out_is_an_alarm() {
+    let mut world = world();
+    let issued = migrate(&mut world).await;
+    let (leaked, pki) = (issuing(&world), world.flow.pki().unwrap().clone());
+    let forged = |change: u128| {
+        let mut params = rcgen::CertificateParams::default();
+        let serial = lease(&issued).as_u128() ^ change;
+        params.serial_number = Some(rcgen::SerialNumber::from_slice(&serial.to_be_bytes()));
+        params.not_before = time::OffsetDateTime::from_unix_timestamp(START.as_s()).unwrap();
+        params.not_after = time::OffsetDateTime::from_unix_timestamp(START.as_s() + 86_400).unwrap();
+        params.signed_by(&new_key(), &leaked.issuer().unwrap()).unwrap().pem()
+    };
+    // Its leaves are over, and its key is destroyed here; somebody has a copy.
+    pki.rotate_now(world.now()).unwrap().unwrap();
+    world.pass_s(3 * 3_600);
+    pki.rotate(world.now()).unwrap();
+    assert!(pki.issuing().iter().all(|ca| ca.id() != leaked.id()));
+    assert!(!world.active(&forged(1)).await);
+    assert_eq!(world.flow.forged_or_lost(), 1);
+    pki.taint(leaked.id().as_str(), world.now()).unwrap();
+    assert!(!world.active(&forged(2)).await);
+    assert_eq!(world.flow.forged_or_lost(), 2);
+    assert!(!world.active(&pem(leaked.der())).await);
+    assert_eq!(world.flow.forged_or_lost(), 2, "it has no lease, and needs none");
 }

@@ -92,7 +92,8 @@ impl Served {
         Self::laid(&[], work, authority, |_| bundle.to_owned(), more, then)
     }
 
-    fn laid(
+    /// With all of that.
+    pub fn laid(
         env: &[(&str, &str)],
         work: &Path,
         authority: &Authority,

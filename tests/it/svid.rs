@@ -39,14 +39,19 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(START.as_s() + seconds).unwrap()
 }
 
-/// A root of this name: any two of them look alike.
-fn root() -> Ca {
+fn ca_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "prod.example");
-    params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     (params.not_before, params.not_after) = (at(-86_400), at(30 * 86_400));
+    params
+}
+
+/// A root of this name: any two of them look alike.
+fn root() -> Ca {
+    let mut params = ca_params("prod.example");
+    params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![7; 20]);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
@@ -207,6 +212,48 @@ async fn t_137_an_svid_below_a_twin_of_the_root_is_refused() {
     let key = KeyPair::from_pem(&fs::read_to_string(&forged.holder.key).unwrap()).unwrap();
     forged.holder = mesh.hall.holder("forged", &chain, &key);
     assert_eq!(why(&mesh.ask(&forged)), is(400, "E-SIGNATURE"), "with the twin beside it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t_144_an_svid_below_a_ca_that_is_over_or_may_not_sign_it_is_refused() {
+    if skipped("curl") {
+        return;
+    }
+    let mesh = Mesh::new().await;
+    let below = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut between = ca_params("between");
+        change(&mut between);
+        let between = CertifiedIssuer::signed_by(between, KeyPair::generate().unwrap(), &mesh.root).unwrap();
+        let mut shown = mesh.workload(&between, params(API));
+        let chain = fs::read_to_string(&shown.holder.cert).unwrap() + &between.pem();
+        let key = KeyPair::from_pem(&fs::read_to_string(&shown.holder.key).unwrap()).unwrap();
+        shown.holder = mesh.hall.holder(&shown.named[shown.named.len() - 16..], &chain, &key);
+        why(&mesh.ask(&shown))
+    };
+    assert_eq!(below(&|_| ()), is(200, ""));
+    assert_eq!(below(&|ca| ca.not_after = at(-1)), is(400, "E-EXPIRED"));
+    assert_eq!(below(&|ca| ca.not_before = at(1)), is(400, "E-EXPIRED"));
+    assert_eq!(below(&|ca| ca.is_ca = IsCa::ExplicitNoCa), is(400, "E-SIGNATURE"));
+    let server = |ca: &mut CertificateParams| ca.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    assert_eq!(below(&server), is(400, "E-SIGNATURE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t_146_a_common_name_is_no_svid() {
+    if skipped("curl") {
+        return;
+    }
+    let mesh = Mesh::new().await;
+    let named = |sans: Vec<SanType>| {
+        mesh.said(|params| {
+            params.distinguished_name.push(DnType::CommonName, API);
+            params.subject_alt_names = sans;
+        })
+    };
+    assert_eq!(named(Vec::new()), is(400, "E-CLAIM"));
+    assert_eq!(named(vec![SanType::DnsName("prod.example".try_into().unwrap())]), is(400, "E-CLAIM"));
+    let other = SanType::URI("spiffe://prod.example/ns/pay/sa/admin".try_into().unwrap());
+    assert_eq!(named(vec![other]), is(400, "E-NOMATCH"), "the URI counts, not the name");
 }
 
 #[tokio::test(flavor = "multi_thread")]

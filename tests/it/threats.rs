@@ -2,6 +2,7 @@
 //! is named after its row.
 
 mod claims;
+mod csrs;
 mod exchange;
 mod fetch;
 pub(crate) mod forge;

@@ -9,8 +9,8 @@ use std::{
 };
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
@@ -123,7 +123,7 @@ fn ran(command: &mut Command) -> (bool, String) {
     (output.status.success(), text(&output.stdout).to_owned() + text(&output.stderr))
 }
 
-fn pem(ders: &[&[u8]]) -> String {
+pub fn pem(ders: &[&[u8]]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let wrapped = |der: &[u8]| {
         let body = STANDARD.encode(der);
@@ -133,7 +133,7 @@ fn pem(ders: &[&[u8]]) -> String {
     ders.iter().map(block).collect()
 }
 
-fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
+pub fn certificates(path: &Path) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_file_iter(path).unwrap().map(Result::unwrap).collect()
 }
 
@@ -191,6 +191,51 @@ fn broken(work: &Path) {
     fs::write(work.join("broken.crt"), pem(&[&leaf, &chain[1], &chain[2]])).unwrap();
 }
 
+/// The chain without the CA that signed the leaf.
+fn gap(work: &Path) {
+    let chain = certificates(&work.join("tls.crt"));
+    fs::write(work.join("gap.crt"), pem(&[&chain[0], &chain[2]])).unwrap();
+}
+
+/// A CA of ours to sign what the broker does not.
+fn own_ca(name: &str, over: bool) -> CertificateParams {
+    let mut params = lived(named(name), over);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+/// Good for an hour around now, or over since one.
+fn lived(mut params: CertificateParams, over: bool) -> CertificateParams {
+    let now = time::OffsetDateTime::now_utc();
+    let hours = |hours| now + time::Duration::hours(hours);
+    (params.not_before, params.not_after) = if over { (hours(-2), hours(-1)) } else { (hours(-1), hours(1)) };
+    params
+}
+
+/// Chains below one root of their own, alike but for one thing: `NAME.crt` and `own.ca`.
+fn alike(work: &Path) {
+    let client = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let root = CertifiedIssuer::self_signed(own_ca("own root", false), KeyPair::generate().unwrap()).unwrap();
+    fs::write(work.join("own.ca"), root.pem()).unwrap();
+    for (name, uses, leaf_over, ca_over) in [
+        ("own", client.clone(), false, false),
+        ("own-server", vec![ExtendedKeyUsagePurpose::ServerAuth], false, false),
+        ("own-code", vec![ExtendedKeyUsagePurpose::CodeSigning], false, false),
+        ("own-over", client.clone(), true, false),
+        ("own-ca-over", client.clone(), false, true),
+    ] {
+        let middle = own_ca("own issuing", ca_over);
+        let middle = CertifiedIssuer::signed_by(middle, KeyPair::generate().unwrap(), &root).unwrap();
+        let mut leaf = lived(named("orders-mtls"), leaf_over);
+        leaf.subject_alt_names = vec![SanType::URI("spiffe://example.org/orders-mtls/github/1".try_into().unwrap())];
+        leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        leaf.extended_key_usages = uses;
+        let leaf = leaf.signed_by(&KeyPair::generate().unwrap(), &middle).unwrap();
+        fs::write(work.join(format!("{name}.crt")), pem(&[leaf.der(), middle.der()])).unwrap();
+    }
+}
+
 /// Holds a library to one live certificate and its broken relatives.
 fn hold(library: &dyn Checks) {
     let stage = Stage::new();
@@ -199,6 +244,8 @@ fn hold(library: &dyn Checks) {
     other_root(work);
     signed_by_leaf(work);
     broken(work);
+    gap(work);
+    alike(work);
     let leaf = certificates(&work.join("tls.crt")).remove(0);
     let (_, leaf) = X509Certificate::from_der(&leaf).unwrap();
     let last_s = u64::try_from(leaf.validity().not_after.timestamp()).unwrap();
@@ -217,6 +264,16 @@ fn hold(library: &dyn Checks) {
     refused("another root", Case { roots: "other.ca", ..good_case() });
     refused("what a leaf signed", Case { chain: "evil.crt", ..good_case() });
     refused("a broken signature", Case { chain: "broken.crt", ..good_case() });
+    refused("a chain with a gap", Case { chain: "gap.crt", ..good_case() });
+    accepted(Case { roots: "own.ca", chain: "own.crt", ..good_case() });
+    for (what, chain) in [
+        ("one for servers", "own-server.crt"),
+        ("one for signing code", "own-code.crt"),
+        ("one that is over", "own-over.crt"),
+        ("one of a CA that is over", "own-ca-over.crt"),
+    ] {
+        refused(what, Case { roots: "own.ca", chain, ..good_case() });
+    }
     if library.knows_times() {
         accepted(Case { at_s: library.last_s(last_s), ..good_case() });
         refused("an expired one", Case { at_s: last_s + 1, ..good_case() });
@@ -274,46 +331,4 @@ fn java_accepts_a_live_certificate_and_refuses_every_broken_one() {
     if !skipped("java") && !skipped("openssl") && !skipped("curl") {
         hold(&Java);
     }
-}
-
-/// What pkilint finds and we keep, each with its reason.
-const FOUND: &[(&str, &str)] = &[
-    // Its library of URLs knows the schemes of the web only; `spiffe://` is one by RFC 3986 (SPIFFE ID, section 2).
-    ("leaf.pem", "pkix.invalid_uri_syntax"),
-];
-
-#[test]
-fn pkilint_finds_nothing_that_is_not_listed() {
-    if skipped("python") || skipped("openssl") || skipped("curl") {
-        return;
-    }
-    let stage = Stage::new();
-    let work = stage.work();
-    stage.issued(&["--out", "tls", "--layout", "split"]);
-    let chain = certificates(&work.join("tls.crt"));
-    let root = certificates(&work.join("tls.ca")).remove(0);
-    let named = [("leaf.pem", &chain[0]), ("issuing.pem", &chain[1]), ("area.pem", &chain[2]), ("root.pem", &root)];
-    for (name, der) in named {
-        fs::write(work.join(name), pem(&[der])).unwrap();
-    }
-    assert_eq!(linted(work, "cert", &named.map(|(name, _)| name)), FOUND);
-    good(work, &["task", "end", "--task-file", "tls.task"]);
-    let lists = stage.public("/pki/bundle.crl");
-    let blocks: Vec<_> = text(&lists).split_inclusive("-----END X509 CRL-----\n").collect();
-    assert!(blocks.len() >= 3, "a list for every level");
-    let names: Vec<_> = (0..blocks.len()).map(|place| format!("{place}.crl")).collect();
-    for (name, block) in names.iter().zip(&blocks) {
-        fs::write(work.join(name), block).unwrap();
-    }
-    let names: Vec<_> = names.iter().map(String::as_str).collect();
-    assert_eq!(linted(work, "crl", &names), []);
-}
-
-/// File and code of each finding.
-fn linted(work: &Path, kind: &str, files: &[&str]) -> Vec<(&'static str, &'static str)> {
-    let (ran, said) = ran(python("lint_x509.py").arg(kind).args(files).current_dir(work));
-    assert!(ran, "{said}");
-    assert_eq!(said.lines().filter(|line| line.starts_with("linted ")).count(), files.len(), "{said}");
-    let said: &'static str = said.leak();
-    said.lines().filter(|line| !line.starts_with("linted ")).filter_map(|line| line.split_once(' ')).collect()
 }

@@ -32,14 +32,23 @@ Make the authority: root, area CA, their CRL; or a request for the company's own
 Hold this ceremony as the broker's own user, with the settings that `dayfly serve` will have: `[pki]` in them
 says where the authority's folder is, what its keys are sealed under, and the URL that stands in every
 certificate. The root key is written once to --root-key, sealed with a passphrase, and no running broker needs
-it: keep it on a medium of its own, away from this machine. It may not lie in the broker's folders.
+it: keep it on a medium of its own, away from this machine. It may not lie in the broker's folders. Each
+ceremony writes into that file which area CAs the root signed and took back: it must be writable, and its newest
+copy is the one to use.
 
 The area CA lives 90 days and the root's CRL 100. Hold the ceremony again, with the same --root-key, before
 they are over (readiness and metrics say so 14 and 30 days ahead): a new area CA takes over within a minute,
-and what the old one carries lives on. --revoke puts an area CA on the root's CRL.
+and what the old one carries lives on. --revoke puts an area CA on the root's CRL, also one that the folder does
+not know; a running broker ends what was signed below it within a minute. With --new-root it takes the id of a
+root that leaked: that is no longer given out, and all below it ends.
 
 With --csr nothing is made but a key and what the company's own CA is to sign: `dayfly ca import` takes in the
-answer. It must allow one more CA below it (pathLen 1 or more, no constraints on URIs).
+answer. It must allow one more CA below it (pathLen 1 or more, no constraints on URIs or on subjects' names, and
+extended key usage that leaves out neither clients nor servers), and end no later than the CA above it.
+
+Where the settings name a token (`pki.area_key`, PKCS#11), the area CA's key is made there and never leaves it:
+a new one at each ceremony, or the one that `id=` in the URI names, which no area CA has had. The token's user
+logs in with the PIN of `pin-source`, once: a PIN that is refused is not tried again.
 
 A transcript without secrets is printed, and kept in the authority's folder.
 
@@ -91,7 +100,7 @@ pub struct CaInitArgs {
     /// DNS names in certificates are this one or below it; may be repeated [default: any]
     #[arg(long, value_name = "NAME")]
     pub permit_dns: Vec<String>,
-    /// Put this area CA on the root's CRL; may be repeated
+    /// Put this area CA on the root's CRL, or leave this other root; may be repeated
     #[arg(long, value_name = "CA")]
     pub revoke: Vec<String>,
     /// The trust domain [default: the bundle's]

@@ -1,7 +1,10 @@
 //! `dayfly ca init` and `dayfly ca import`: the ceremonies. Settings and a passphrase in; files and a
 //! transcript out.
 
-use std::path::Path;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use dayfly_domain::BindingKind;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, pem::PemObject};
@@ -18,7 +21,7 @@ use crate::{
     flow::{BundleSource, Folder as Bundle},
     mint::pki::{CaId, Ceremony, Folder, PkiError, Places, RootKey, Transcript, may_hold_root, pem},
     policy::BundleEnv,
-    run,
+    run::{self, PkiSettingsError},
     sys::{files, host},
 };
 
@@ -42,7 +45,13 @@ impl Table {
         let pki = settings.pki.clone().ok_or_else(missing)?;
         let opened = run::pki_folder(&settings, &pki);
         let (folder, places) = opened.map_err(|error| {
-            let help = "openssl rand -hex 32 writes a seal key: mode 0600, the broker's own";
+            let help = match &error {
+                PkiSettingsError::Token(_) => "build it with `--features pkcs11`, or take `pki.area_key` out",
+                PkiSettingsError::Pin { .. } | PkiSettingsError::NoPin(_) => {
+                    "the PIN is one line: mode 0600, the broker's own"
+                }
+                _ => "openssl rand -hex 32 writes a seal key: mode 0600, the broker's own",
+            };
             Failure::failed("the authority's folder cannot be opened").because(error).help(help)
         })?;
         let trust_domain = trust_domain.cloned().map_or_else(|| domain_of(&settings), Ok)?;
@@ -61,8 +70,18 @@ impl Table {
     /// Printed, and kept beside what it tells of.
     fn tell(&self, told: &Transcript, session: &Session) -> Result<(), Failure> {
         let at = session.clock.wall().to_string().replace([':', '-'], "");
-        let file = self.folder.dir.join(format!("ceremony-{at}.txt"));
-        let kept = files::write_atomic(&file, told.text().as_bytes(), 0o600);
+        let names =
+            std::iter::once(format!("ceremony-{at}.txt")).chain((2..100).map(|n| format!("ceremony-{at}-{n}.txt")));
+        // Another one of the same second is not written over.
+        let mut places = names.map(|name| self.folder.dir.join(name));
+        let mut kept: io::Result<()> = Err(io::ErrorKind::AlreadyExists.into());
+        let mut file = PathBuf::new();
+        while let (Err(error), Some(next)) = (&kept, places.next())
+            && error.kind() == io::ErrorKind::AlreadyExists
+        {
+            kept = files::write_new(&next, told.text().as_bytes(), 0o600);
+            file = next;
+        }
         session.screen.data(told.text())?;
         kept.map_err(|error| Failure::failed("the transcript cannot be kept: keep what is printed").because(error))?;
         session.screen.say(&format!("the transcript is in {}", file.display()));

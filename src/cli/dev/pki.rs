@@ -34,7 +34,7 @@ pub fn authority(dir: Option<&Path>, trust_domain: &str, url: String, now: UnixM
 }
 
 fn kept(dir: &Path, trust_domain: &str, places: Places, now: UnixMs) -> Result<Pki, PkiError> {
-    let folder = Folder { dir: dir.join(FOLDER), seal: Arc::new(seal_key(&dir.join(SEAL))?) };
+    let folder = Folder { dir: dir.join(FOLDER), seal: Arc::new(seal_key(&dir.join(SEAL))?), token: None };
     match Pki::open(folder.clone(), places.clone(), now) {
         Ok(pki) if pki.authority().trust_domain == trust_domain && pki.area().not_after() > now.plus_s(LEAST_S) => {
             return Ok(pki);

@@ -3,7 +3,7 @@
 
 use dayfly_domain::UnixMs;
 use x509_parser::{
-    extensions::{GeneralName, ParsedExtension},
+    extensions::{GeneralName, GeneralSubtree, ParsedExtension},
     prelude::{FromDer, X509Certificate},
 };
 
@@ -30,16 +30,21 @@ pub fn admit_issuing(ca: &Ca, area: &Ca, now: UnixMs) -> Result<(), PkiError> {
     wrong(names_uris(&below), "it constrains URIs")
 }
 
-/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA. `now`: it
-/// is about to be taken in, and must be in force; later its health is told, and a clock that is wrong at a start
-/// keeps no broker from starting.
+/// An area CA with what is above it, up to the root, as it comes from a ceremony or a company's CA, and its key.
 pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: Option<UnixMs>) -> Result<(), PkiError> {
+    let area = chain.first().ok_or_else(|| refused("there is none"))?;
+    proven(key, &read(area)?)?;
+    admit_chain(chain, now)
+}
+
+/// The same of the certificates alone. `now`: it is about to be taken in, and must be in force; later its health
+/// is told, and a clock that is wrong at a start keeps no broker from starting.
+pub fn admit_chain(chain: &[&[u8]], now: Option<UnixMs>) -> Result<(), PkiError> {
     let read = chain.iter().map(|der| read(der)).collect::<Result<Vec<_>, _>>()?;
-    let (area, root) = match (read.first(), read.last()) {
-        (Some(area), Some(root)) if read.len() > 1 => (area, root),
+    let root = match read.last() {
+        Some(root) if read.len() > 1 => root,
         _ => return Err(refused("the chain is the area CA, what is above it, and the root last")),
     };
-    proven(key, area)?;
     // Each CA allows at least so many below it as there are.
     for (depth, ca) in (1u32..).zip(&read) {
         is_ca(ca, Some(depth))?;
@@ -47,7 +52,10 @@ pub fn admit_area(chain: &[&[u8]], key: &dyn CaSigner, now: Option<UnixMs>) -> R
         let out = |now: UnixMs| now.plus_s(BEFORE_S) < from || now.as_s() > until.as_s();
         wrong(now.is_some_and(out), "it is not in force")?;
         wrong(names_uris(ca), "it constrains URIs, and there are verifiers that refuse every chain that does")?;
+        carries_leaves(ca)?;
     }
+    let outlives = |pair: &[X509Certificate<'_>]| window(&pair[0]).1 > window(&pair[1]).1;
+    wrong(read.windows(2).any(outlives), "the CA above it ends before it")?;
     read.windows(2).try_for_each(|pair| follows(&pair[0], &pair[1]))?;
     follows(root, root)
 }
@@ -66,6 +74,26 @@ fn is_ca(ca: &X509Certificate<'_>, below: Option<u32>) -> Result<(), PkiError> {
     let signs = usage.is_some_and(|usage| usage.value.key_cert_sign() && usage.value.crl_sign());
     wrong(!signs, "keyUsage does not say, critically, that it signs certificates and CRLs")?;
     CaId::of_certificate(ca.as_ref()).map(drop)
+}
+
+/// What stands in it lets leaves of ours be believed: they are for clients and servers, and their names and those
+/// of issuing CAs are in no directory.
+// SECURITY: `a_chain_that_servers_would_refuse_is_refused_at_the_import`.
+fn carries_leaves(ca: &X509Certificate<'_>) -> Result<(), PkiError> {
+    let usage = ca.extended_key_usage().map_err(|_| refused("its extended key usage cannot be read"))?;
+    let both = usage.is_none_or(|usage| usage.value.any || usage.value.client_auth && usage.value.server_auth);
+    wrong(!both, "its extended key usage leaves out clients or servers")?;
+    let constraints = ca.name_constraints().map_err(|_| refused("its name constraints cannot be read"))?;
+    let trees = constraints.map(|found| (&found.value.permitted_subtrees, &found.value.excluded_subtrees));
+    let Some((permitted, excluded)) = trees else { return Ok(()) };
+    // How many parts the names of a directory begin with; none stands for all names.
+    let parts = |tree: &GeneralSubtree<'_>| match &tree.base {
+        GeneralName::DirectoryName(name) => Some(name.iter().count()),
+        _ => None,
+    };
+    let narrow = permitted.iter().flatten().filter_map(parts).any(|parts| parts > 0);
+    let nothing = excluded.iter().flatten().filter_map(parts).any(|parts| parts == 0);
+    wrong(narrow || nothing, "it constrains the names of subjects, and those of ours are `CN=...` alone")
 }
 
 /// Signed by `above`, and naming it.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use dayfly_domain::UnixMs;
 use rcgen::{
     BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType,
-    GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints, PublicKeyData, SerialNumber,
+    GeneralSubtree, IsCa, Issuer, KeyUsagePurpose, NameConstraints, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -51,7 +51,12 @@ impl fmt::Display for CaId {
 
 impl CaId {
     pub fn of_key(key: &dyn CaSigner) -> Self {
-        Self(hex(&key_identifier(key)).into())
+        Self::of_point(key.public_key())
+    }
+
+    /// Of a public key's octets.
+    pub fn of_point(point: &[u8]) -> Self {
+        Self::of_octets(&key_identifier(point))
     }
 
     /// As the certificate says itself: its subject key identifier.
@@ -135,7 +140,7 @@ impl Ca {
     pub fn subordinate(&self, terms: &CaTerms<'_>, signer: Arc<dyn CaSigner>) -> Result<Self, PkiError> {
         let params = params(terms, signer.as_ref(), Some(self))?;
         let made = params.signed_by(&CaKey(signer.as_ref()), &self.issuer()?);
-        Self::new(made.map_err(|error| PkiError::Build(error.to_string()))?.der().clone(), signer)
+        Self::new(made.map_err(|error| CaKey(self.signer()).unbuilt(&error))?.der().clone(), signer)
     }
 
     /// A certificate and the key that it is for.
@@ -212,7 +217,7 @@ fn params(terms: &CaTerms<'_>, key: &dyn CaSigner, parent: Option<&Ca>) -> Resul
     params.is_ca = IsCa::Ca(terms.tier.path_len.map_or(BasicConstraints::Unconstrained, BasicConstraints::Constrained));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = parent.is_some();
-    params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(key_identifier(key));
+    params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(key_identifier(key.public_key()));
     if let Some(Above { crl, certificate }) = &terms.above {
         params.crl_distribution_points = vec![CrlDistributionPoint { uris: vec![crl.clone()] }];
         params.custom_extensions = vec![authority_information(certificate)];
@@ -255,7 +260,7 @@ pub fn area_request(trust_domain: &str, signer: &dyn CaSigner) -> Result<Vec<u8>
     params.distinguished_name = name(trust_domain, AREA, signer);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let made = params.serialize_request(&CaKey(signer)).map_err(|error| PkiError::Build(error.to_string()))?;
+    let made = params.serialize_request(&CaKey(signer)).map_err(|error| CaKey(signer).unbuilt(&error))?;
     Ok(made.der().to_vec())
 }
 
@@ -270,8 +275,8 @@ fn hex(octets: &[u8]) -> String {
 }
 
 /// The first 20 octets of SHA-256 over the public key (RFC 7093 section 2, method 1).
-fn key_identifier(key: &dyn CaSigner) -> Vec<u8> {
-    let digest = ring::digest::digest(&ring::digest::SHA256, CaKey(key).der_bytes());
+fn key_identifier(point: &[u8]) -> Vec<u8> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, point);
     digest.as_ref()[..20].to_vec()
 }
 

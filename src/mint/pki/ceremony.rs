@@ -2,11 +2,10 @@
 //! or ask the company's own CA to sign the area CA and take in what it signed. In: a passphrase, a place for
 //! the root key, who does it. Out: files, and a transcript without secrets.
 //!
-//! The root's file is written once and never changed. What `serve` needs is in the authority's folder, and
-//! nothing in it opens with the passphrase.
+//! The root's file is made once; each ceremony writes into its record what the root signed and took back. What
+//! `serve` needs is in the authority's folder, and nothing in it opens with the passphrase.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,18 +13,18 @@ use std::{
 use dayfly_domain::UnixMs;
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
 
 use super::{
     admit::admit_area,
     ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, moment},
-    kept::{Area, Authority, Folder, KeptArea, KeptAuthority, KeptKey, KeptRevoked, decoded, encoded, upper_crl},
-    sealed::{PassphraseSealed, Purpose, random},
-    signer::{FileKey, PkiError},
+    kept::{Area, Authority, Folder, KeptArea, KeptAreaKey, KeptAuthority, KeptRevoked, decoded, encoded, upper_crl},
+    probe::probe,
+    root::{RootKey, RootRecord, SignedArea},
+    sealed::random,
+    signer::{CaSigner, FileKey, PkiError},
     transcript::Transcript,
     turns::Places,
 };
-use crate::sys::files;
 
 /// How long a root's CRL counts.
 pub const ROOT_CRL_DAYS: i64 = 100;
@@ -44,42 +43,22 @@ pub struct Ceremony<'a> {
     pub by: &'a str,
 }
 
-/// The root with its key, for as long as a ceremony lasts.
-#[derive(Debug)]
-pub struct RootKey {
-    ca: Ca,
-}
-
-/// The root's file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeptRoot {
-    dayfly_root: u32,
-    id: String,
-    certificate: String,
-    key: PassphraseSealed,
-}
-
 impl Ceremony<'_> {
     /// Makes the root and writes its file, which must not be there yet.
     // SECURITY: `the_root_is_written_once_and_never_over_another`.
     pub fn make_root(&self, file: &Path, passphrase: &str, told: &mut Transcript) -> Result<RootKey, PkiError> {
-        let failed = |source| PkiError::File { path: file.to_owned(), source };
         let key = Arc::new(FileKey::generate()?);
         let ca = Ca::root(&self.terms(ROOT, None, &[])?, key.clone())?;
-        let id = CaId::of_key(key.as_ref());
-        let sealed = PassphraseSealed::seal(passphrase, &id, key.pkcs8())?;
-        let certificate = encoded(ca.der());
-        let kept = KeptRoot { dayfly_root: 1, id: id.as_str().to_owned(), certificate, key: sealed };
-        let text = serde_json::to_vec_pretty(&kept).expect("plain members become JSON");
-        files::write_new(file, &text, 0o600).map_err(failed)?;
-        told.made("root CA", ca.der(), &ca)?;
+        let root = RootKey::make(ca, &key, file, passphrase)?;
+        told.made("root CA", root.der(), &root.ca)?;
         told.wrote("root key, sealed with the passphrase", file);
-        Ok(RootKey { ca })
+        Ok(root)
     }
 
-    /// The root signs a new area CA, whose key is sealed in the folder, and its own CRL, which lists what is
-    /// revoked: `revoke` names area CAs of the folder.
+    /// The root signs a new area CA, whose key is sealed in the folder, and its own CRL, which lists whatever it
+    /// took back, here or elsewhere, before or now: `revoke` names area CAs that it signed, whether the folder
+    /// knows them or not, or another root that is left with all below it.
+    // SECURITY: `an_empty_folder_does_not_bring_a_revoked_area_ca_back`.
     pub fn make_area(
         &self,
         folder: &Folder,
@@ -87,33 +66,47 @@ impl Ceremony<'_> {
         revoke: &[CaId],
         told: &mut Transcript,
     ) -> Result<(), PkiError> {
+        let _held = folder.hold_ceremony()?;
         let mut kept = self.kept(folder)?;
-        self.revoke(&mut kept, revoke, told)?;
-        let (area, key) = self.area(&root.ca)?;
-        kept.admit(KeptArea {
-            chain: vec![encoded(area.der()), encoded(root.ca.der())],
-            key: KeptKey::seal(&folder.seal, Purpose::Area, &key)?,
-        });
-        let crl = self.root_crl(&root.ca, &kept)?;
+        let (trusted, before) = (kept.trusted()?, root.record()?);
+        let mut record = before.clone();
+        for id in revoke {
+            self.revoke(&mut kept, &mut record, root, id, told)?;
+        }
+        kept.agree(&mut record, root.id());
+        let (signer, key) = kept.new_key(folder, &record)?;
+        let (area, place) = (self.area(&root.ca, signer)?, key.place(folder));
+        kept.admit(KeptArea { chain: vec![encoded(area.der()), encoded(root.ca.der())], key });
+        record.areas.push(SignedArea { id: area.id().as_str().to_owned(), serial: hex(&area.serial()?) });
+        record.crl_number = kept.next_crl_number(root.id(), record.crl_number, self.now);
+        let crl = self.root_crl(&root.ca, &record)?;
         kept.put_crl(&crl)?;
+        kept.settle(&trusted, self.now)?;
         kept.opened(folder, self.now)?;
+        // The root first: what it signed is on its record before anybody uses it.
+        root.keep(&before, record)?;
         folder.keep_authority(&kept)?;
         told.made("area CA", area.der(), &area)?;
-        told.crl("root CRL", &crl, kept.listed(root.ca.id()))?;
-        told.wrote("area CA, its key sealed, and the root CRL", &super::kept::authority_file(&folder.dir));
+        told.line(&format!("  its key {place}"));
+        told.crl("signed    root CRL", &crl)?;
+        told.wrote("area CA and the root CRL", &super::kept::authority_file(&folder.dir));
         Ok(())
     }
 
-    /// A new key, sealed in the folder, and what the company's own CA is asked to sign: PKCS#10, DER. The
-    /// area CA of now goes on until the answer is taken in.
+    /// A new key, and what the company's own CA is asked to sign: PKCS#10, DER. The area CA of now goes on until
+    /// the answer is taken in.
     pub fn request(&self, folder: &Folder, told: &mut Transcript) -> Result<Vec<u8>, PkiError> {
+        let _held = folder.hold_ceremony()?;
         let mut kept = self.kept(folder)?;
-        let key = FileKey::generate()?;
-        let request = area_request(self.trust_domain, &key)?;
-        kept.pending = Some(KeptKey::seal(&folder.seal, Purpose::Area, &key)?);
+        let (signer, key) = kept.new_key(folder, &RootRecord::default())?;
+        let request = area_request(self.trust_domain, signer.as_ref())?;
+        told.line(&format!("made      request for an area CA, key {}", key.id()));
+        told.line(&format!("  its key {}", key.place(folder)));
+        if let Some(other) = kept.pending.replace(key) {
+            told.line(&format!("dropped   the request for key {}: its answer will not be taken in", other.id()));
+        }
         folder.keep_authority(&kept)?;
-        told.line(&format!("made      request for an area CA, key {}", CaId::of_key(&key)));
-        told.wrote("its key, sealed", &super::kept::authority_file(&folder.dir));
+        told.wrote("what waits for its certificate", &super::kept::authority_file(&folder.dir));
         Ok(request)
     }
 
@@ -127,21 +120,25 @@ impl Ceremony<'_> {
         crls: &[Vec<u8>],
         told: &mut Transcript,
     ) -> Result<(), PkiError> {
+        let _held = folder.hold_ceremony()?;
         let mut kept = self.kept(folder)?;
+        let trusted = kept.trusted()?;
         if !chain.is_empty() {
             let nothing = || PkiError::Refused("no request waits for it: `dayfly ca init --csr` makes one".to_owned());
             let key = kept.pending.take().ok_or_else(nothing)?;
-            let signer = key.opened(&folder.seal, Purpose::Area)?;
+            let signer = key.opened(folder)?;
             let ders: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-            admit_area(&ders, &signer, Some(self.now))?;
-            let area = Ca::new(chain[0].clone().into_owned(), Arc::new(signer))?;
+            admit_area(&ders, signer.as_ref(), Some(self.now))?;
+            let area = Ca::new(chain[0].clone().into_owned(), signer)?;
+            probe(&area, &chain[1..], self.trust_domain, self.places, self.now)?;
             kept.admit(KeptArea { chain: chain.iter().map(|der| encoded(der)).collect(), key });
             told.made("area CA, signed elsewhere", area.der(), &area)?;
         }
         for crl in crls {
-            kept.put_signed_crl(crl)?;
-            told.crl("CRL from above", crl, 0)?;
+            kept.put_signed_crl(crl, self.now)?;
+            told.crl("took in   CRL from above", crl)?;
         }
+        kept.settle(&trusted, self.now)?;
         kept.opened(folder, self.now)?;
         folder.keep_authority(&kept)?;
         told.wrote("what was taken in", &super::kept::authority_file(&folder.dir));
@@ -151,17 +148,19 @@ impl Ceremony<'_> {
     /// Three tiers whose root is gone once this returns.
     pub(super) fn in_memory(&self) -> Result<Authority, PkiError> {
         let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
-        let (area, _) = self.area(&root)?;
-        let crl = self.root_crl(&root, &KeptAuthority::empty(self.trust_domain))?;
+        let area = self.area(&root, Arc::new(FileKey::generate()?))?;
+        let crl_number = self.now.as_ms().unsigned_abs();
+        let crl = self.root_crl(&root, &RootRecord { crl_number, ..RootRecord::default() })?;
         let area = Area { ca: Arc::new(area), above: vec![root.der().clone()], revoked: false };
         let trust_domain = self.trust_domain.to_owned();
-        Ok(Authority { trust_domain, sequence: 1, areas: vec![area], crls: vec![upper_crl(&crl)?] })
+        let roots = vec![root.der().clone()];
+        Ok(Authority { trust_domain, sequence: 1, roots, areas: vec![area], crls: vec![upper_crl(&crl)?] })
     }
 
     /// A whole authority whose root nobody keeps: for development.
     pub fn without_root(&self, folder: &Folder) -> Result<(), PkiError> {
         let root = Ca::root(&self.terms(ROOT, None, &[])?, Arc::new(FileKey::generate()?))?;
-        self.make_area(folder, &RootKey { ca: root }, &[], &mut Transcript::default())
+        self.make_area(folder, &RootKey::unkept(root), &[], &mut Transcript::default())
     }
 
     fn kept(&self, folder: &Folder) -> Result<KeptAuthority, PkiError> {
@@ -173,13 +172,11 @@ impl Ceremony<'_> {
         Ok(kept)
     }
 
-    fn area(&self, root: &Ca) -> Result<(Ca, FileKey), PkiError> {
-        let key = FileKey::generate()?;
+    fn area(&self, root: &Ca, signer: Arc<dyn CaSigner>) -> Result<Ca, PkiError> {
         let above = Above { crl: self.places.crl(root.id(), 0), certificate: self.places.certificate(root.id()) };
-        let signer = Arc::new(FileKey::from_pkcs8(key.pkcs8())?);
         let area = root.subordinate(&self.terms(AREA, Some(above), self.dns)?, signer)?;
-        admit_area(&[area.der(), root.der()], &key, Some(self.now))?;
-        Ok((area, key))
+        admit_area(&[area.der(), root.der()], area.signer(), Some(self.now))?;
+        Ok(area)
     }
 
     fn terms<'a>(&'a self, tier: Tier, above: Option<Above>, dns: &'a [String]) -> Result<CaTerms<'a>, PkiError> {
@@ -187,31 +184,42 @@ impl Ceremony<'_> {
         Ok(CaTerms { tier, trust_domain: self.trust_domain, serial, from, life_s: tier.life_s, above, dns })
     }
 
-    fn revoke(&self, kept: &mut KeptAuthority, revoke: &[CaId], told: &mut Transcript) -> Result<(), PkiError> {
-        for id in revoke {
-            let chain = kept.areas.iter().map(|area| &area.chain).find(|chain| {
-                let first = chain.first().and_then(|text| decoded(text));
-                first.is_some_and(|der| CaId::of_certificate(&der).is_ok_and(|own| own == *id))
-            });
-            let chain = chain.ok_or_else(|| PkiError::Refused(format!("`{id}` is no area CA of this authority")))?;
-            let ders = chain.iter().map(|text| decoded(text)).collect::<Option<Vec<_>>>().unwrap_or_default();
-            let (Some(area), Some(root)) = (ders.first(), ders.last()) else { return Err(PkiError::NoCa) };
-            let (serial, root) = (super::ca::serial_of(area)?, CaId::of_certificate(root)?);
-            let hex = serial.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
-            told.line(&format!("revoked   area CA {id}, serial {hex}"));
-            let (id, root) = (id.as_str().to_owned(), root.as_str().to_owned());
-            kept.revoked.push(KeptRevoked { id, root, serial: hex, at_s: self.now.as_s() });
+    /// Only a root's own key takes back what it signed.
+    // SECURITY: `an_area_ca_below_another_root_is_not_revoked_in_vain`, `a_root_that_leaked_is_given_out_no_more`.
+    fn revoke(
+        &self,
+        kept: &mut KeptAuthority,
+        record: &mut RootRecord,
+        root: &RootKey,
+        id: &CaId,
+        told: &mut Transcript,
+    ) -> Result<(), PkiError> {
+        let (own, at_s) = (root.id().as_str().to_owned(), self.now.as_s());
+        let place = match kept.place(id)? {
+            Some(Place::Below { root, serial }) if root == own => Some(serial),
+            place => match (record.has_signed(id), place) {
+                (Some(area), _) => Some(area.serial.clone()),
+                (None, Some(Place::Root)) if id.as_str() != own => None,
+                (None, place) => return Err(not_taken_back(id, place)),
+            },
+        };
+        let Some(serial) = place else {
+            told.line(&format!("left      root {id}, with all that is below it"));
+            kept.leave(id);
+            return Ok(());
+        };
+        if record.revoked.iter().chain(&kept.revoked).any(|revoked| revoked.id == id.as_str()) {
+            told.line(&format!("revoked   area CA {id}: it was before"));
+            return Ok(());
         }
+        told.line(&format!("revoked   area CA {id}, serial {serial}"));
+        record.revoked.push(KeptRevoked { id: id.as_str().to_owned(), root: own, serial, at_s });
         Ok(())
     }
 
-    /// Complete, and longer than any other: the root is not at hand to sign the next. Its number is the time,
-    /// and never less than one more than that of the last.
-    fn root_crl(&self, root: &Ca, kept: &KeptAuthority) -> Result<Vec<u8>, PkiError> {
-        let last = kept.crl_number(root.id());
-        let number = last.map_or(0, |last| last + 1).max(self.now.as_ms().unsigned_abs());
-        let listed = kept.revoked.iter().filter(|revoked| revoked.root == root.id().as_str());
-        let revoked = listed.map(|revoked| {
+    /// Complete, and longer than any other: the root is not at hand to sign the next.
+    fn root_crl(&self, root: &Ca, record: &RootRecord) -> Result<Vec<u8>, PkiError> {
+        let revoked = record.revoked.iter().map(|revoked| {
             let serial = (0..revoked.serial.len()).step_by(2);
             let octet = |at| u8::from_str_radix(revoked.serial.get(at..at + 2).unwrap_or_default(), 16).ok();
             let serial = serial.map(octet).collect::<Option<Vec<u8>>>();
@@ -226,7 +234,7 @@ impl Ceremony<'_> {
         let params = CertificateRevocationListParams {
             this_update: moment(self.now.as_s() - BACKDATED_S)?,
             next_update: moment(self.now.as_s() + ROOT_CRL_DAYS * DAY_S)?,
-            crl_number: SerialNumber::from(number),
+            crl_number: SerialNumber::from(record.crl_number),
             // OpenSSL, asked for a CRL of every level, looks for the root's own too, which names no place.
             issuing_distribution_point: None,
             revoked_certs: revoked.collect::<Result<Vec<_>, PkiError>>()?,
@@ -237,34 +245,23 @@ impl Ceremony<'_> {
     }
 }
 
-impl RootKey {
-    /// The root of an earlier ceremony.
-    pub fn open(file: &Path, passphrase: &str) -> Result<Self, PkiError> {
-        let failed = |source| PkiError::File { path: file.to_owned(), source };
-        let form = || PkiError::Form(file.to_owned());
-        files::require_private(file).map_err(failed)?;
-        let text = files::read_capped(file).map_err(failed)?;
-        let kept: KeptRoot = serde_json::from_slice(&text).map_err(|_| form())?;
-        let (id, der) = (CaId::named(&kept.id), decoded(&kept.certificate));
-        let (id, der) = id.zip(der).filter(|_| kept.dayfly_root == 1).ok_or_else(form)?;
-        let signer = FileKey::from_pkcs8(&kept.key.open(passphrase, &id)?)?;
-        Ok(Self { ca: Ca::new(der.into(), Arc::new(signer))? })
-    }
-
-    pub fn id(&self) -> &CaId {
-        self.ca.id()
-    }
-
-    pub fn der(&self) -> &CertificateDer<'static> {
-        self.ca.der()
-    }
-}
-
 impl KeptAuthority {
-    /// The newest first. A root that was not there before is news to everybody.
+    /// One that no area CA of ours has, or had as long as anybody knows: `record` is of the root.
+    // SECURITY: `a_key_in_the_token_carries_one_area_ca`.
+    fn new_key(&self, folder: &Folder, record: &RootRecord) -> Result<(Arc<dyn CaSigner>, KeptAreaKey), PkiError> {
+        let (signer, key) = KeptAreaKey::make(folder)?;
+        let known = self.areas.iter().any(|area| area.key.id() == key.id())
+            || record.areas.iter().any(|area| area.id == key.id())
+            || self.revoked.iter().any(|revoked| revoked.id == key.id());
+        if known {
+            let what = format!("the key {} is that of an area CA already: make another, and name its `id`", key.id());
+            return Err(PkiError::Refused(what));
+        }
+        Ok((signer, key))
+    }
+
+    /// The newest first.
     fn admit(&mut self, area: KeptArea) {
-        let known = self.areas.iter().any(|old| old.chain.last() == area.chain.last());
-        self.sequence += u64::from(!known);
         self.areas.insert(0, area);
         self.areas.truncate(AREAS_MAX);
     }
@@ -279,9 +276,12 @@ impl KeptAuthority {
     }
 
     /// One that somebody else made: signed by a CA above us, and newer than what we have.
-    fn put_signed_crl(&mut self, der: &[u8]) -> Result<(), PkiError> {
+    fn put_signed_crl(&mut self, der: &[u8], now: UnixMs) -> Result<(), PkiError> {
         use x509_parser::{prelude::*, revocation_list::CertificateRevocationList};
         let found = upper_crl(der)?;
+        if found.next_update <= now {
+            return Err(PkiError::Refused(format!("this CRL was over at {}", found.next_update)));
+        }
         let above = self.areas.iter().flat_map(|area| area.chain.iter().skip(1)).filter_map(|text| decoded(text));
         let signed = |above: Vec<u8>| {
             let crl = CertificateRevocationList::from_der(der).map(|(_, crl)| crl);
@@ -303,9 +303,94 @@ impl KeptAuthority {
         own.filter_map(|der| crl_number(&der)).max()
     }
 
-    fn listed(&self, root: &CaId) -> usize {
-        self.revoked.iter().filter(|revoked| revoked.root == root.as_str()).count()
+    /// The time, and never less than one more than that of the last, wherever it is known from.
+    fn next_crl_number(&self, root: &CaId, last: u64, now: UnixMs) -> u64 {
+        let last = self.crl_number(root).unwrap_or_default().max(last);
+        last.saturating_add(1).max(now.as_ms().unsigned_abs())
     }
+
+    /// What the root took back stands in its record and here: each learns what only the other knew.
+    fn agree(&mut self, record: &mut RootRecord, root: &CaId) {
+        let known = |all: &[KeptRevoked], one: &KeptRevoked| all.iter().any(|other| other.id == one.id);
+        for revoked in self.revoked.iter().filter(|revoked| revoked.root == root.as_str()) {
+            if !known(&record.revoked, revoked) {
+                record.revoked.push(revoked.clone());
+            }
+        }
+        for revoked in &record.revoked {
+            if !known(&self.revoked, revoked) {
+                self.revoked.push(revoked.clone());
+            }
+        }
+    }
+
+    fn leave(&mut self, root: &CaId) {
+        if !self.left.iter().any(|left| left == root.as_str()) {
+            self.left.push(root.as_str().to_owned());
+        }
+    }
+
+    /// Where this CA stands, as far as the folder knows.
+    fn place(&self, id: &CaId) -> Result<Option<Place>, PkiError> {
+        for chain in self.chains()? {
+            let (Some(area), Some(root)) = (chain.first(), chain.last()) else { return Err(PkiError::NoCa) };
+            let own = CaId::of_certificate(root)?;
+            if own == *id {
+                return Ok(Some(Place::Root));
+            }
+            if CaId::of_certificate(area)? == *id {
+                let serial = hex(&super::ca::serial_of(area)?);
+                return Ok(Some(Place::Below { root: own.as_str().to_owned(), serial }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What nobody needs any more goes; whoever keeps the trust bundle is told when it says something else.
+    /// `trusted`: what it said before.
+    fn settle(&mut self, trusted: &[CertificateDer<'_>], now: UnixMs) -> Result<(), PkiError> {
+        let chains = self.chains()?;
+        if chains.first().is_some_and(|newest| newest.last().is_some_and(|root| self.has_left(root).unwrap_or(true))) {
+            return Err(PkiError::Refused("its root was left: nothing of it is trusted any more".to_owned()));
+        }
+        let lasts = |chain: &super::kept::Chain| {
+            let until = chain.first().and_then(|area| super::ca::window(area).ok()).map(|(_, until)| until);
+            until.is_none_or(|until| now <= until.plus_s(DAY_S))
+        };
+        let mut kept = chains.iter().enumerate().map(|(place, chain)| place == 0 || lasts(chain));
+        self.areas.retain(|_| kept.next().unwrap_or(true));
+        let above = self.above()?;
+        self.crls.retain(|text| {
+            decoded(text).is_some_and(|der| upper_crl(&der).is_ok_and(|crl| above.contains(&crl.issuer)))
+        });
+        self.sequence += u64::from(self.trusted()? != trusted);
+        Ok(())
+    }
+}
+
+/// Where a CA stands.
+enum Place {
+    Root,
+    /// An area CA, with its serial number in hexadecimal.
+    Below {
+        root: String,
+        serial: String,
+    },
+}
+
+fn not_taken_back(id: &CaId, place: Option<Place>) -> PkiError {
+    PkiError::Refused(match place {
+        Some(Place::Below { root, .. }) => format!(
+            "`{id}` is below the root `{root}`, whose own key must sign that: name that root's file. A root that \
+             leaked is left, with all that is below it, by `--new-root --revoke {root}`"
+        ),
+        Some(Place::Root) => format!("`{id}` is the root of this ceremony: it is left at one with `--new-root`"),
+        None => format!("`{id}` is neither an area CA that this root signed nor a root of this authority"),
+    })
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Area CAs that are kept: one in 90 days lives, the others are there for their issuing CAs of three days.
@@ -316,12 +401,6 @@ fn crl_number(der: &[u8]) -> Option<u64> {
     use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
     let (_, crl) = CertificateRevocationList::from_der(der).ok()?;
     crl.crl_number().and_then(|number| number.try_into().ok())
-}
-
-impl fmt::Display for RootKey {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.ca.id())
-    }
 }
 
 /// Where a root's file may not be: the broker is on that machine, and its folders are in its backups.

@@ -4,7 +4,11 @@ use std::sync::PoisonError;
 
 use dayfly_domain::UnixMs;
 
-use super::{ca::DAY_S, turns::Pki};
+use super::{
+    ca::{CaId, DAY_S},
+    kept::UpperCrl,
+    turns::Pki,
+};
 
 /// When people are told to hold a ceremony.
 pub const AREA_ALARM_DAYS: i64 = 14;
@@ -35,7 +39,7 @@ impl Pki {
             root_until: super::ca::window(&self.root()).map(|(_, until)| until).unwrap_or_default(),
             area_until,
             issuing_until,
-            root_crl_until: self.upper_crls().iter().map(|crl| crl.next_update).min(),
+            root_crl_until: self.carrying_crls().iter().map(|crl| crl.next_update).min(),
             ..PkiHealth::default()
         };
         let fault = self.fault.load();
@@ -62,6 +66,14 @@ impl Pki {
 }
 
 impl Pki {
+    /// Those of CAs above an area CA that still carries something: of a root that was left nobody makes another.
+    fn carrying_crls(&self) -> Vec<UpperCrl> {
+        let authority = self.authority();
+        let areas = || authority.areas.iter().filter(|area| !area.revoked);
+        let above: Vec<CaId> = areas().flat_map(|area| &area.above).flat_map(|der| CaId::of_certificate(der)).collect();
+        authority.crls.iter().filter(|crl| above.contains(&crl.issuer)).cloned().collect()
+    }
+
     /// What is told was told already today, word for word, or there is nothing to tell.
     pub fn is_news(&self, lines: &[&String], now: UnixMs) -> bool {
         let digest: Vec<String> = lines.iter().map(|line| (*line).clone()).collect();

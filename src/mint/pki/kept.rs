@@ -15,16 +15,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use super::{
-    admit::admit_area,
+    admit::{admit_area, admit_chain},
     ca::{Ca, CaId},
+    pkcs11::{AreaToken, KeptToken},
     sealed::{Purpose, SealKey, Sealed},
-    signer::{FileKey, PkiError},
+    signer::{CaSigner, FileKey, PkiError},
 };
 use crate::sys::files;
 
 /// Names of the files below the authority's folder.
 pub const AUTHORITY_FILE: &str = "authority.json";
 pub const ISSUING_FILE: &str = "issuing.json";
+const CEREMONY_LOCK: &str = "ceremony.lock";
 const VERSION: u32 = 1;
 
 /// The authority's folder, and what its keys are sealed under.
@@ -32,6 +34,8 @@ const VERSION: u32 = 1;
 pub struct Folder {
     pub dir: PathBuf,
     pub seal: Arc<SealKey>,
+    /// Where an area CA's key is made; `None`: sealed, in the folder.
+    pub token: Option<AreaToken>,
 }
 
 /// What ceremonies made.
@@ -40,6 +44,8 @@ pub struct Authority {
     pub trust_domain: String,
     /// Grows whenever the roots change.
     pub sequence: u64,
+    /// What relying parties trust.
+    pub roots: Vec<CertificateDer<'static>>,
     /// The first signs; the others' issuing CAs may still have leaves that live.
     pub areas: Vec<Area>,
     /// Of the CAs above the area CAs, as they were signed.
@@ -51,7 +57,7 @@ pub struct Area {
     pub ca: Arc<Ca>,
     /// What signed it, and so on; the root last.
     pub above: Vec<CertificateDer<'static>>,
-    /// It stands on a root's CRL.
+    /// It stands on the CRL of the CA above it, or its root was left.
     pub revoked: bool,
 }
 
@@ -73,6 +79,11 @@ impl Authority {
 }
 
 impl Area {
+    /// Itself, what is above it, the root.
+    fn chain(&self) -> Chain {
+        std::iter::once(self.ca.der()).chain(&self.above).cloned().collect()
+    }
+
     pub fn root(&self) -> &CertificateDer<'static> {
         self.above.last().unwrap_or(self.ca.der())
     }
@@ -87,11 +98,14 @@ pub(super) struct KeptAuthority {
     pub areas: Vec<KeptArea>,
     /// A key whose certificate the company's own CA has yet to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<KeptKey>,
+    pub pending: Option<KeptAreaKey>,
     pub crls: Vec<String>,
     /// What the roots' CRLs list.
     #[serde(default)]
     pub revoked: Vec<KeptRevoked>,
+    /// Roots that nobody is to trust any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,7 +113,15 @@ pub(super) struct KeptAuthority {
 pub(super) struct KeptArea {
     /// The area CA, what is above it, the root: base64 DER.
     pub chain: Vec<String>,
-    pub key: KeptKey,
+    pub key: KeptAreaKey,
+}
+
+/// The key of an area CA: sealed here, or in a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum KeptAreaKey {
+    Sealed(KeptKey),
+    Token(KeptToken),
 }
 
 /// A sealed key and its name, which the seal is bound to.
@@ -110,7 +132,7 @@ pub(super) struct KeptKey {
     pub sealed: Sealed,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeptRevoked {
     /// The area CA.
@@ -131,7 +153,52 @@ impl KeptAuthority {
             pending: None,
             crls: Vec::new(),
             revoked: Vec::new(),
+            left: Vec::new(),
         }
+    }
+
+    /// Of each area CA: itself, what is above it, the root.
+    pub fn chains(&self) -> Result<Vec<Chain>, PkiError> {
+        let read = |text: &String| decoded(text).map(CertificateDer::from);
+        let chains = self.areas.iter().map(|area| area.chain.iter().map(read).collect::<Option<Chain>>());
+        chains.collect::<Option<Vec<_>>>().ok_or_else(|| PkiError::Read("it is no base64".to_owned()))
+    }
+
+    /// The CAs that stand above an area CA of ours.
+    pub fn above(&self) -> Result<Vec<CaId>, PkiError> {
+        let chains = self.chains()?;
+        chains.iter().flat_map(|chain| chain.iter().skip(1)).map(|der| CaId::of_certificate(der)).collect()
+    }
+
+    /// The roots of area CAs that are not taken back; that of the newest is trusted unless it was left.
+    pub fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+        let mut trusted = Vec::new();
+        for (place, chain) in self.chains()?.iter().enumerate() {
+            let Some(root) = chain.last() else { continue };
+            let out = if place == 0 { self.has_left(root)? } else { self.is_revoked(chain)? };
+            if !out && !trusted.contains(root) {
+                trusted.push(root.clone());
+            }
+        }
+        Ok(trusted)
+    }
+
+    pub fn has_left(&self, root: &CertificateDer<'_>) -> Result<bool, PkiError> {
+        let id = CaId::of_certificate(root)?;
+        Ok(self.left.iter().any(|left| left == id.as_str()))
+    }
+
+    /// By us, by a CRL of the CA above it, or with its root.
+    pub fn is_revoked(&self, chain: &[CertificateDer<'_>]) -> Result<bool, PkiError> {
+        let [area, above, ..] = chain else { return Ok(false) };
+        let id = CaId::of_certificate(area)?;
+        let root = chain.last().map_or(Ok(false), |root| self.has_left(root))?;
+        if root || self.revoked.iter().any(|revoked| revoked.id == id.as_str()) {
+            return Ok(true);
+        }
+        let (above, serial) = (CaId::of_certificate(above)?, super::ca::serial_of(area)?);
+        let mut crls = self.crls.iter().filter_map(|text| decoded(text));
+        Ok(crls.any(|der| upper_crl(&der).is_ok_and(|crl| crl.issuer == above) && is_listed(&der, &serial)))
     }
 
     /// With keys that sign. What is not in force any more is left out; the first that is signs.
@@ -140,14 +207,22 @@ impl KeptAuthority {
         if self.version != VERSION {
             return Err(file());
         }
-        let areas = self.areas.iter().map(|area| area.opened(&folder.seal, self).map_err(|e| named(e, &file)));
+        let areas = self.areas.iter().map(|area| area.opened(folder, self).map_err(|e| named(e, &file)));
         let mut areas = areas.collect::<Result<Vec<_>, _>>()?;
         // The newest is kept, over or not: it says what is wrong.
         let mut place = 0..;
         areas.retain(|area| place.next() == Some(0) || area.ca.not_after() >= now);
+        for area in &mut areas {
+            area.revoked = self.is_revoked(&area.chain())?;
+        }
         let crls = self.crls.iter().map(|text| upper_crl(&decoded(text).ok_or_else(file)?));
-        let crls = crls.collect::<Result<Vec<_>, _>>()?;
-        Ok(Authority { trust_domain: self.trust_domain.clone(), sequence: self.sequence, areas, crls })
+        let mut crls = crls.collect::<Result<Vec<_>, _>>()?;
+        // Nobody makes the next one of a CA that none of ours is below any more.
+        let above = areas.iter().flat_map(|area| &area.above).map(|der| CaId::of_certificate(der));
+        let above = above.collect::<Result<Vec<_>, _>>()?;
+        crls.retain(|crl| above.contains(&crl.issuer));
+        let (trust_domain, sequence, roots) = (self.trust_domain.clone(), self.sequence, self.trusted()?);
+        Ok(Authority { trust_domain, sequence, roots, areas, crls })
     }
 }
 
@@ -160,16 +235,56 @@ fn named(error: PkiError, file: &impl Fn() -> PkiError) -> PkiError {
 }
 
 impl KeptArea {
-    fn opened(&self, seal: &SealKey, all: &KeptAuthority) -> Result<Area, PkiError> {
-        let signer = Arc::new(self.key.opened(seal, Purpose::Area)?);
+    fn opened(&self, folder: &Folder, all: &KeptAuthority) -> Result<Area, PkiError> {
+        let signer = self.key.opened(folder)?;
         let chain = self.chain.iter().map(|text| decoded(text).map(CertificateDer::from));
         let chain = chain.collect::<Option<Vec<_>>>().ok_or_else(|| PkiError::Read("it is no base64".to_owned()))?;
         let (first, above) = chain.split_first().ok_or_else(|| PkiError::Read("there is none".to_owned()))?;
         let ca = Ca::new(first.clone(), signer)?;
         let chain: Vec<&[u8]> = chain.iter().map(|der| der.as_ref()).collect();
-        admit_area(&chain, ca.signer(), None)?;
+        // What a token signs is checked each time that it signs; it may be away now.
+        match ca.signer().is_remote() {
+            true => admit_chain(&chain, None)?,
+            false => admit_area(&chain, ca.signer(), None)?,
+        }
         let revoked = all.revoked.iter().any(|revoked| revoked.id == ca.id().as_str());
         Ok(Area { ca: Arc::new(ca), above: above.to_vec(), revoked })
+    }
+}
+
+impl KeptAreaKey {
+    /// A new one, where the folder's keys are.
+    pub fn make(folder: &Folder) -> Result<(Arc<dyn CaSigner>, Self), PkiError> {
+        if let Some(token) = &folder.token {
+            let (key, kept) = token.key()?;
+            return Ok((Arc::new(key), Self::Token(kept)));
+        }
+        let key = FileKey::generate()?;
+        let kept = KeptKey::seal(&folder.seal, Purpose::Area, &key)?;
+        Ok((Arc::new(key), Self::Sealed(kept)))
+    }
+
+    pub fn opened(&self, folder: &Folder) -> Result<Arc<dyn CaSigner>, PkiError> {
+        match self {
+            Self::Sealed(key) => Ok(Arc::new(key.opened(&folder.seal, Purpose::Area)?)),
+            Self::Token(key) => Ok(Arc::new(key.opened(folder.token.as_ref())?)),
+        }
+    }
+
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Sealed(key) => &key.id,
+            Self::Token(key) => &key.id,
+        }
+    }
+
+    /// Where it is, as a transcript says it.
+    pub fn place(&self, folder: &Folder) -> String {
+        match (self, &folder.token) {
+            (Self::Token(key), Some(token)) => format!("in the token `{}`, id {}", token.token.name(), key.named()),
+            (Self::Token(key), None) => format!("in a token, id {}", key.named()),
+            (Self::Sealed(_), _) => "sealed".to_owned(),
+        }
     }
 }
 
@@ -189,6 +304,15 @@ impl KeptKey {
         let key = FileKey::from_pkcs8(&seal.open(purpose, &id, &self.sealed)?)?;
         if CaId::of_key(&key) == id { Ok(key) } else { Err(PkiError::Sealed) }
     }
+}
+
+/// The area CA first, the root last.
+pub(super) type Chain = Vec<CertificateDer<'static>>;
+
+fn is_listed(crl: &[u8], serial: &[u8]) -> bool {
+    use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+    let Ok((_, read)) = CertificateRevocationList::from_der(crl) else { return false };
+    read.iter_revoked_certificates().any(|revoked| revoked.raw_serial() == serial)
 }
 
 /// A CRL, read for who signed it and how long it counts.
@@ -215,6 +339,17 @@ impl Folder {
 
     pub(super) fn keep_authority(&self, kept: &KeptAuthority) -> Result<(), PkiError> {
         self.write(AUTHORITY_FILE, kept)
+    }
+
+    /// One ceremony at a time: each reads what is there, and writes it whole.
+    // SECURITY: `two_ceremonies_at_once_lose_nothing`.
+    pub(super) fn hold_ceremony(&self) -> Result<files::StateLock, PkiError> {
+        files::private_dir(&self.dir).map_err(|source| PkiError::File { path: self.dir.clone(), source })?;
+        let path = self.dir.join(CEREMONY_LOCK);
+        files::lock(&path).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => PkiError::Refused("another ceremony is held in this folder".to_owned()),
+            _ => PkiError::File { path, source },
+        })
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, PkiError> {

@@ -33,6 +33,7 @@ pub const PASSPHRASE_MIN_CHARS: usize = 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Root,
+    RootRecord,
     Area,
     Issuing,
 }
@@ -41,6 +42,7 @@ impl Purpose {
     fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::RootRecord => "root record",
             Self::Area => "area",
             Self::Issuing => "issuing",
         }
@@ -108,6 +110,15 @@ impl SealKey {
         self.open_under(&bound(purpose, id, ""), sealed)
     }
 
+    /// Text that stays readable, and that only this key's holder writes.
+    pub(super) fn attest(&self, purpose: Purpose, id: &CaId, text: &str) -> Result<Sealed, PkiError> {
+        self.seal_under(&bound(purpose, id, text), &[])
+    }
+
+    pub(super) fn attested(&self, purpose: Purpose, id: &CaId, text: &str, sealed: &Sealed) -> Result<(), PkiError> {
+        self.open_under(&bound(purpose, id, text), sealed).map(drop)
+    }
+
     fn seal_under(&self, bound: &str, secret: &[u8]) -> Result<Sealed, PkiError> {
         let nonce = random::<NONCE_BYTES>()?;
         let mut text = Zeroizing::new(secret.to_vec());
@@ -133,23 +144,26 @@ impl SealKey {
 }
 
 impl PassphraseSealed {
-    pub fn seal(passphrase: &str, id: &CaId, secret: &[u8]) -> Result<Self, PkiError> {
+    /// And the key that came of the passphrase, for what belongs to the same secret.
+    pub fn seal(passphrase: &str, id: &CaId, secret: &[u8]) -> Result<(Self, SealKey), PkiError> {
         Self::seal_with(passphrase, id, secret, PASSPHRASE_ROUNDS)
     }
 
-    fn seal_with(passphrase: &str, id: &CaId, secret: &[u8], rounds: u32) -> Result<Self, PkiError> {
+    fn seal_with(passphrase: &str, id: &CaId, secret: &[u8], rounds: u32) -> Result<(Self, SealKey), PkiError> {
         let (kdf, salt) = (KDF.to_owned(), STANDARD.encode(random::<SALT_BYTES>()?));
-        let sealed = derived(passphrase, &salt, rounds)?.seal_under(&stated(id, rounds, &salt), secret)?;
-        Ok(Self { kdf, rounds, salt, sealed })
+        let key = derived(passphrase, &salt, rounds)?;
+        let sealed = key.seal_under(&stated(id, rounds, &salt), secret)?;
+        Ok((Self { kdf, rounds, salt, sealed }, key))
     }
 
     // SECURITY: `a_wrong_passphrase_opens_nothing`.
-    pub fn open(&self, passphrase: &str, id: &CaId) -> Result<Zeroizing<Vec<u8>>, PkiError> {
+    pub fn open(&self, passphrase: &str, id: &CaId) -> Result<(Zeroizing<Vec<u8>>, SealKey), PkiError> {
         if self.kdf != KDF || !(ROUNDS_MIN..=ROUNDS_MAX).contains(&self.rounds) {
             return Err(PkiError::Sealed);
         }
         let key = derived(passphrase, &self.salt, self.rounds)?;
-        key.open_under(&stated(id, self.rounds, &self.salt), &self.sealed)
+        let secret = key.open_under(&stated(id, self.rounds, &self.salt), &self.sealed)?;
+        Ok((secret, key))
     }
 }
 
@@ -246,8 +260,8 @@ mod tests {
     #[test]
     fn a_wrong_passphrase_opens_nothing() {
         let own = id();
-        let sealed = PassphraseSealed::seal_with("correct horse battery", &own, b"root", ROUNDS_MIN).unwrap();
-        assert_eq!(&**sealed.open("correct horse battery", &own).unwrap(), b"root");
+        let (sealed, _) = PassphraseSealed::seal_with("correct horse battery", &own, b"root", ROUNDS_MIN).unwrap();
+        assert_eq!(&**sealed.open("correct horse battery", &own).unwrap().0, b"root");
         assert!(matches!(sealed.open("correct horse batter", &own), Err(PkiError::Sealed)));
         assert!(matches!(sealed.open("correct horse battery", &id()), Err(PkiError::Sealed)));
         for rounds in [0, 1, ROUNDS_MIN - 1, ROUNDS_MAX + 1] {

@@ -6,7 +6,7 @@ use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use zeroize::Zeroizing;
 
-use crate::sys::entropy;
+use crate::sys::{entropy, token::TokenError};
 
 /// What went wrong with the authority. Never quotes a key.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,10 @@ pub enum PkiError {
     Refused(String),
     #[error("the CA that is to sign could not be written to its file yet")]
     Unsaved,
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error("its key is in a token, and the settings name none (`pki.area_key`)")]
+    NoToken,
 }
 
 /// A P-256 key that signs with ECDSA and SHA-256.
@@ -43,6 +47,16 @@ pub trait CaSigner: fmt::Debug + Send + Sync {
 
     /// Over `message`; the signature is DER (RFC 3279 section 2.2.3).
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError>;
+
+    /// A signature takes as long as a device somewhere takes, or fails with it: never where a request waits.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Whether it would sign now.
+    fn probe(&self) -> Result<(), PkiError> {
+        Ok(())
+    }
 }
 
 /// A key that was read from a file, or made to be written to one.
@@ -110,6 +124,17 @@ impl SigningKey for Unsigned {
 /// The same key, as the builder of certificates takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct CaKey<'a>(pub &'a dyn CaSigner);
+
+impl CaKey<'_> {
+    /// Why nothing was built: the builder does not say what was wrong with a key.
+    pub fn unbuilt(self, error: &rcgen::Error) -> PkiError {
+        let of_key = match error {
+            rcgen::Error::RemoteKeyError => self.0.probe().err(),
+            _ => None,
+        };
+        of_key.unwrap_or_else(|| PkiError::Build(error.to_string()))
+    }
+}
 
 impl PublicKeyData for CaKey<'_> {
     fn der_bytes(&self) -> &[u8] {

@@ -8,6 +8,7 @@ use dayfly_domain::UnixMs;
 
 use super::{
     ca::CaId,
+    gone::Gone,
     signer::PkiError,
     turns::{Held, Pki, Turns},
 };
@@ -58,6 +59,11 @@ impl Pki {
             (KeyState::Next, held)
         } else if let Some(at) = turns.retired.iter().position(is) {
             (KeyState::Retired, turns.retired.remove(at))
+        } else if let Some(at) = turns.left.iter().position(|gone| gone.revoked.id.as_str() == id) {
+            let mut gone = turns.left.remove(at);
+            (gone.revoked.at, gone.saved) = (now, false);
+            turns.tainted.push(gone);
+            return Ok(Some((KeyState::Retired, turns)));
         } else {
             return Ok(None);
         };
@@ -70,6 +76,34 @@ impl Pki {
             turns.active.iter_mut().for_each(|held| held.since = now);
         }
         Ok(Some((was, turns)))
+    }
+
+    /// What the store keeps of a tainted CA, so that a file from before, or none, does not take it off the CRL.
+    pub fn tainted_text(&self, id: &str) -> Option<String> {
+        let turns = self.turns.load();
+        let gone = turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id)?;
+        Some(serde_json::to_string(&gone.stored(KeyState::Tainted)).expect("plain members become JSON"))
+    }
+
+    /// Tainted CAs as the store has kept them; the names of those that the file did not know.
+    // SECURITY: `a_tainted_ca_stays_on_its_area_cas_list_though_its_file_is_gone`.
+    pub fn restore(&self, kept: &[String], now: UnixMs) -> Result<Vec<CaId>, NotTainted> {
+        let _turn = self.turn();
+        let mut turns = Turns::clone(&self.turns.load_full());
+        let read = kept.iter().filter_map(|text| serde_json::from_str(text).ok().as_ref().and_then(Gone::opened));
+        let mut restored = Vec::new();
+        for gone in read.filter(|gone| !gone.is_over(now)) {
+            let known = turns.all().any(|held| *held.ca.id() == gone.revoked.id)
+                || turns.gone().any(|one| one.revoked.id == gone.revoked.id);
+            if !known {
+                restored.push(gone.revoked.id.clone());
+                turns.tainted.push(Gone { saved: false, ..gone });
+            }
+        }
+        if !restored.is_empty() {
+            self.replace(turns).map_err(unsaved)?;
+        }
+        Ok(restored)
     }
 
     pub fn is_tainted(&self, id: &str) -> bool {
@@ -86,7 +120,7 @@ impl Pki {
     pub fn ends(&self, id: &str) -> Option<UnixMs> {
         let turns = self.turns.load();
         let held = turns.all().find(|held| held.ca.id().as_str() == id).map(|held| held.ca.not_after());
-        let gone = || turns.tainted.iter().find(|gone| gone.revoked.id.as_str() == id);
+        let gone = || turns.gone().find(|gone| gone.revoked.id.as_str() == id);
         held.or_else(|| gone().map(|gone| gone.revoked.not_after))
     }
 
@@ -127,13 +161,15 @@ impl Pki {
         all.extend(turns.active.iter().map(|held| view(KeyState::Active, held, held.retires())));
         all.extend(turns.next.iter().map(|held| view(KeyState::Next, held, retires.unwrap_or(held.since))));
         all.extend(turns.retired.iter().map(|held| view(KeyState::Retired, held, held.leaves())));
-        all.extend(turns.tainted.iter().map(|gone| CaView {
+        let gone = |state, gone: &Gone, until| CaView {
             id: gone.revoked.id.clone(),
             tier: ISSUING,
-            state: KeyState::Tainted,
+            state,
             since: gone.revoked.at,
-            until: None,
-        }));
+            until,
+        };
+        all.extend(turns.left.iter().map(|one| gone(KeyState::Retired, one, Some(one.revoked.not_after))));
+        all.extend(turns.tainted.iter().map(|one| gone(KeyState::Tainted, one, None)));
         all
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use dayfly_domain::UnixMs;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 
 use super::{ca::Ca, kept::upper_crl, signer::PkiError};
 
@@ -39,9 +39,11 @@ impl Transcript {
         Ok(())
     }
 
-    pub(super) fn crl(&mut self, what: &str, der: &[u8], listed: usize) -> Result<(), PkiError> {
+    pub(super) fn crl(&mut self, what: &str, der: &[u8]) -> Result<(), PkiError> {
         let read = upper_crl(der)?;
-        self.line(&format!("signed    {what}"));
+        let (_, list) = CertificateRevocationList::from_der(der).map_err(|error| PkiError::Read(error.to_string()))?;
+        let listed = list.iter_revoked_certificates().count();
+        self.line(what);
         self.line(&format!("  issuer  {}", read.issuer));
         self.line(&format!("  lists   {listed}"));
         self.line(&format!("  until   {}", read.next_update));

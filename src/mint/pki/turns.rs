@@ -12,12 +12,12 @@ use std::sync::{
 use arc_swap::ArcSwap;
 use dayfly_domain::UnixMs;
 use rustls_pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
 
 use super::{
     admit::admit_issuing,
     ca::{Above, Ca, CaId, CaTerms, DAY_S, ISSUING},
     ceremony::Ceremony,
+    gone::{Gone, RevokedCa, Stored},
     kept::{Area, Authority, Folder, ISSUING_FILE, KeptKey, UpperCrl, decoded, encoded},
     sealed::{Purpose, random},
     signer::{FileKey, PkiError},
@@ -64,15 +64,11 @@ pub struct CaRotation {
     pub to: CaId,
 }
 
-/// An issuing CA that is out for ever: what its area CA's CRL lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevokedCa {
-    pub id: CaId,
-    /// Who signed it.
-    pub issuer: CaId,
-    pub serial: Vec<u8>,
-    pub at: UnixMs,
-    pub not_after: UnixMs,
+/// What came of a turn.
+struct Turned {
+    rotation: Option<CaRotation>,
+    /// Whether there is a next one where there should be.
+    prepared: Result<(), PkiError>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -80,6 +76,9 @@ pub(super) struct Turns {
     pub active: Option<Held>,
     pub next: Option<Held>,
     pub retired: Vec<Held>,
+    /// Their leaves are over and their keys destroyed, but their certificates are still valid: whoever has such
+    /// a key forges with it, and it can be tainted.
+    pub left: Vec<Gone>,
     pub tainted: Vec<Gone>,
 }
 
@@ -87,37 +86,13 @@ pub(super) struct Turns {
 pub(super) struct Held {
     pub ca: Arc<Ca>,
     pub area: CaId,
-    key: KeptKey,
+    pub(super) key: KeptKey,
     /// When it took its state.
     pub since: UnixMs,
     /// The last second in which a leaf of it is valid.
-    last_exp_s: Arc<AtomicI64>,
+    pub(super) last_exp_s: Arc<AtomicI64>,
     /// It is in the file.
     pub saved: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Gone {
-    pub revoked: RevokedCa,
-    pub was: KeyState,
-    certificate: CertificateDer<'static>,
-    pub saved: bool,
-}
-
-/// A CA in the file.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Stored {
-    state: KeyState,
-    since_s: i64,
-    area: String,
-    certificate: String,
-    /// Of a tainted CA nothing secret is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<KeptKey>,
-    /// Of a tainted CA: what it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    was: Option<KeyState>,
 }
 
 /// The CAs of one trust domain. The root's key is never here.
@@ -195,13 +170,7 @@ impl Pki {
 
     /// What a relying party trusts.
     pub fn roots(&self) -> Vec<CertificateDer<'static>> {
-        let mut roots: Vec<CertificateDer<'static>> = Vec::new();
-        for area in &self.authority.load().areas {
-            if !roots.contains(area.root()) {
-                roots.push(area.root().clone());
-            }
-        }
-        roots
+        self.authority.load().roots.clone()
     }
 
     /// Grows whenever the roots change.
@@ -218,7 +187,7 @@ impl Pki {
     pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
         let (turns, authority) = (self.turns.load(), self.authority.load());
         let mut all: Vec<_> = turns.all().map(|held| held.ca.der().clone()).collect();
-        all.extend(turns.tainted.iter().map(|gone| gone.certificate.clone()));
+        all.extend(turns.gone().map(|gone| gone.certificate.clone()));
         all.extend(authority.areas.iter().flat_map(|area| [area.ca.der()].into_iter().chain(&area.above)).cloned());
         all
     }
@@ -272,6 +241,28 @@ impl Pki {
         self.turns.load().all().map(|held| held.ca.clone()).collect()
     }
 
+    /// Everybody that signs leaves or issuing CAs, or did: of whom a certificate may be forged.
+    pub fn signers(&self) -> Vec<CertificateDer<'static>> {
+        let (turns, authority) = (self.turns.load(), self.authority.load());
+        let held = turns.all().map(|held| held.ca.der().clone());
+        let gone = turns.gone().map(|gone| gone.certificate.clone());
+        held.chain(gone).chain(authority.areas.iter().map(|area| area.ca.der().clone())).collect()
+    }
+
+    /// Issuing CAs that are no longer needed, and whose certificates are still valid.
+    pub fn left(&self) -> Vec<RevokedCa> {
+        self.turns.load().left.iter().map(|gone| gone.revoked.clone()).collect()
+    }
+
+    /// Issuing CAs below an area CA that was taken back, which are not yet tainted themselves.
+    pub fn condemned(&self) -> Vec<CaId> {
+        let (turns, authority) = (self.turns.load(), self.authority.load());
+        let out = |area: &CaId| authority.areas.iter().any(|one| one.revoked && one.ca.id() == area);
+        let held = turns.all().filter(|held| out(&held.area)).map(|held| held.ca.id());
+        let left = turns.left.iter().filter(|gone| out(&gone.revoked.issuer)).map(|gone| &gone.revoked.id);
+        held.chain(left).cloned().collect()
+    }
+
     /// Issuing CAs that are out for ever.
     pub fn revoked(&self) -> Vec<RevokedCa> {
         self.turns.load().tainted.iter().map(|gone| gone.revoked.clone()).collect()
@@ -280,9 +271,7 @@ impl Pki {
     /// Takes in what a ceremony left meanwhile, prepares the next CA, lets it take over when it is its turn,
     /// and forgets who has no leaf left. On a failure the old ones go on.
     pub fn rotate(&self, now: UnixMs) -> Result<Option<CaRotation>, PkiError> {
-        let rotated = self.turn_over(now, false);
-        self.fault.store(Arc::new(rotated.as_ref().err().map(ToString::to_string)));
-        rotated
+        self.turn_over(now, false)
     }
 
     /// The next CA takes over at once, known ahead or not.
@@ -290,9 +279,24 @@ impl Pki {
         self.turn_over(now, true)
     }
 
+    /// A turn that was taken is told, whatever else went wrong: of that, health tells.
+    // SECURITY: `a_turn_is_on_the_record_though_the_ceremonys_file_cannot_be_read`.
     fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
         let _turn = self.turn();
-        let reread = self.take_in(now);
+        let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
+        let turned = self.turned(now, at_once);
+        let (rotation, fault) = match (turned, reread) {
+            (Ok(Turned { rotation, prepared }), reread) => (rotation, prepared.and(reread).err()),
+            (Err(error), _) => (None, Some(error)),
+        };
+        self.fault.store(Arc::new(fault.as_ref().map(ToString::to_string)));
+        match (rotation, fault) {
+            (None, Some(fault)) => Err(fault),
+            (rotation, _) => Ok(rotation),
+        }
+    }
+
+    fn turned(&self, now: UnixMs, at_once: bool) -> Result<Turned, PkiError> {
         let old = self.turns.load_full();
         let mut new = Turns::clone(&old);
         new.leave_out(&self.authority.load(), now);
@@ -312,7 +316,7 @@ impl Pki {
         if rotation.is_some() || new.differs(&old) {
             self.replace(new)?;
         }
-        prepared.and(reread).map(|()| rotation)
+        Ok(Turned { rotation, prepared })
     }
 
     /// A ceremony was held while the broker ran. What is not as it should be changes nothing.
@@ -388,6 +392,11 @@ impl Turns {
         self.active.iter().chain(&self.next).chain(&self.retired)
     }
 
+    /// Of whom nothing but what is public is kept.
+    pub fn gone(&self) -> impl Iterator<Item = &Gone> {
+        self.left.iter().chain(&self.tainted)
+    }
+
     /// Who is over leaves; who cannot sign any more, because its area CA was taken back or it has no time
     /// left, retires.
     fn leave_out(&mut self, authority: &Authority, now: UnixMs) {
@@ -398,7 +407,14 @@ impl Turns {
         for held in [self.active.take_if(|held| !carried(held)), self.next.take_if(|held| !carried(held))] {
             self.retired.extend(held.map(|held| Held { since: now, ..held }));
         }
-        self.retired.retain(|held| now < held.leaves());
+        // SECURITY: `an_issuing_ca_that_has_left_is_tainted_like_any_other_while_its_certificate_is_valid`.
+        let (retired, over) = std::mem::take(&mut self.retired).into_iter().partition(|held| now < held.leaves());
+        self.retired = retired;
+        let gone = |held: Held| held.gone(KeyState::Retired, now).inspect_err(|error| tracing::error!(%error)).ok();
+        self.left.extend(Vec::into_iter(over).filter_map(gone));
+        for gone in [&mut self.left, &mut self.tainted] {
+            gone.retain(|gone| !gone.is_over(now));
+        }
     }
 
     fn take_over(&mut self, now: UnixMs) -> Option<CaRotation> {
@@ -412,18 +428,19 @@ impl Turns {
 
     fn differs(&self, old: &Self) -> bool {
         let names = |turns: &Self| turns.all().map(|held| held.ca.id().clone()).collect::<Vec<_>>();
-        names(self) != names(old) || self.retired.len() != old.retired.len() || !self.is_saved()
+        let lengths = |turns: &Self| [turns.retired.len(), turns.left.len(), turns.tainted.len()];
+        names(self) != names(old) || lengths(self) != lengths(old) || !self.is_saved()
     }
 
     fn is_saved(&self) -> bool {
-        self.all().all(|held| held.saved) && self.tainted.iter().all(|gone| gone.saved)
+        self.all().all(|held| held.saved) && self.gone().all(|gone| gone.saved)
     }
 
     /// What is in the file now.
     pub fn saved(mut self) -> Self {
         let held = self.active.iter_mut().chain(&mut self.next).chain(&mut self.retired);
         held.for_each(|held| held.saved = true);
-        self.tainted.iter_mut().for_each(|gone| gone.saved = true);
+        self.left.iter_mut().chain(&mut self.tainted).for_each(|gone| gone.saved = true);
         self
     }
 
@@ -432,7 +449,8 @@ impl Turns {
         let mut all: Vec<Stored> = self.active.iter().map(held(KeyState::Active)).collect();
         all.extend(self.next.iter().map(held(KeyState::Next)));
         all.extend(self.retired.iter().map(held(KeyState::Retired)));
-        all.extend(self.tainted.iter().map(Gone::stored));
+        all.extend(self.left.iter().map(|gone| gone.stored(KeyState::Retired)));
+        all.extend(self.tainted.iter().map(|gone| gone.stored(KeyState::Tainted)));
         all
     }
 
@@ -444,14 +462,15 @@ impl Turns {
             match one.state {
                 KeyState::Active if turns.active.is_none() => turns.active = Some(held()?),
                 KeyState::Next if turns.next.is_none() => turns.next = Some(held()?),
+                KeyState::Retired if one.key.is_none() => turns.left.push(Gone::opened(one).ok_or_else(form)?),
                 KeyState::Retired => turns.retired.push(held()?),
                 KeyState::Tainted => turns.tainted.push(Gone::opened(one).ok_or_else(form)?),
                 KeyState::Active | KeyState::Next => return Err(form()),
             }
         }
         // SECURITY: a file in which a tainted CA stands a second time as one that signs is no file of ours.
-        let out = |held: &Held| turns.tainted.iter().any(|gone| gone.revoked.id == *held.ca.id());
-        if turns.all().any(out) { Err(form()) } else { Ok(turns.saved()) }
+        let held = |gone: &Gone| turns.all().any(|held| gone.revoked.id == *held.ca.id());
+        if turns.gone().any(held) { Err(form()) } else { Ok(turns.saved()) }
     }
 }
 
@@ -485,43 +504,6 @@ impl Held {
         let Ok(ca) = Ca::new(der.into(), signer) else { return Ok(None) };
         let (ca, since) = (Arc::new(ca), UnixMs::from_s(stored.since_s));
         Ok(Some(Self { ca, area, key, since, last_exp_s: Arc::default(), saved: true }))
-    }
-
-    /// What is left of it once it is tainted.
-    pub fn gone(&self, was: KeyState, now: UnixMs) -> Result<Gone, PkiError> {
-        let revoked = RevokedCa {
-            id: self.ca.id().clone(),
-            issuer: self.area.clone(),
-            serial: self.ca.serial()?,
-            at: now,
-            not_after: self.ca.not_after(),
-        };
-        Ok(Gone { revoked, was, certificate: self.ca.der().clone(), saved: false })
-    }
-}
-
-impl Gone {
-    fn stored(&self) -> Stored {
-        Stored {
-            state: KeyState::Tainted,
-            since_s: self.revoked.at.as_s(),
-            area: self.revoked.issuer.as_str().to_owned(),
-            certificate: encoded(&self.certificate),
-            key: None,
-            was: Some(self.was),
-        }
-    }
-
-    fn opened(stored: &Stored) -> Option<Self> {
-        let certificate = CertificateDer::from(decoded(&stored.certificate)?);
-        let revoked = RevokedCa {
-            id: CaId::of_certificate(&certificate).ok()?,
-            issuer: CaId::named(&stored.area)?,
-            serial: super::ca::serial_of(&certificate).ok()?,
-            at: UnixMs::from_s(stored.since_s),
-            not_after: super::ca::window(&certificate).ok()?.1,
-        };
-        Some(Self { revoked, was: stored.was?, certificate, saved: true })
     }
 }
 

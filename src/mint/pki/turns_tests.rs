@@ -25,7 +25,7 @@ fn folder(dir: &std::path::Path) -> Folder {
         std::fs::write(&seal, SealKey::generate().unwrap().as_bytes()).unwrap();
     }
     let seal = SealKey::parse(&std::fs::read(seal).unwrap()).unwrap();
-    Folder { dir: dir.join("pki"), seal: Arc::new(seal) }
+    Folder { dir: dir.join("pki"), seal: Arc::new(seal), token: None }
 }
 
 fn ceremony(places: &Places, now: UnixMs) -> Ceremony<'_> {
@@ -276,7 +276,8 @@ fn t_134_an_invalid_new_issuer_never_becomes_active_and_issuing_goes_on_under_th
         above: vec![root.der().clone()],
         revoked: false,
     };
-    let authority = Authority { trust_domain: DOMAIN.to_owned(), sequence: 1, areas: vec![area], crls: Vec::new() };
+    let (trust_domain, roots) = (DOMAIN.to_owned(), vec![area.root().clone()]);
+    let authority = Authority { trust_domain, sequence: 1, roots, areas: vec![area], crls: Vec::new() };
     let pki = Pki::with(authority, places(), None, Turns::default());
     pki.rotate(START).unwrap().unwrap();
     let first = signs(&pki);
@@ -324,6 +325,26 @@ fn a_ceremony_while_the_broker_runs_is_taken_in_and_a_bad_file_is_not() {
 }
 
 #[test]
+fn t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
+    let held = ceremony(&places, START);
+    let root = held.make_root(&dir.path().join("root"), "correct horse battery", told).unwrap();
+    held.make_area(&folder, &root, &[], told).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap();
+    let first = signs(&pki);
+    let file = dir.path().join("pki").join(crate::mint::pki::AUTHORITY_FILE);
+    crate::sys::files::write_atomic(&file, b"{}", 0o600).unwrap();
+    let by_hand = pki.rotate_now(START.plus_s(60)).unwrap().unwrap();
+    assert_eq!((by_hand.from.unwrap().to_string(), by_hand.to.to_string()), (first, signs(&pki)));
+    assert!(pki.rotate(START.plus_s(120)).is_err(), "and where nobody took over, what is wrong");
+    let hourly = (1..72).filter_map(|hour| pki.rotate(START.plus_s(hour * 3_600)).ok().flatten());
+    assert_eq!(hourly.last().unwrap().to.to_string(), signs(&pki), "by the clock too");
+    assert!(!pki.health(START.plus_s(71 * 3_600)).warnings.is_empty(), "and what is wrong is said");
+}
+
+#[test]
 fn an_issuing_ca_below_an_area_that_was_taken_back_retires_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
@@ -338,6 +359,81 @@ fn an_issuing_ca_below_an_area_that_was_taken_back_retires_at_once() {
     pki.rotate(now).unwrap().unwrap();
     assert_ne!(signs(&pki), old);
     assert!(ids(&pki).contains(&old), "its CRL is still asked for");
+    let condemned = || pki.condemned().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(condemned(), std::slice::from_ref(&old));
+    // Also when it has left before anybody said so.
+    pki.rotate(now.plus_s(CRL_SLACK_S)).unwrap();
+    assert!(!ids(&pki).contains(&old));
+    assert_eq!(condemned(), std::slice::from_ref(&old));
+    pki.taint(&old, now.plus_s(CRL_SLACK_S)).unwrap();
+    assert!(condemned().is_empty());
+}
+
+#[test]
+fn an_issuing_ca_that_has_left_is_tainted_like_any_other_while_its_certificate_is_valid() {
+    let (dir, pki) = on_disk();
+    let (old, until) = (signs(&pki), pki.active(START.plus_s(60)).unwrap().not_after());
+    pki.rotate_now(START.plus_s(60)).unwrap().unwrap();
+    let at = START.plus_s(60 + CRL_SLACK_S);
+    pki.rotate(at).unwrap();
+    assert!(!ids(&pki).contains(&old) && pki.certificate(&old).is_some());
+    let stored = || {
+        let text = std::fs::read(dir.path().join("pki").join(ISSUING_FILE)).unwrap();
+        let all: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let one = all.as_array().unwrap().iter().find(|one| one.get("key").is_none());
+        one.map(|one| one["state"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(stored().unwrap(), "retired", "its key is destroyed");
+    let pki = open(dir.path(), at);
+    let view = |pki: &Pki| pki.view().into_iter().find(|ca| ca.id.as_str() == old).map(|ca| (ca.state, ca.until));
+    assert_eq!(view(&pki), Some((KeyState::Retired, Some(until))));
+    assert_eq!(pki.left().len(), 1);
+    // Somebody has a copy of its key.
+    assert_eq!(pki.taint(&old, at.plus_s(1)).unwrap().was, KeyState::Retired);
+    assert!(pki.is_tainted(&old) && pki.left().is_empty());
+    assert_eq!((pki.revoked()[0].id.to_string(), pki.revoked()[0].at), (old.clone(), at.plus_s(1)));
+    assert_eq!(stored().unwrap(), "tainted");
+    let pki = open(dir.path(), at.plus_s(2));
+    assert_eq!(pki.revoked().len(), 1);
+    // Nobody takes its certificate any more.
+    pki.rotate(until).unwrap();
+    assert_eq!(pki.revoked().len(), 1);
+    pki.rotate(until.plus_s(DAY_S + 1)).unwrap();
+    assert!(pki.revoked().is_empty() && view(&pki).is_none() && open(dir.path(), until).revoked().is_empty());
+}
+
+#[test]
+fn a_tainted_ca_stays_on_its_area_cas_list_though_its_file_is_gone() {
+    let (dir, pki) = on_disk();
+    let (old, until) = (signs(&pki), pki.active(START.plus_s(60)).unwrap().not_after());
+    assert!(pki.tainted_text(&old).is_none());
+    pki.taint(&old, START.plus_s(60)).unwrap();
+    let (text, revoked) = (pki.tainted_text(&old).unwrap(), pki.revoked());
+    assert!(!text.contains("sealed"));
+    std::fs::remove_file(dir.path().join("pki").join(ISSUING_FILE)).unwrap();
+    let again = open(dir.path(), START.plus_s(70));
+    assert!(again.revoked().is_empty());
+    let kept = [text, "{}".to_owned()];
+    assert_eq!(again.restore(&kept, START.plus_s(70)).unwrap(), [revoked[0].id.clone()]);
+    assert_eq!((again.revoked(), again.tainting(&old).unwrap().was), (revoked.clone(), KeyState::Active));
+    assert!(again.restore(&kept, START.plus_s(71)).unwrap().is_empty(), "once");
+    assert_eq!(open(dir.path(), START.plus_s(72)).revoked(), revoked);
+    std::fs::remove_file(dir.path().join("pki").join(ISSUING_FILE)).unwrap();
+    let late = open(dir.path(), START.plus_s(73));
+    assert!(late.restore(&kept, until.plus_s(DAY_S + 1)).unwrap().is_empty(), "it is over");
+}
+
+#[test]
+fn a_turn_is_on_the_record_though_the_ceremonys_file_cannot_be_read() {
+    let (dir, pki) = on_disk();
+    let first = signs(&pki);
+    let file = dir.path().join("pki").join(crate::mint::pki::AUTHORITY_FILE);
+    crate::sys::files::write_atomic(&file, b"{}", 0o600).unwrap();
+    let turned = pki.rotate_now(START.plus_s(60)).unwrap().expect("another signs");
+    assert_eq!((turned.from.unwrap().to_string(), turned.to.to_string()), (first, signs(&pki)));
+    let told = |now| pki.health(now).warnings.iter().any(|line| line.contains("do not take turns"));
+    assert!(told(START.plus_s(60)), "and the file is told of");
+    assert!(pki.rotate(START.plus_s(120)).is_err() && told(START.plus_s(120)));
 }
 
 #[test]

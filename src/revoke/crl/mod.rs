@@ -213,6 +213,17 @@ impl Crls {
         self.inner().looked_at = Some(now);
     }
 
+    /// These were made later than the others, and take their places; nothing else was looked at.
+    pub fn add(&self, made: Vec<(DueCrl, PublishedCrl)>) {
+        let mut shelf = Shelf::clone(&self.shelf.load());
+        for (due, list) in made {
+            self.inner().note_shown(&due, list.this_update);
+            shelf.put(due.place, list);
+        }
+        shelf.bundle();
+        self.shelf.store(Arc::new(shelf));
+    }
+
     pub fn shelf(&self) -> Arc<Shelf> {
         self.shelf.load_full()
     }

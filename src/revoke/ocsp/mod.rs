@@ -104,13 +104,24 @@ pub fn answer(
     signers: &OcspSigners,
     now: UnixMs,
 ) -> Result<OcspAnswer, NotAnswered> {
-    let signer = signers.of(ca, now)?;
+    let signer = signers.of(ca, now)?.ok_or(NotAnswered::TryLater)?;
     if let Some(kept) = signer.answers().of(request, statuses, now) {
         return Ok(kept);
     }
     let answer = response::signed(request, statuses, &signer, now)?;
     signer.answers().keep(request, statuses, &answer, now);
     Ok(answer)
+}
+
+/// CAs whose keys are in a token, and whose signers are to be made anew.
+pub fn due_signers(signers: &OcspSigners, cas: Vec<Arc<Ca>>, now: UnixMs) -> Vec<Arc<Ca>> {
+    let due = |ca: &Arc<Ca>| ca.signer().is_remote() && now <= ca.not_after() && signers.is_due(ca, now);
+    cas.into_iter().filter(due).collect()
+}
+
+/// A new signer of this CA. It signs with the CA's key.
+pub fn renew_signer(signers: &OcspSigners, ca: &Ca, now: UnixMs) -> Result<(), PkiError> {
+    signers.renew(ca, now)
 }
 
 /// Under which the signers of CAs that are no more are forgotten.

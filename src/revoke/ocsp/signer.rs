@@ -44,6 +44,8 @@ pub struct OcspSigner {
     key_hash: Vec<u8>,
     renew_at: UnixMs,
     from: UnixMs,
+    /// The last second.
+    until: UnixMs,
     answers: Answers,
 }
 
@@ -54,15 +56,34 @@ impl fmt::Debug for OcspSigner {
 }
 
 impl OcspSigners {
-    /// The one in force, made anew where it is old or there is none.
-    pub(super) fn of(&self, ca: &Ca, now: UnixMs) -> Result<Arc<OcspSigner>, PkiError> {
+    /// The one in force, made anew where it is old or there is none. `None`: the CA's key is in a token, and
+    /// nobody who asks reaches that.
+    // SECURITY: `whoever_asks_about_a_ca_in_a_token_never_reaches_the_token`.
+    pub(super) fn of(&self, ca: &Ca, now: UnixMs) -> Result<Option<Arc<OcspSigner>>, PkiError> {
         let mut signers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(signer) = signers.get(ca.id()).filter(|signer| signer.is_fresh(now)) {
-            return Ok(signer.clone());
+        let held = signers.get(ca.id());
+        if let Some(signer) = held.filter(|signer| signer.is_fresh(now)) {
+            return Ok(Some(signer.clone()));
+        }
+        if ca.signer().is_remote() {
+            return Ok(held.filter(|signer| signer.is_valid(now)).cloned());
         }
         let signer = Arc::new(OcspSigner::delegated(ca, now)?);
         signers.insert(ca.id().clone(), signer.clone());
-        Ok(signer)
+        Ok(Some(signer))
+    }
+
+    /// Whether it is time for another one.
+    pub(super) fn is_due(&self, ca: &Ca, now: UnixMs) -> bool {
+        let signers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !signers.get(ca.id()).is_some_and(|signer| signer.is_fresh(now))
+    }
+
+    /// Another one, with nobody waiting.
+    pub(super) fn renew(&self, ca: &Ca, now: UnixMs) -> Result<(), PkiError> {
+        let signer = Arc::new(OcspSigner::delegated(ca, now)?);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(ca.id().clone(), signer);
+        Ok(())
     }
 
     pub(super) fn keep(&self, cas: &[CaId]) {
@@ -81,13 +102,17 @@ impl OcspSigner {
             return Err(PkiError::NoCa);
         }
         let made = params(&key, from, until)?.signed_by(&CaKey(&key), &ca.issuer()?);
-        let der = made.map_err(|error| PkiError::Build(error.to_string()))?.der().clone();
+        let der = made.map_err(|error| CaKey(ca.signer()).unbuilt(&error))?.der().clone();
         let key_hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.public_key()).as_ref().to_vec();
-        Ok(Self { key, der, key_hash, renew_at, from, answers: Answers::default() })
+        Ok(Self { key, der, key_hash, renew_at, from, until, answers: Answers::default() })
     }
 
     fn is_fresh(&self, now: UnixMs) -> bool {
         (self.from..self.renew_at).contains(&now)
+    }
+
+    fn is_valid(&self, now: UnixMs) -> bool {
+        (self.from..=self.until).contains(&now)
     }
 
     pub fn key_hash(&self) -> &[u8] {

@@ -12,7 +12,7 @@ use super::{
     },
     *,
 };
-use crate::mint::pki::{Pki, Places};
+use crate::mint::pki::{CA_TIERS, CaSigner, CaTerms, FileKey, Pki, Places};
 
 const AT: UnixMs = UnixMs::from_s(1_800_000_000);
 const SHA1: &[u8] = &[0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00];
@@ -135,6 +135,53 @@ fn an_answer_without_a_nonce_is_for_everybody() {
     assert_eq!((answered.this_update, answered.next_update), (AT.plus_s(-60), AT.plus_s(300)));
 }
 
+/// A key somewhere else, and how often it signed.
+#[derive(Debug)]
+struct Remote(FileKey, std::sync::atomic::AtomicUsize);
+
+impl CaSigner for Remote {
+    fn public_key(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.0.sign(message)
+    }
+
+    fn is_remote(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn whoever_asks_about_a_ca_in_a_token_never_reaches_the_token() {
+    dayfly_verifier::crypto::init().unwrap();
+    let remote = Arc::new(Remote(FileKey::generate().unwrap(), Default::default()));
+    let (trust_domain, from) = ("example.org", AT.plus_s(-60));
+    let terms =
+        CaTerms { tier: CA_TIERS[0], trust_domain, serial: [7; 16], from, life_s: 9 * 3_600, above: None, dns: &[] };
+    let ca = Arc::new(Ca::root(&terms, remote.clone()).unwrap());
+    let signed = || remote.1.load(std::sync::atomic::Ordering::SeqCst);
+    let (before, signers) = (signed(), OcspSigners::default());
+    let der = request(&[cert_id(&ca, SHA1, &[1; 16])], &nonce(&[7; 32]));
+    let asked = OcspRequest::parse(&der).unwrap();
+    let ask = |now: UnixMs| answer(&asked, &[CertStatus::Good], &ca, &signers, now);
+    for _ in 0..9 {
+        assert_eq!(ask(AT), Err(NotAnswered::TryLater));
+    }
+    assert_eq!(signed(), before);
+    assert_eq!(due_signers(&signers, vec![ca.clone()], AT).len(), 1);
+    renew_signer(&signers, &ca, AT).unwrap();
+    assert!(ask(AT).is_ok() && due_signers(&signers, vec![ca.clone()], AT).is_empty());
+    // Nobody renewed it in time: it goes on to its end.
+    let later = AT.plus_s(4 * 3_600);
+    assert!(ask(later).is_ok() && due_signers(&signers, vec![ca.clone()], later).len() == 1);
+    assert_eq!(ask(AT.plus_s(6 * 3_600)), Err(NotAnswered::TryLater));
+    assert_eq!(signed(), before + 1);
+    assert!(due_signers(&signers, vec![ca.clone()], ca.not_after().plus_s(1)).is_empty(), "it is over");
+}
+
 #[test]
 fn an_answer_is_kept_only_while_the_certificate_stands_as_it_stood() {
     let pki = pki();
@@ -170,7 +217,7 @@ fn a_signer_is_renewed_by_itself_and_never_outlives_its_ca() {
     let pki = pki();
     let ca = pki.active(AT).unwrap();
     let signers = OcspSigners::default();
-    let signer = |now| signers.of(&ca, now).map(|signer| signer.certificate().to_vec());
+    let signer = |now| signers.of(&ca, now).map(|signer| signer.unwrap().certificate().to_vec());
     let first = signer(AT).unwrap();
     assert_eq!(first, signer(AT.plus_s(3 * 3_600 - 1)).unwrap());
     assert_ne!(first, signer(AT.plus_s(3 * 3_600)).unwrap());

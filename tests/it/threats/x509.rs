@@ -8,7 +8,7 @@ use dayfly::mint::pki::CaSigner;
 use dayfly_domain::Reason;
 use num_bigint::BigUint;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PublicKeyData, SanType, SigningKey,
 };
 use serde_json::{Value, json};
@@ -23,27 +23,34 @@ use crate::{
 };
 
 /// One piece of evidence that all bad requests come with.
-struct Desk {
+pub(super) struct Desk {
     world: World,
     evidence: String,
     template: &'static str,
+    /// A key for requests by hand.
+    pub key: KeyPair,
 }
 
 impl Desk {
-    fn new(template: &'static str) -> Self {
+    pub fn new(template: &'static str) -> Self {
         let mut world = World::of(CERT_BUNDLE);
         let evidence = world.evidence(&Job::shop());
-        Self { world, evidence, template }
+        Self { world, evidence, template, key: new_key() }
     }
 
-    async fn ask(&self, csr: &str) -> (u16, Value) {
+    /// Evidence for one more task.
+    pub fn renew(&mut self) {
+        self.evidence = self.world.evidence(&Job::shop());
+    }
+
+    pub async fn ask(&self, csr: &str) -> (u16, Value) {
         let answer = self.world.call(asked((JWT, &self.evidence), csr, &[("scope", self.template)])).await;
         assert!(!answer.text.contains(csr) || csr.len() < 8, "it comes back: {}", answer.text);
         (answer.status, answer.json())
     }
 
     /// Refused as what it is; says what was told.
-    async fn refused(&self, what: &str, csr: &str) -> String {
+    pub async fn refused(&self, what: &str, csr: &str) -> String {
         let (status, body) = self.ask(csr).await;
         assert_eq!(
             (status, &body["error"], &body["reason"]),
@@ -54,7 +61,7 @@ impl Desk {
     }
 
     /// The leaf, DER.
-    async fn granted(&self, what: &str, csr: &str) -> Vec<u8> {
+    pub async fn granted(&self, what: &str, csr: &str) -> Vec<u8> {
         let (status, body) = self.ask(csr).await;
         assert_eq!(status, 200, "{what}: {body}");
         chain(body["access_token"].as_str().unwrap())[0].to_vec()
@@ -65,19 +72,19 @@ fn asking(with: impl FnOnce(&mut CertificateParams)) -> String {
     csr_of(&new_key(), with)
 }
 
-fn names(sans: Vec<SanType>) -> String {
+pub(super) fn names(sans: Vec<SanType>) -> String {
     asking(|params| params.subject_alt_names = sans)
 }
 
-fn uri(text: &str) -> SanType {
+pub(super) fn uri(text: &str) -> SanType {
     SanType::URI(text.try_into().unwrap())
 }
 
-fn dns(text: &str) -> SanType {
+pub(super) fn dns(text: &str) -> SanType {
     SanType::DnsName(text.try_into().unwrap())
 }
 
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 #[tokio::test]
 async fn t_122_a_name_that_is_not_granted_is_refused() {

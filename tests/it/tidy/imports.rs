@@ -52,6 +52,7 @@ const TLS: &[&str] = &["sys", "run", "cli", "verifier::online", "verifier::x509"
 const DOORS: &[(&str, &[&str])] = &[
     ("axum", &["http", "run", "cli"]),
     ("clap", &["cli"]),
+    ("cryptoki", &["sys"]),
     ("rusqlite", &["store"]),
     ("cedar_policy", &["policy"]),
     ("jsonwebtoken", &["verifier", "verifier::online"]),

@@ -39,14 +39,14 @@ pub fn check_peer(
 ) -> Result<PeerIdentity, PeerRefusal> {
     let [leaf, intermediates @ ..] = chain else { return Err(PeerRefusal::Size) };
     bounded(chain)?;
-    path(leaf, intermediates, anchors, lists(rules, crls)?, now)?;
+    path(ALGORITHMS, leaf, intermediates, anchors, lists(rules, crls)?, now)?;
     identity::read(leaf, rules)
 }
 
 /// The CAs of a chain that holds, lists aside, and the anchors: those whose word on lists counts.
 pub(super) fn authorities(chain: &[CertificateDer<'_>], anchors: &Anchors, now: UnixMs) -> Vec<Authority> {
     let [leaf, intermediates @ ..] = chain else { return Vec::new() };
-    let path = bounded(chain).and_then(|()| path(leaf, intermediates, anchors, None, now));
+    let path = bounded(chain).and_then(|()| path(ALGORITHMS, leaf, intermediates, anchors, None, now));
     path.map(|between| [between, anchors.authorities(now)].concat()).unwrap_or_default()
 }
 
@@ -77,7 +77,9 @@ fn lists<'a>(rules: &PeerRules, crls: Option<&'a CrlSet>) -> Result<Option<&'a C
 
 /// The CAs between the leaf and an anchor.
 // SECURITY: `t_139_a_level_without_a_list_is_refused`; unknown is no, and each level counts.
+// SECURITY: `t_142_a_mesh_of_cas_costs_a_hundred_signatures_at_most`
 fn path(
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
     leaf: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],
     anchors: &Anchors,
@@ -97,7 +99,7 @@ fn path(
     });
     // CAs need not say what theirs are for; the leaf must, and is looked at where its name is read.
     let usage = KeyUsage::client_auth();
-    leaf.verify_for_usage(ALGORITHMS, &anchors, intermediates, unix(now), usage, revocation.transpose()?, None)
+    leaf.verify_for_usage(algorithms, &anchors, intermediates, unix(now), usage, revocation.transpose()?, None)
         .map(|path| path.intermediate_certificates().filter_map(|ca| Authority::read(&ca.der())).collect())
         .map_err(|error| PeerRefusal::of(&error))
 }
@@ -105,4 +107,60 @@ fn path(
 /// A clock before 1970 reads as far in the future, so that everything is expired (law L4).
 fn unix(now: UnixMs) -> UnixTime {
     UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_s()).unwrap_or(u64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
+    use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature};
+
+    use super::*;
+
+    /// Says how often it was asked.
+    #[derive(Debug)]
+    struct Counting(AtomicUsize);
+
+    impl SignatureVerificationAlgorithm for Counting {
+        fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            algorithms::ECDSA_P256_SHA256.verify_signature(key, message, signature)
+        }
+
+        fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+            algorithms::ECDSA_P256_SHA256.public_key_alg_id()
+        }
+
+        fn signature_alg_id(&self) -> AlgorithmIdentifier {
+            algorithms::ECDSA_P256_SHA256.signature_alg_id()
+        }
+    }
+
+    fn ca() -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, "same");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    }
+
+    #[test]
+    fn t_142_a_mesh_of_cas_costs_a_hundred_signatures_at_most() {
+        let keys: Vec<_> = (0..CHAIN_MAX).map(|_| KeyPair::generate().unwrap()).collect();
+        let root = ca().self_signed(&keys[0]).unwrap();
+        let anchors = Anchors::from_der(std::slice::from_ref(root.der())).unwrap();
+        // Of one name, so that each looks as if it had signed each.
+        let signed = |params: CertificateParams, key: &KeyPair| {
+            params.signed_by(key, &Issuer::from_params(&ca(), &keys[1])).unwrap().der().clone()
+        };
+        let leaf = signed(CertificateParams::default(), &KeyPair::generate().unwrap());
+        let mesh: Vec<_> = keys[1..].iter().map(|key| signed(ca(), key)).collect();
+        assert_eq!(mesh.len() + 1, CHAIN_MAX);
+        let counting = Counting(AtomicUsize::new(0));
+        let now = UnixMs::from_s(1_800_000_000);
+        assert_eq!(path(&[&counting], &leaf, &mesh, &anchors, None, now).err(), Some(PeerRefusal::Chain));
+        let count = counting.0.into_inner();
+        assert!((CHAIN_MAX..=100).contains(&count), "{count} signatures");
+    }
 }

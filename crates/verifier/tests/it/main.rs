@@ -13,6 +13,8 @@ mod certified;
 mod claims;
 #[cfg(feature = "online")]
 mod credential;
+#[cfg(feature = "x509")]
+mod crl_forms;
 #[cfg(feature = "online")]
 mod example;
 #[cfg(feature = "x509")]
@@ -24,6 +26,8 @@ mod listed;
 mod lists;
 #[cfg(feature = "online")]
 mod online;
+#[cfg(feature = "x509")]
+mod paths;
 #[cfg(feature = "x509")]
 mod peers;
 #[cfg(feature = "x509")]
