@@ -7,7 +7,6 @@ mod ocsp;
 
 use dayfly_domain::{Channel, UnixMs, Verifies, bundle::Target};
 
-use crl::signed_by;
 pub use crl::{
     CRL_AT_LEAST_S, CRL_BACK_S, CRL_EACH_MS, CRL_LIFE_S, CRL_MAX_AGE_S, CRL_NUMBER_WORD, CrlEntry, CrlPlace, CrlReason,
     CrlTerms, Crls, DueCrl, PublishedCrl, Revocation, Serial, Shelf, lease_of, serial_of, shard_of, sign_crl,

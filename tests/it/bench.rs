@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use dayfly_bench::{Load, Plan, Report, Scenario, cfssl, crl, flood, measure, memory, owner, serials};
+use dayfly_bench::{Load, Plan, Report, Scenario, cfssl, crl, flood, leaves, measure, memory, owner, serials};
 
 /// The runner said that there is no `openssl`, which makes the RSA key that signs the evidence.
 fn skipped() -> bool {
@@ -106,6 +106,12 @@ async fn serial_numbers_of_one_key_are_distinct() {
     }
     let report = serials(&Plan { n: 120, ..twelve() }).await.unwrap_or_else(|fault| panic!("{fault}"));
     assert_eq!((report.n, report.tasks, report.distinct, report.errors, report.first_error), (120, 2, 120, 0, None));
+}
+
+#[test]
+fn serial_numbers_that_are_drawn_in_this_process_are_counted() {
+    let report = leaves::measure(24).unwrap();
+    assert_eq!((report.n, report.distinct), (24, 24));
 }
 
 #[test]

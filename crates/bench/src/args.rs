@@ -77,7 +77,7 @@ pub enum What {
     Ocsp,
     /// A CRL, made anew with one more entry, in this process
     Crl,
-    /// Certificates for one key, durable: how many serial numbers
+    /// Certificates for one key: how many serial numbers; planned and signed in this process
     Serials,
 }
 
@@ -85,7 +85,7 @@ pub enum What {
 pub enum By {
     /// revoke: whoever holds the token (RFC 7009; default)
     Token,
-    /// revoke: the handle of its task (`/v1/leases/{id}/end`)
+    /// revoke: the handle of its task (`/v1/leases/{id}/end`); serials: each by a renewal with a broker, durable
     Handle,
     /// revoke: a whole task, by its handle (`/v1/tasks/{id}/end`)
     Task,
@@ -113,10 +113,12 @@ impl Args {
             (What::Revoke, None | Some(By::Token)) => Scenario::RevokeByToken,
             (What::Revoke, Some(By::Handle)) => Scenario::RevokeByHandle,
             (What::Revoke, Some(By::Task)) => Scenario::RevokeTask,
-            (What::Certificate | What::Cfssl | What::Serials, None) => Scenario::Certificate,
+            (What::Certificate | What::Cfssl, None) | (What::Serials, Some(By::Handle)) => Scenario::Certificate,
             (What::Ocsp, None) => Scenario::Ocsp,
             (What::Ocsp, Some(By::Nonce)) => Scenario::OcspWithNonce,
-            (What::Policy | What::List | What::Crl, _) => return Err("that is measured without a broker".to_owned()),
+            (What::Policy | What::List | What::Crl, _) | (What::Serials, None) => {
+                return Err("that is measured without a broker".to_owned());
+            }
             (what, Some(by)) => return Err(format!("`--by {by:?}` says nothing about {what:?}").to_lowercase()),
         };
         if self.n() == 0 || self.connections == 0 {
@@ -183,7 +185,7 @@ mod tests {
             ("cfssl", Scenario::Certificate, 10_000),
             ("ocsp", Scenario::Ocsp, 10_000),
             ("ocsp --by nonce", Scenario::OcspWithNonce, 10_000),
-            ("serials", Scenario::Certificate, 1_000_000),
+            ("serials --by handle", Scenario::Certificate, 1_000_000),
         ] {
             let plan = plan(typed).unwrap();
             assert_eq!((plan.scenario, plan.n), (scenario, n), "{typed}");
@@ -203,7 +205,8 @@ mod tests {
             ("list", "without a broker"),
             ("crl", "without a broker"),
             ("certificate --by nonce", "says nothing about certificate"),
-            ("serials --rate 5", "serials is a closed loop"),
+            ("serials --by handle --rate 5", "serials is a closed loop"),
+            ("serials", "without a broker"),
             ("cfssl --rate 5", "cfssl is a closed loop"),
         ] {
             let refused = plan(typed).unwrap_err();

@@ -49,6 +49,10 @@ impl Csr {
         (0..count).map(|_| Self::make()).collect::<Result<Vec<_>, _>>().map(Into::into)
     }
 
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
     pub fn pem(&self) -> String {
         let text = STANDARD.encode(&self.der);
         let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();

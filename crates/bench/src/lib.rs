@@ -13,6 +13,7 @@ pub mod crl;
 mod evidence;
 mod flood;
 mod folder;
+pub mod leaves;
 pub mod list;
 pub mod load;
 mod memory;

@@ -6,7 +6,7 @@ use clap::Parser;
 use dayfly_bench::{
     Fault, Plan, UNKNOWN,
     args::{Args, What},
-    cfssl, crl, flood, list, measure, memory, owner, policy, serials,
+    cfssl, crl, flood, leaves, list, measure, memory, owner, policy, serials,
 };
 
 #[allow(clippy::print_stdout, reason = "data on stdout")]
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
             .map_err(|what| what.to_string()),
         What::Crl => {
             crl::measure(args.n()).map(|report| say(report.line(), report.row())).map_err(|what| what.to_string())
+        }
+        What::Serials if args.by.is_none() => {
+            leaves::measure(args.n()).map(|report| say(report.line(), report.row())).map_err(|what| what.to_string())
         }
         _ => return with_broker(&args),
     };

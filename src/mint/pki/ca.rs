@@ -16,7 +16,7 @@ use x509_parser::{
 
 use super::{
     der,
-    signer::{CaKey, CaSigner, PkiError},
+    signer::{CaKey, CaSigner, PkiError, Unsigned},
 };
 
 /// Of the root, the area CA, an issuing CA: how deep it stands, how long it lives at most, and how many CAs
@@ -99,6 +99,9 @@ pub struct Ca {
     signer: Arc<dyn CaSigner>,
     not_before: UnixMs,
     not_after: UnixMs,
+    /// Read once: it stands in everything that this signs.
+    name: Arc<[u8]>,
+    drafting: Arc<Issuer<'static, Unsigned>>,
 }
 
 /// What a new CA certificate says beside its tier.
@@ -150,7 +153,10 @@ impl Ca {
         let (not_before, not_after) = window(&der)?;
         // What is published under a name says that name: a company's own CA may derive it in another way.
         let id = CaId::of_certificate(&der)?;
-        Ok(Self { id, der, signer, not_before, not_after })
+        let name = read.subject().as_raw().into();
+        let drafting = Issuer::from_ca_cert_der(&der, Unsigned(signer.clone()));
+        let drafting = Arc::new(drafting.map_err(|error| PkiError::Build(error.to_string()))?);
+        Ok(Self { id, der, signer, not_before, not_after, name, drafting })
     }
 
     pub fn id(&self) -> &CaId {
@@ -159,6 +165,11 @@ impl Ca {
 
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.der
+    }
+
+    /// Its subject, DER, octet for octet.
+    pub fn name(&self) -> &[u8] {
+        &self.name
     }
 
     /// Of its certificate.
@@ -179,7 +190,12 @@ impl Ca {
         self.not_after
     }
 
-    /// As the builder of certificates and CRLs takes it.
+    /// As the builder of leaves takes it, which signs nothing.
+    pub(super) fn drafting(&self) -> &Issuer<'static, Unsigned> {
+        &self.drafting
+    }
+
+    /// As the builder of certificates takes it.
     pub fn issuer(&self) -> Result<Issuer<'static, CaKey<'_>>, PkiError> {
         Issuer::from_ca_cert_der(&self.der, CaKey(self.signer.as_ref()))
             .map_err(|error| PkiError::Build(error.to_string()))

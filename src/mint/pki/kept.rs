@@ -382,9 +382,18 @@ pub(super) fn encoded(der: &[u8]) -> String {
 
 /// PEM of one object.
 pub fn pem(label: &str, der: &[u8]) -> String {
+    const LINE: usize = 64;
     let text = encoded(der);
-    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.collect::<Vec<_>>().join("\n"))
+    let mut out = String::with_capacity(text.len() + text.len() / LINE + 2 * label.len() + 40);
+    out.extend(["-----BEGIN ", label, "-----\n"]);
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(LINE));
+        out.extend([line, "\n"]);
+        rest = after;
+    }
+    out.extend(["-----END ", label, "-----\n"]);
+    out
 }
 
 /// Where what a folder is for lies.

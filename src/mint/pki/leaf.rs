@@ -6,12 +6,12 @@ use std::sync::Arc;
 use dayfly_domain::{KeyKind, LeaseId, Secret, SubjectKind, UnixMs, bundle::Leaf};
 use rcgen::{
     CertificateParams, CrlDistributionPoint, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm, SigningKey,
+    KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber, SignatureAlgorithm,
 };
 use ring::digest;
 use rustls_pki_types::CertificateDer;
 
-use super::{Ca, CaId, CaSigner, Pki, ca::moment, der, kept::pem, lint};
+use super::{Ca, CaId, Pki, ca::moment, der, kept::pem, lint};
 use crate::{
     intake::ProvenKey,
     mint::{MintError, Signed, Terms, Window, name::subject, window},
@@ -120,8 +120,7 @@ impl<'a> LeafPlan<'a> {
     /// `TBSCertificate`, DER.
     fn tbs(&self) -> Result<Vec<u8>, MintError> {
         let build = |error: rcgen::Error| MintError::Key(error.to_string());
-        let issuer = Issuer::from_ca_cert_der(self.ca.der(), Unsigned(self.ca.signer())).map_err(build)?;
-        let made = self.params()?.signed_by(&LeafKey(self.key), &issuer).map_err(build)?;
+        let made = self.params()?.signed_by(&LeafKey(self.key), self.ca.drafting()).map_err(build)?;
         der::first_of(made.der()).map(<[u8]>::to_vec).ok_or(MintError::Mismatch)
     }
 
@@ -211,25 +210,6 @@ impl PublicKeyData for LeafKey<'_> {
             KeyKind::Ed25519 => &rcgen::PKCS_ED25519,
             KeyKind::Rsa => &rcgen::PKCS_RSA_SHA256,
         }
-    }
-}
-
-/// The CA's key for the builder, which gets no signature from it.
-struct Unsigned<'a>(&'a dyn CaSigner);
-
-impl PublicKeyData for Unsigned<'_> {
-    fn der_bytes(&self) -> &[u8] {
-        self.0.public_key()
-    }
-
-    fn algorithm(&self) -> &'static SignatureAlgorithm {
-        &rcgen::PKCS_ECDSA_P256_SHA256
-    }
-}
-
-impl SigningKey for Unsigned<'_> {
-    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(Vec::new())
     }
 }
 

@@ -12,10 +12,30 @@ use x509_parser::{
 use super::{der, leaf::LeafPlan};
 use crate::mint::MintError;
 
+// What identifiers say, as DER has them.
+/// 1.2.840.10045.4.3.2
+const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// 2.5.4.3
+const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+/// 1.3.6.1.5.5.7.48.1 and .2
+const ACCESS_OCSP: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01];
+const ACCESS_CA_ISSUERS: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x02];
+/// authorityInfoAccess (1.3.6.1.5.5.7.1.1), and 2.5.29 with 14 subjectKeyIdentifier, 15 keyUsage,
+/// 17 subjectAltName, 19 basicConstraints, 31 cRLDistributionPoints, 35 authorityKeyIdentifier, 37 extKeyUsage.
+const EXTENSIONS: [&[u8]; 8] = [
+    &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01],
+    &[0x55, 0x1d, 14],
+    &[0x55, 0x1d, 15],
+    &[0x55, 0x1d, 17],
+    &[0x55, 0x1d, 19],
+    &[0x55, 0x1d, 31],
+    &[0x55, 0x1d, 35],
+    &[0x55, 0x1d, 37],
+];
+
 /// What is to be signed.
 pub(super) fn tbs(plan: &LeafPlan<'_>, tbs: &[u8]) -> Result<(), MintError> {
     let (rest, read) = TbsCertificate::from_der(tbs).map_err(|_| MintError::Mismatch)?;
-    let (_, ca) = X509Certificate::from_der(plan.ca.der()).map_err(|_| MintError::Mismatch)?;
     let same = rest.is_empty()
         && read.as_ref() == tbs
         && has_its_parts(tbs)
@@ -23,7 +43,7 @@ pub(super) fn tbs(plan: &LeafPlan<'_>, tbs: &[u8]) -> Result<(), MintError> {
         && read.version == X509Version::V3
         && is_serial(read.raw_serial(), plan.lease.as_u128())
         && is_ecdsa_sha256(&read.signature)
-        && read.issuer.as_raw() == ca.subject.as_raw()
+        && read.issuer.as_raw() == plan.ca.name()
         && read.validity.not_before.timestamp() == plan.not_before_s
         && read.validity.not_after.timestamp() == plan.not_after_s
         && is_subject(plan, &read)
@@ -65,7 +85,7 @@ fn is_serial(raw: &[u8], lease: u128) -> bool {
 }
 
 fn is_ecdsa_sha256(algorithm: &x509_parser::x509::AlgorithmIdentifier<'_>) -> bool {
-    algorithm.algorithm.to_id_string() == "1.2.840.10045.4.3.2" && algorithm.parameters.is_none()
+    algorithm.algorithm.as_bytes() == ECDSA_SHA256 && algorithm.parameters.is_none()
 }
 
 fn is_subject(plan: &LeafPlan<'_>, read: &TbsCertificate<'_>) -> bool {
@@ -73,7 +93,7 @@ fn is_subject(plan: &LeafPlan<'_>, read: &TbsCertificate<'_>) -> bool {
     match (&plan.common_name, &parts[..]) {
         (None, []) => true,
         (Some(name), [part]) => {
-            part.attr_type().to_id_string() == "2.5.4.3" && part.as_str().is_ok_and(|text| text == name)
+            part.attr_type().as_bytes() == COMMON_NAME && part.as_str().is_ok_and(|text| text == name)
         }
         _ => false,
     }
@@ -81,19 +101,9 @@ fn is_subject(plan: &LeafPlan<'_>, read: &TbsCertificate<'_>) -> bool {
 
 /// Each extension once, of this criticality and with this value; no other.
 fn has_exactly(plan: &LeafPlan<'_>, extensions: &[X509Extension<'_>]) -> bool {
-    let mut seen: Vec<String> = extensions.iter().map(|extension| extension.oid.to_id_string()).collect();
+    let mut seen: Vec<&[u8]> = extensions.iter().map(|extension| extension.oid.as_bytes()).collect();
     seen.sort_unstable();
-    let expected = [
-        "1.3.6.1.5.5.7.1.1",
-        "2.5.29.14",
-        "2.5.29.15",
-        "2.5.29.17",
-        "2.5.29.19",
-        "2.5.29.31",
-        "2.5.29.35",
-        "2.5.29.37",
-    ];
-    seen == expected && extensions.iter().all(|extension| is_planned(plan, extension))
+    seen == EXTENSIONS && extensions.iter().all(|extension| is_planned(plan, extension))
 }
 
 fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
@@ -131,10 +141,9 @@ fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
             _ => false,
         },
         ParsedExtension::AuthorityInfoAccess(access) => {
-            let seen =
-                access.accessdescs.iter().map(|at| (at.access_method.to_id_string(), at.access_location.clone()));
-            let planned = [("1", &plan.ocsp), ("2", &plan.ca_issuers)]
-                .map(|(method, uri)| (format!("1.3.6.1.5.5.7.48.{method}"), GeneralName::URI(uri)));
+            let seen = access.accessdescs.iter().map(|at| (at.access_method.as_bytes(), at.access_location.clone()));
+            let planned = [(ACCESS_OCSP, &plan.ocsp), (ACCESS_CA_ISSUERS, &plan.ca_issuers)]
+                .map(|(method, uri)| (method, GeneralName::URI(uri)));
             !critical && seen.eq(planned)
         }
         _ => false,

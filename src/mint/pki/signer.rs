@@ -1,6 +1,6 @@
 //! A key of a CA, wherever it is held: in a file, or in a token that only signs.
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use rcgen::{PublicKeyData, SignatureAlgorithm, SigningKey};
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
@@ -98,6 +98,26 @@ impl CaSigner for FileKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
         let signature = self.pair.sign(&entropy::source(), message);
         Ok(signature.map_err(|_| PkiError::Key("it does not sign".to_owned()))?.as_ref().to_vec())
+    }
+}
+
+/// The key for a builder of what is only to be drafted: it gets no signature from it.
+#[derive(Debug, Clone)]
+pub(super) struct Unsigned(pub Arc<dyn CaSigner>);
+
+impl PublicKeyData for Unsigned {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl SigningKey for Unsigned {
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Vec::new())
     }
 }
 

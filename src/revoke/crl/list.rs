@@ -6,8 +6,6 @@
 use std::cmp::Reverse;
 
 use dayfly_domain::UnixMs;
-use rustls_pki_types::CertificateDer;
-use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 
 use super::{super::der, entry::CrlEntry};
 use crate::mint::pki::{Ca, PkiError};
@@ -30,16 +28,15 @@ const DISTRIBUTION_POINT: &[u8] = &[0x55, 0x1d, 0x1c];
 pub fn sign_crl(ca: &Ca, terms: CrlTerms<'_>, mut entries: Vec<CrlEntry>) -> Result<Vec<u8>, PkiError> {
     // Newest first: what was just ended is what is looked for.
     entries.sort_unstable_by_key(|entry| (Reverse(entry.revocation.at), entry.serial));
-    let SignedBy { name, key_id, .. } = signed_by(ca.der())?;
     let updates = [der::time(terms.this_update), der::time(terms.next_update)];
     let parts = [
         &[der::INTEGER, 1, 1][..],
         der::ECDSA_SHA256,
-        &name,
+        ca.name(),
         &updates[0],
         &updates[1],
         &revoked(&entries),
-        &extensions(&key_id, terms),
+        &extensions(&ca.id().octets(), terms),
     ];
     let list = der::sequence(&parts);
     let signature = ca.signer().sign(&list)?;
@@ -68,25 +65,4 @@ fn extensions(key_id: &[u8], terms: CrlTerms<'_>) -> Vec<u8> {
         &der::extension(DISTRIBUTION_POINT, true, &der::sequence(&[&point])),
     ]);
     der::element(der::context(0), &[&all])
-}
-
-/// How what a CA signed says who signed it.
-#[derive(Debug)]
-pub(in crate::revoke) struct SignedBy {
-    /// The CA's name, DER, octet for octet.
-    pub name: Vec<u8>,
-    pub key_id: Vec<u8>,
-    /// The CA's public key: the octets of its BIT STRING.
-    pub key: Vec<u8>,
-}
-
-pub(in crate::revoke) fn signed_by(ca: &CertificateDer<'_>) -> Result<SignedBy, PkiError> {
-    let (_, read) = X509Certificate::from_der(ca).map_err(|error| PkiError::Read(error.to_string()))?;
-    let key_id = read.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-        _ => None,
-    });
-    let key_id = key_id.ok_or_else(|| PkiError::Read("the CA certificate names no key identifier".to_owned()))?;
-    let key = read.public_key().subject_public_key.data.to_vec();
-    Ok(SignedBy { name: read.subject().as_raw().to_vec(), key_id, key })
 }

@@ -22,7 +22,6 @@ use crate::{
     store::{Change, LeaseRow},
 };
 pub use entry::{CrlEntry, CrlReason, Revocation, Serial};
-pub(super) use list::signed_by;
 pub use list::{CrlTerms, sign_crl};
 pub use shelf::{CrlPlace, PublishedCrl, Shelf};
 

@@ -87,9 +87,11 @@ fn pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
     let mut out = String::with_capacity(text.len() + text.len() / 64 + 64);
     out.push_str("-----BEGIN X509 CRL-----\n");
-    for line in text.as_bytes().chunks(64) {
-        out.extend(line.iter().map(|byte| char::from(*byte)));
-        out.push('\n');
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        out.extend([line, "\n"]);
+        rest = after;
     }
     out.push_str("-----END X509 CRL-----\n");
     out

@@ -75,20 +75,28 @@ pub(super) fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
 /// RFC 5280 section 4.1.2.5: UTCTime through 2049, GeneralizedTime after.
 pub(super) fn time(at: UnixMs) -> Vec<u8> {
     let text = digits(at);
-    if text.as_str() < "20500101000000Z" { element(UTC_TIME, &[&text.as_bytes()[2..]]) } else { generalized(at) }
+    if text < *b"20500101000000Z" { element(UTC_TIME, &[&text[2..]]) } else { element(GENERALIZED_TIME, &[&text]) }
 }
 
 /// Without fractions.
 pub(super) fn generalized(at: UnixMs) -> Vec<u8> {
-    element(GENERALIZED_TIME, &[digits(at).as_bytes()])
+    element(GENERALIZED_TIME, &[&digits(at)])
 }
 
-fn digits(at: UnixMs) -> String {
+/// `YYYYMMDDHHMMSSZ`. Thousands of them stand in a CRL.
+fn digits(at: UnixMs) -> [u8; 15] {
     // Times of the broker lie in this age; what does not is the beginning of it.
-    let at = OffsetDateTime::from_unix_timestamp(at.as_s()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let at = OffsetDateTime::from_unix_timestamp(at.as_s()).ok().filter(|at| (0..=9_999).contains(&at.year()));
+    let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (year, month, day) = at.to_calendar_date();
     let (hour, minute, second) = at.to_hms();
-    format!("{year:04}{:02}{day:02}{hour:02}{minute:02}{second:02}Z", u8::from(month))
+    let year = year.unsigned_abs();
+    let pairs = [(year / 100) as u8, (year % 100) as u8, u8::from(month), day, hour, minute, second];
+    let mut text = [b'Z'; 15];
+    for (place, pair) in text.chunks_exact_mut(2).zip(pairs) {
+        place.copy_from_slice(&[b'0' + pair / 10, b'0' + pair % 10]);
+    }
+    text
 }
 
 /// Tag and length.

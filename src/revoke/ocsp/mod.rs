@@ -3,6 +3,7 @@
 //!
 //! Each CA has a signer of its own, delegated by it: the CA's key signs no answers.
 
+mod kept;
 mod request;
 mod response;
 mod signer;
@@ -94,7 +95,8 @@ pub fn asked_ca<'a>(request: &OcspRequest<'_>, cas: &'a [Arc<Ca>]) -> Result<&'a
     ca.ok_or(NotAnswered::Unauthorized)
 }
 
-/// Signs what each certificate's status is, in the order of the request.
+/// What each certificate's status is, in the order of the request: signed now, or a moment ago where the same was
+/// asked and is still so.
 pub fn answer(
     request: &OcspRequest<'_>,
     statuses: &[CertStatus],
@@ -103,7 +105,12 @@ pub fn answer(
     now: UnixMs,
 ) -> Result<OcspAnswer, NotAnswered> {
     let signer = signers.of(ca, now)?.ok_or(NotAnswered::TryLater)?;
-    Ok(response::signed(request, statuses, &signer, now)?)
+    if let Some(kept) = signer.answers().of(request, statuses, now) {
+        return Ok(kept);
+    }
+    let answer = response::signed(request, statuses, &signer, now)?;
+    signer.answers().keep(request, statuses, &answer, now);
+    Ok(answer)
 }
 
 /// CAs whose keys are in a token, and whose signers are to be made anew.

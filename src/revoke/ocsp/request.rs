@@ -7,7 +7,7 @@ use super::{
     super::{
         Serial,
         der::{Input, NULL, NotDer, OCTET_STRING, OID, SEQUENCE, context},
-        lease_of, signed_by,
+        lease_of,
     },
     NotAnswered, OCSP_ASKED_MAX, OCSP_MAX_BYTES,
 };
@@ -89,9 +89,10 @@ impl<'a> Asked<'a> {
 
     /// Whether it names this CA as the issuer.
     pub fn is_of(&self, ca: &Ca) -> bool {
-        let (Some(hash), Ok(by)) = (self.hash, signed_by(ca.der())) else { return false };
-        digest::digest(hash, &by.name).as_ref() == self.name_hash
-            && digest::digest(hash, &by.key).as_ref() == self.key_hash
+        let is = |octets: &[u8], hashed: &[u8]| {
+            self.hash.is_some_and(|algorithm| digest::digest(algorithm, octets).as_ref() == hashed)
+        };
+        is(ca.name(), self.name_hash) && is(ca.signer().public_key(), self.key_hash)
     }
 
     /// The lease that a certificate with this serial number would have.

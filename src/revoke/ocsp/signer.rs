@@ -16,6 +16,7 @@ use ring::digest;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
+use super::kept::Answers;
 use crate::{
     mint::pki::{Ca, CaId, CaKey, CaSigner, FileKey, PkiError},
     sys::entropy,
@@ -45,6 +46,7 @@ pub struct OcspSigner {
     from: UnixMs,
     /// The last second.
     until: UnixMs,
+    answers: Answers,
 }
 
 impl fmt::Debug for OcspSigner {
@@ -102,7 +104,7 @@ impl OcspSigner {
         let made = params(&key, from, until)?.signed_by(&CaKey(&key), &ca.issuer()?);
         let der = made.map_err(|error| CaKey(ca.signer()).unbuilt(&error))?.der().clone();
         let key_hash = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, key.public_key()).as_ref().to_vec();
-        Ok(Self { key, der, key_hash, renew_at, from, until })
+        Ok(Self { key, der, key_hash, renew_at, from, until, answers: Answers::default() })
     }
 
     fn is_fresh(&self, now: UnixMs) -> bool {
@@ -119,6 +121,11 @@ impl OcspSigner {
 
     pub fn certificate(&self) -> &[u8] {
         &self.der
+    }
+
+    /// What it signed a moment ago.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {

@@ -9,7 +9,6 @@ use super::{
     super::{
         CrlReason,
         der::{self, Input},
-        signed_by,
     },
     *,
 };
@@ -26,11 +25,17 @@ fn pki() -> Pki {
     Pki::in_memory("example.org", Places { base: "http://pki.test".into() }, AT).unwrap()
 }
 
+/// What a CA's certificate says of it: its name, and its key.
+fn named(ca: &Ca) -> (Vec<u8>, Vec<u8>) {
+    let (_, read) = X509Certificate::from_der(ca.der()).unwrap();
+    (read.subject().as_raw().to_vec(), read.public_key().subject_public_key.data.to_vec())
+}
+
 fn cert_id(ca: &Ca, algorithm: &[u8], serial: &[u8]) -> Vec<u8> {
     let hash = if algorithm == SHA1 { &digest::SHA1_FOR_LEGACY_USE_ONLY } else { &digest::SHA256 };
-    let by = signed_by(ca.der()).unwrap();
+    let (name, key) = named(ca);
     let hashed = |octets: &[u8]| der::element(der::OCTET_STRING, &[digest::digest(hash, octets).as_ref()]);
-    der::sequence(&[algorithm, &hashed(&by.name), &hashed(&by.key), &der::element(der::INTEGER, &[serial])])
+    der::sequence(&[algorithm, &hashed(&name), &hashed(&key), &der::element(der::INTEGER, &[serial])])
 }
 
 fn nonce(octets: &[u8]) -> Vec<u8> {
@@ -178,6 +183,36 @@ fn whoever_asks_about_a_ca_in_a_token_never_reaches_the_token() {
 }
 
 #[test]
+fn an_answer_is_kept_only_while_the_certificate_stands_as_it_stood() {
+    let pki = pki();
+    let (ca, signers) = (pki.active(AT).unwrap(), OcspSigners::default());
+    let id = cert_id(&ca, SHA1, &[1; 16]);
+    let ask = |ids: &[Vec<u8>], rest: &[u8], status, now| {
+        let der = request(ids, rest);
+        let asked = OcspRequest::parse(&der).unwrap();
+        answer(&asked, &vec![status; ids.len()], &ca, &signers, now).unwrap()
+    };
+    let one = |status, now| ask(std::slice::from_ref(&id), &[], status, now);
+    let revoked = CertStatus::Revoked(Revocation { at: AT, reason: CrlReason::Superseded });
+    let (last, over) = (AT.plus_s(i64::from(OCSP_MAX_AGE_S) - 1), AT.plus_s(i64::from(OCSP_MAX_AGE_S)));
+    let first = one(CertStatus::Good, AT);
+    assert_eq!(one(CertStatus::Good, last), first, "the same, for as long as caches may keep it");
+    let ended = one(revoked, last);
+    assert_eq!((read(&ended.der).statuses, ended.this_update), (vec![0xa1], last.plus_s(-60)), "at once");
+    assert_ne!(one(CertStatus::Good, last), first, "what was true is not said again");
+    assert_eq!(one(CertStatus::Good, over).this_update, last.plus_s(-60));
+    assert_ne!(one(CertStatus::Good, AT.plus_s(-1)).this_update, last.plus_s(-60), "the clock went back");
+    for (what, ids, rest, status) in [
+        ("a nonce", vec![id.clone()], nonce(&[7; 8]), CertStatus::Good),
+        ("a number that was made up", vec![cert_id(&ca, SHA1, &[9; 16])], Vec::new(), CertStatus::Unknown),
+        ("two at once", vec![id.clone(), id.clone()], Vec::new(), CertStatus::Good),
+    ] {
+        assert_ne!(ask(&ids, &rest, status, AT), ask(&ids, &rest, status, AT), "{what}");
+    }
+    assert_ne!(ask(&[cert_id(&ca, SHA1, &[2; 16])], &[], CertStatus::Good, AT), one(CertStatus::Good, AT));
+}
+
+#[test]
 fn a_signer_is_renewed_by_itself_and_never_outlives_its_ca() {
     let pki = pki();
     let ca = pki.active(AT).unwrap();
@@ -214,7 +249,7 @@ fn t_143_what_is_not_ours_is_not_spoken_for() {
     assert_eq!(found(&[cert_id(&ca, MD5, &[1; 16])]), Err(NotAnswered::Unauthorized));
     // The name of one with the key of the other.
     let mut mixed = id(&ca);
-    let keys = [signed_by(ca.der()).unwrap().key, signed_by(foreign.der()).unwrap().key];
+    let keys = [named(&ca).1, named(&foreign).1];
     let [own, theirs] = keys.map(|key| digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &key).as_ref().to_vec());
     let at = mixed.windows(20).position(|window| window == own).unwrap();
     mixed[at..at + 20].copy_from_slice(&theirs);
