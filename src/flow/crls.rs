@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use dayfly_domain::{LeaseId, Reason, UnixMs};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{
     Flow, Shared,
@@ -18,7 +18,7 @@ use crate::{
         self, CRL_BACK_S, CRL_LIFE_S, CRL_NUMBER_WORD, CrlReason, CrlTerms, DueCrl, PublishedCrl, Revocation, sign_crl,
     },
     store::{Reader, StoreError},
-    sys::offload::offload,
+    sys::offload::{carried, offload},
 };
 
 /// A CA of ours, and how many lists it has.
@@ -43,11 +43,17 @@ impl Flow {
         if self.crls.is_fresh(self.time.now().at) {
             return Ok(());
         }
-        let turn = self.pressing.lock().await;
+        let turn = self.pressing.clone().lock_owned().await;
         let now = self.time.now();
         if self.crls.is_fresh(now.at) {
             return Ok(());
         }
+        let flow = self.clone();
+        // The turn goes with the work: after a caller who leaves, nobody publishes an older list over a newer one.
+        carried(async move { flow.press_in_turn(pki, now, turn).await }).await.map_err(|_| Reason::Internal)?
+    }
+
+    async fn press_in_turn(&self, pki: Arc<Pki>, now: Now, turn: OwnedMutexGuard<()>) -> Result<(), Refused> {
         let (flow, own) = (self.clone(), pki.clone());
         let due = offload(move || flow.due_crls(&own, now)).await.map_err(|_| Reason::Internal)?;
         // A token takes as long as it takes: these wait for none.

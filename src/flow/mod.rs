@@ -125,7 +125,7 @@ pub struct Shared {
     /// Which certificates have ended.
     crls: Crls,
     /// CRLs are made one at a time.
-    pressing: tokio::sync::Mutex<()>,
+    pressing: Arc<tokio::sync::Mutex<()>>,
     /// What a token has to sign.
     afar: afar::Afar,
     /// Who signs OCSP answers.

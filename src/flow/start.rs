@@ -116,7 +116,7 @@ pub fn start(startup: Startup) -> Result<(Flow, Writer, Upkeep), StartError> {
         pki,
         lists,
         crls,
-        pressing: tokio::sync::Mutex::default(),
+        pressing: Arc::default(),
         afar: Afar::default(),
         ocsp: OcspSigners::default(),
         settling: Mutex::default(),

@@ -44,7 +44,7 @@ pub struct Limits {
 /// Descriptors that a broker needs beside its connections: the store and its readers, listeners,
 /// files of a load, requests to issuers.
 pub const DESCRIPTORS_BESIDE: u64 = 128;
-/// Connections of `pki.listen`: they are short, and of the descriptors that are kept beside.
+/// Connections of `pki.listen`, which are short.
 pub const CONNECTIONS_PUBLIC: usize = 64;
 /// Connections of the local socket, and of the listener of health and metrics, each.
 pub const CONNECTIONS_INSIDE: usize = 256;

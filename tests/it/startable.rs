@@ -147,7 +147,7 @@ fn a_broker_that_could_let_almost_nobody_in_does_not_start() {
     assert!(broker(work, &authority).stop().success());
     for check in ["--check", ""] {
         let line =
-            format!("ulimit -n 650 && exec '{}' serve --config dayfly.toml {check}", env!("CARGO_BIN_EXE_dayfly"));
+            format!("ulimit -n 714 && exec '{}' serve --config dayfly.toml {check}", env!("CARGO_BIN_EXE_dayfly"));
         let output = Command::new("/bin/sh").args(["-c", &line]).env_clear().current_dir(work).output().unwrap();
         let said = dev::text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
