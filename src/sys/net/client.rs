@@ -120,6 +120,8 @@ impl Client {
             .map_err(|source| ClientError::Trust { tried: self.tried(), source })?;
         let address = (broker.server_name.to_str().into_owned(), broker.port);
         let stream = TcpStream::connect(address).await.map_err(|source| self.connect_error(source))?;
+        // After the handshake the broker has nothing to say, and its acknowledgement would be waited for.
+        let _ = stream.set_nodelay(true);
         let secured = TlsConnector::from(trust).connect(broker.server_name.clone(), stream).await;
         secured.map_err(|source| ClientError::Tls { tried: self.tried(), source })
     }

@@ -67,7 +67,12 @@ impl Https {
             .map_err(|_| SetupError::Tls)?
             .with_root_certificates(roots(ca_pem)?)
             .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().build();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // After the handshake the broker has nothing to say, and its acknowledgement would be waited for.
+        tcp.set_nodelay(true);
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+        let connector = https.wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
         Ok(Self { client })
     }
