@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -172,15 +172,34 @@ fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Futur
     });
 }
 
-async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut count = 0u64;
-    loop {
+/// The seconds of a loop, counted until it is to stop.
+struct Seconds {
+    ticks: Interval,
+    stop: CancellationToken,
+    count: u64,
+}
+
+impl Seconds {
+    fn until(stop: CancellationToken) -> Self {
+        let mut ticks = interval(Duration::from_secs(1));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { ticks, stop, count: 0 }
+    }
+
+    async fn next(&mut self) -> Option<u64> {
         tokio::select! {
-            () = stop.cancelled() => return,
-            _ = seconds.tick() => {}
+            () = self.stop.cancelled() => return None,
+            _ = self.ticks.tick() => {}
         }
+        let count = self.count;
+        self.count += 1;
+        Some(count)
+    }
+}
+
+async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
+    let mut seconds = Seconds::until(stop);
+    while let Some(count) = seconds.next().await {
         upkeep.each_second();
         notify::alive();
         if count.is_multiple_of(10) {
@@ -189,21 +208,14 @@ async fn keep_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         if count.is_multiple_of(60) {
             metrics::keep_up();
         }
-        count += 1;
     }
 }
 
 /// What takes as long as it takes. Beside the seconds: a gap in those is taken for a pause of the broker, and
 /// then every hold starts anew, also those of jobs that are dead.
 async fn follow_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut count = 0u64;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = seconds.tick() => {}
-        }
+    let mut seconds = Seconds::until(stop);
+    while let Some(count) = seconds.next().await {
         upkeep.catch_up().await;
         if count.is_multiple_of(10) {
             upkeep.record_taints().await;
@@ -211,19 +223,14 @@ async fn follow_up(upkeep: Arc<Upkeep>, stop: CancellationToken) {
         if count.is_multiple_of(60) {
             upkeep.each_minute().await;
         }
-        count += 1;
     }
 }
 
 /// CRLs are built a second after an end at the latest, whatever else is under way.
 async fn press(upkeep: Arc<Upkeep>, stop: CancellationToken) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = seconds.tick() => upkeep.press_crls().await,
-        }
+    let mut seconds = Seconds::until(stop);
+    while seconds.next().await.is_some() {
+        upkeep.press_crls().await;
     }
 }
 
