@@ -237,13 +237,9 @@ async fn press(upkeep: Arc<Upkeep>, stop: CancellationToken) {
 /// Keeps the keys of issuers fresh, so that no request waits for a fetch. Only `serve` does: a broker for
 /// development asks nobody whose token it was not shown.
 async fn fetch_ahead(flow: Flow, stop: CancellationToken) {
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = seconds.tick() => flow.fetch_issuers_ahead(),
-        }
+    let mut seconds = Seconds::until(stop);
+    while seconds.next().await.is_some() {
+        flow.fetch_issuers_ahead();
     }
 }
 

@@ -270,7 +270,7 @@ fn authority_information(certificate: &str) -> CustomExtension {
     CustomExtension::from_oid_content(der::AUTHORITY_INFO_ACCESS, der::sequence(&der::sequence(&place)))
 }
 
-fn hex(octets: &[u8]) -> String {
+pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 

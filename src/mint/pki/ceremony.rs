@@ -16,7 +16,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::{
     admit::admit_area,
-    ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, moment},
+    ca::{AREA, Above, Ca, CaId, CaTerms, DAY_S, ROOT, Tier, area_request, hex, moment},
     kept::{Area, Authority, Folder, KeptArea, KeptAreaKey, KeptAuthority, KeptRevoked, decoded, encoded, upper_crl},
     probe::probe,
     root::{RootKey, RootRecord, SignedArea},
@@ -387,10 +387,6 @@ fn not_taken_back(id: &CaId, place: Option<Place>) -> PkiError {
         Some(Place::Root) => format!("`{id}` is the root of this ceremony: it is left at one with `--new-root`"),
         None => format!("`{id}` is neither an area CA that this root signed nor a root of this authority"),
     })
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Area CAs that are kept: one in 90 days lives, the others are there for their issuing CAs of three days.

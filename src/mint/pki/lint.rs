@@ -9,7 +9,7 @@ use x509_parser::{
     x509::X509Version,
 };
 
-use super::{der, leaf::LeafPlan};
+use super::{ca::hex, der, leaf::LeafPlan};
 use crate::mint::MintError;
 
 // What identifiers say, as DER has them.
@@ -148,8 +148,4 @@ fn is_planned(plan: &LeafPlan<'_>, extension: &X509Extension<'_>) -> bool {
         }
         _ => false,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

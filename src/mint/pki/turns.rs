@@ -280,7 +280,7 @@ impl Pki {
     }
 
     /// A turn that was taken is told, whatever else went wrong: of that, health tells.
-    // SECURITY: `a_turn_is_on_the_record_though_the_ceremonys_file_cannot_be_read`.
+    // SECURITY: `t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken`.
     fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
         let _turn = self.turn();
         let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
