@@ -549,14 +549,17 @@ async fn most_of_what_is_set_on_a_list_never_was_a_token() {
     }
     let live = world.open(&Job::shop(), "flush").await;
     let (path, index) = place(&token(&live));
-    let mut before = set(&fetch(&world, &path).await);
-    assert!(ended.is_subset(&before) && before.len() > 300, "{}", before.len());
+    let first = set(&fetch(&world, &path).await);
+    assert!(ended.is_subset(&first) && first.len() > 300, "{}", first.len());
+    let mut before = first.clone();
     for _ in 0..10 {
         world.pass_s(60);
         let now = set(&fetch(&world, &path).await);
-        assert!(now.is_superset(&before) && now.len() > before.len() && !now.contains(&index));
+        assert!(now.is_superset(&before) && !now.contains(&index));
         before = now;
     }
+    // About four a minute turn on a list of this size, so that a minute may well have none.
+    assert!(before.len() > first.len(), "nobody's place has turned in ten minutes");
 }
 
 /// T-108: one tombstone for all of an owner's.
