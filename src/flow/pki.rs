@@ -66,9 +66,12 @@ impl Flow {
         Ok(CaTurn { from: rotated.from.map(text), to: text(rotated.to) })
     }
 
-    /// What is wrong with the authority, and what will be soon.
+    /// What is wrong with the authority, and what will be soon; and what it cannot do that the bundle asks of it.
     pub fn pki_health(&self) -> Option<PkiHealth> {
-        self.pki().map(|pki| pki.health(self.time.now().at))
+        let pki = self.pki()?;
+        let mut health = pki.health(self.time.now().at);
+        health.warnings.extend(pki.unservable(self.policy.load().bundle()));
+        Some(health)
     }
 
     /// What readiness tells, and keeps nobody from being served: where no certificate can be issued, tokens are,
@@ -91,7 +94,9 @@ impl Flow {
             Err(error) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
         }
         self.condemn(&pki).await;
-        self.gauge_pki(&pki.health(now.at));
+        if let Some(health) = self.pki_health() {
+            self.gauge_pki(&health);
+        }
     }
 
     /// What a ceremony took back takes along what is below it.

@@ -117,12 +117,22 @@ impl Flow {
     async fn taint_and_record(&self, kid: String, asked: Asked) -> Result<TaintAnswer, Refused> {
         self.taints.wait_for(&kid, asked);
         let unsaved = self.take_out(&kid).await?;
-        let Recorded { at, leases, signs } = self.record_taint(&kid).await?;
+        let recorded = self.record_taint(&kid).await;
+        self.replace_ca().await;
+        let Recorded { at, leases, signs } = recorded?;
         let tainting = self.ring_of(&kid).and_then(|ring| ring.tainting(&kid));
         let tainting = tainting.filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
-        // Asked again, when that one may be out as well.
-        let signs = if self.has_tainted(&signs) { self.ring_of(&kid).and_then(Ring::signs) } else { Some(signs) };
+        // Asked again, when that one may be out as well, or none did.
+        let now_signs = || self.ring_of(&kid).and_then(Ring::signs);
+        let signs = if signs.is_empty() || self.has_tainted(&signs) { now_signs() } else { Some(signs) };
         Ok(self.taint_answer(&kid, tainting.was, signs, leases, at))
+    }
+
+    /// After a taint that left no issuing CA: not before what the tainted one signed has ended.
+    async fn replace_ca(&self) {
+        if self.pki().is_some_and(|pki| pki.active_id().is_none()) {
+            self.rotate_cas().await;
+        }
     }
 
     /// Whether this key is out of use for ever.

@@ -9,7 +9,7 @@ use std::{
 
 use dayfly_domain::{
     BindingKind, UnixMs,
-    bundle::{Fingerprint, Lint, Problem, example_ids, overdue_lints},
+    bundle::{Bundle, Fingerprint, Lint, Problem, example_ids, overdue_lints},
 };
 use tokio::net::TcpListener;
 
@@ -161,7 +161,7 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
     lints.extend(caps(settings)?.1.map(too_few_files));
     lints.extend(is_authority.then(|| authority_as_leaf(settings)));
     lints.extend(life.is_short(now).then(|| soon_expired(settings, life)));
-    lints.extend(check_pki(settings, &policy.bundle().trust_domain, now)?);
+    lints.extend(check_pki(settings, policy.bundle(), now)?);
     let state = &settings.state_dir;
     files::could_be_private_dir(state).map_err(|source| ServeError::State { path: state.clone(), source })?;
     for name in [DATABASE.to_owned(), format!("{DATABASE}-wal"), format!("{DATABASE}-shm"), KEYS.to_owned()] {
@@ -175,15 +175,15 @@ pub fn check(settings: &Settings) -> Result<Vec<Lint>, ServeError> {
 }
 
 /// The authority as a start would find it; nothing is made.
-fn check_pki(settings: &Settings, trust_domain: &str, now: UnixMs) -> Result<Vec<Lint>, ServeError> {
-    let Some(pki) = pki::open(settings, trust_domain, now)? else { return Ok(Vec::new()) };
+fn check_pki(settings: &Settings, bundle: &Bundle, now: UnixMs) -> Result<Vec<Lint>, ServeError> {
+    let Some(pki) = pki::open(settings, &bundle.trust_domain, now)? else { return Ok(Vec::new()) };
     let health = pki.health(now);
     // A start makes the first issuing CA.
     let over = health.faults.into_iter().filter(|_| now > health.area_until);
     // A token that is away keeps no broker from starting: what it signed goes on.
     let token = pki.area().signer().probe().err().map(|error| format!("the area CA does not sign: {error}"));
     let lint = |what| Lint { at: "pki".to_owned(), what, help: None };
-    Ok(over.chain(health.warnings).chain(token).map(lint).collect())
+    Ok(over.chain(health.warnings).chain(pki.unservable(bundle)).chain(token).map(lint).collect())
 }
 
 /// The store as a start would find it, read beside whoever has it: nothing is made, locked or changed.

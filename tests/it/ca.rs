@@ -14,7 +14,7 @@ use dayfly::{
     },
     sys::net::Client,
 };
-use dayfly_domain::{Cause, State};
+use dayfly_domain::{Cause, Reason, State};
 use dayfly_verifier::crypto::SigningKey;
 use http_body_util::Full;
 use hyper::Request;
@@ -26,7 +26,7 @@ use crate::{
     certs::{CERT_BUNDLE, JWT, X509, chain, csr, feed, new_key, open, openssl},
     dev::{self, text},
     served::{Authority, Served, send},
-    world::{CI, Job, OPERATOR, START, World, handle, lease, local, post_json},
+    world::{CI, Job, OPERATOR, START, World, handle, lease, local, post_json, reason},
 };
 
 const BUNDLE: &str = "format = 1\ntrust_domain = \"example.org\"\n";
@@ -376,11 +376,40 @@ async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_ano
     assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
 }
 
+fn sealed(dir: &Path) -> Folder {
+    let seal = SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap();
+    Folder { dir: dir.join("pki"), seal: std::sync::Arc::new(seal), token: None }
+}
+
+/// Whoever checks such a chain refuses it, so it is not made, and operators are told of it beforehand.
+#[tokio::test]
+async fn a_name_outside_the_area_cas_constraint_gets_no_certificate() {
+    let below = |dns: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = sealed(dir.path());
+        let places = Places { base: "http://pki.example.org".into() };
+        let dns: Vec<String> = dns.iter().map(|name| (*name).to_owned()).collect();
+        let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &dns, now: START, by: "a test" };
+        ceremony.without_root(&folder).unwrap();
+        let pki = Pki::open(folder, places, START).unwrap();
+        pki.rotate(START).unwrap();
+        (dir, World::certified_by(CERT_BUNDLE, pki))
+    };
+    let told = |world: &World| world.flow.warnings().into_iter().filter(|line| line.contains("`serve`")).count();
+    let (_dir, mut world) = below(&["example.org"]);
+    let refused = open(&mut world, &Job::shop(), "serve", &csr(&new_key())).await;
+    assert_eq!(reason(refused), Reason::Key, "`api` is below nothing that is permitted");
+    assert_eq!((told(&world), world.flow.readiness()), (1, Ok(())));
+    open(&mut world, &Job::shop(), "migrate", &csr(&new_key())).await.expect("who serves nothing has no such name");
+    let (_dir, mut world) = below(&["example.org", "api"]);
+    open(&mut world, &Job::shop(), "serve", &csr(&new_key())).await.unwrap();
+    assert_eq!(told(&world), 0);
+}
+
 #[tokio::test]
 async fn what_was_signed_below_a_revoked_area_ca_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let seal = SealKey::parse(&std::array::from_fn::<u8, 32, _>(|at| at as u8 + 1)).unwrap();
-    let folder = Folder { dir: dir.path().join("pki"), seal: std::sync::Arc::new(seal), token: None };
+    let folder = sealed(dir.path());
     let places = Places { base: "http://pki.example.org".into() };
     let ceremony = Ceremony { trust_domain: "example.org", places: &places, dns: &[], now: START, by: "a test" };
     let mut told = Transcript::default();

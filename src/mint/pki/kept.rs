@@ -80,7 +80,7 @@ impl Authority {
 
 impl Area {
     /// Itself, what is above it, the root.
-    fn chain(&self) -> Chain {
+    pub(super) fn chain(&self) -> Chain {
         std::iter::once(self.ca.der()).chain(&self.above).cloned().collect()
     }
 

@@ -11,6 +11,7 @@ mod health;
 mod kept;
 mod leaf;
 mod lint;
+mod names;
 mod pkcs11;
 mod points;
 mod probe;

@@ -27,20 +27,21 @@ pub struct CaView {
 }
 
 impl Pki {
-    /// Takes an issuing CA out, whatever it is. An active one gives way to the next; where there is none, to
-    /// a new one. A tainted one stays what it is.
-    // SECURITY: `a_tainted_ca_never_signs_again`.
+    /// Takes an issuing CA out, whatever it is. An active one gives way to the next; where there is none, nothing
+    /// is issued until a rotation makes one: that may ask a token, and a taint waits for none. A tainted one stays
+    /// what it is.
+    // SECURITY: `a_tainted_ca_never_signs_again`, `a_ca_that_is_tainted_while_a_token_hangs_is_out_at_once_and_stays_out`.
     pub fn taint(&self, id: &str, now: UnixMs) -> Result<Tainting, NotTainted> {
-        let _turn = self.turn();
+        let _replacing = self.replacing();
         let old = self.turns.load_full();
         if let Some(gone) = old.tainted.iter().find(|gone| gone.revoked.id.as_str() == id) {
             if !gone.saved {
-                self.replace(Turns::clone(&old)).map_err(unsaved)?;
+                self.keep(Turns::clone(&old)).map_err(unsaved)?;
             }
             return Ok(Tainting { at: gone.revoked.at, was: gone.was });
         }
         let (was, turns) =
-            self.without(&old, id, now).map_err(|error| NotTainted::Stuck(error.into()))?.ok_or(NotTainted::Unknown)?;
+            old.without(id, now).map_err(|error| NotTainted::Stuck(error.into()))?.ok_or(NotTainted::Unknown)?;
         if let Err(error) = self.save(&turns) {
             // Ends count from the moment they are asked (law L6). A CA that is in no file yet signs nothing.
             self.turns.store(Arc::new(turns));
@@ -48,34 +49,6 @@ impl Pki {
         }
         self.turns.store(Arc::new(turns.saved()));
         Ok(Tainting { at: now, was })
-    }
-
-    fn without(&self, old: &Turns, id: &str, now: UnixMs) -> Result<Option<(KeyState, Turns)>, PkiError> {
-        let is = |held: &Held| held.ca.id().as_str() == id;
-        let mut turns = old.clone();
-        let (was, held) = if let Some(held) = turns.active.take_if(|held| is(held)) {
-            (KeyState::Active, held)
-        } else if let Some(held) = turns.next.take_if(|held| is(held)) {
-            (KeyState::Next, held)
-        } else if let Some(at) = turns.retired.iter().position(is) {
-            (KeyState::Retired, turns.retired.remove(at))
-        } else if let Some(at) = turns.left.iter().position(|gone| gone.revoked.id.as_str() == id) {
-            let mut gone = turns.left.remove(at);
-            (gone.revoked.at, gone.saved) = (now, false);
-            turns.tainted.push(gone);
-            return Ok(Some((KeyState::Retired, turns)));
-        } else {
-            return Ok(None);
-        };
-        turns.tainted.push(held.gone(was, now)?);
-        if was == KeyState::Active {
-            // Without another, nothing is issued until there is one: that is no reason to go on with this one.
-            let next = turns.next.take().map_or_else(|| self.generate(now), Ok);
-            turns.active =
-                next.inspect_err(|error| tracing::error!(%error, "no CA takes the place of a tainted one")).ok();
-            turns.active.iter_mut().for_each(|held| held.since = now);
-        }
-        Ok(Some((was, turns)))
     }
 
     /// What the store keeps of a tainted CA, so that a file from before, or none, does not take it off the CRL.
@@ -88,7 +61,7 @@ impl Pki {
     /// Tainted CAs as the store has kept them; the names of those that the file did not know.
     // SECURITY: `a_tainted_ca_stays_on_its_area_cas_list_though_its_file_is_gone`.
     pub fn restore(&self, kept: &[String], now: UnixMs) -> Result<Vec<CaId>, NotTainted> {
-        let _turn = self.turn();
+        let _replacing = self.replacing();
         let mut turns = Turns::clone(&self.turns.load_full());
         let read = kept.iter().filter_map(|text| serde_json::from_str(text).ok().as_ref().and_then(Gone::opened));
         let mut restored = Vec::new();
@@ -101,7 +74,7 @@ impl Pki {
             }
         }
         if !restored.is_empty() {
-            self.replace(turns).map_err(unsaved)?;
+            self.keep(turns).map_err(unsaved)?;
         }
         Ok(restored)
     }
@@ -171,6 +144,33 @@ impl Pki {
         all.extend(turns.left.iter().map(|one| gone(KeyState::Retired, one, Some(one.revoked.not_after))));
         all.extend(turns.tainted.iter().map(|one| gone(KeyState::Tainted, one, None)));
         all
+    }
+}
+
+impl Turns {
+    /// `None`: there is no such CA.
+    fn without(&self, id: &str, now: UnixMs) -> Result<Option<(KeyState, Self)>, PkiError> {
+        let is = |held: &Held| held.ca.id().as_str() == id;
+        let mut turns = self.clone();
+        let (was, held) = if let Some(held) = turns.active.take_if(|held| is(held)) {
+            (KeyState::Active, held)
+        } else if let Some(held) = turns.next.take_if(|held| is(held)) {
+            (KeyState::Next, held)
+        } else if let Some(at) = turns.retired.iter().position(is) {
+            (KeyState::Retired, turns.retired.remove(at))
+        } else if let Some(at) = turns.left.iter().position(|gone| gone.revoked.id.as_str() == id) {
+            let mut gone = turns.left.remove(at);
+            (gone.revoked.at, gone.saved) = (now, false);
+            turns.tainted.push(gone);
+            return Ok(Some((KeyState::Retired, turns)));
+        } else {
+            return Ok(None);
+        };
+        turns.tainted.push(held.gone(was, now)?);
+        if was == KeyState::Active {
+            turns.active = turns.next.take().map(|next| Held { since: now, ..next });
+        }
+        Ok(Some((was, turns)))
     }
 }
 

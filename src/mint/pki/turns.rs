@@ -102,8 +102,10 @@ pub struct Pki {
     folder: Option<Folder>,
     authority: ArcSwap<Authority>,
     pub(super) turns: ArcSwap<Turns>,
-    /// Whoever replaces CAs takes turns: a rotation, a taint.
+    /// Rotations take turns: one may wait for a token that takes its time.
     turn: Mutex<()>,
+    /// Whoever replaces `turns` and their file: for no longer than a file takes, so that no taint waits for a token.
+    replacing: Mutex<()>,
     /// Why the last rotation failed, while it is so.
     pub(super) fault: ArcSwap<Option<String>>,
     /// What was said of the authority's health, and when.
@@ -136,6 +138,7 @@ impl Pki {
             authority: ArcSwap::from_pointee(authority),
             turns: ArcSwap::from_pointee(turns),
             turn: Mutex::default(),
+            replacing: Mutex::default(),
             fault: ArcSwap::default(),
             told: Mutex::default(),
         }
@@ -282,7 +285,7 @@ impl Pki {
     /// A turn that was taken is told, whatever else went wrong: of that, health tells.
     // SECURITY: `t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken`.
     fn turn_over(&self, now: UnixMs, at_once: bool) -> Result<Option<CaRotation>, PkiError> {
-        let _turn = self.turn();
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let reread = self.take_in(now).and_then(|()| self.area_of_now().ca.signer().probe());
         let turned = self.turned(now, at_once);
         let (rotation, fault) = match (turned, reread) {
@@ -313,8 +316,9 @@ impl Pki {
         if due && new.next.as_ref().is_some_and(|next| ends || known(next)) {
             rotation = new.take_over(now);
         }
-        if rotation.is_some() || new.differs(&old) {
-            self.replace(new)?;
+        // SECURITY: `a_ca_that_is_tainted_while_a_token_hangs_is_out_at_once_and_stays_out`.
+        if (rotation.is_some() || new.differs(&old)) && !self.replace(&old, new)? {
+            return self.turned(now, at_once);
         }
         Ok(Turned { rotation, prepared })
     }
@@ -343,7 +347,7 @@ impl Pki {
         Ok(())
     }
 
-    pub(super) fn generate(&self, now: UnixMs) -> Result<Held, PkiError> {
+    fn generate(&self, now: UnixMs) -> Result<Held, PkiError> {
         let area = self.area_of_now();
         if now > area.ca.not_after() || area.revoked {
             return Err(PkiError::Refused("the area CA is over: hold a ceremony (`dayfly ca init`)".to_owned()));
@@ -370,11 +374,22 @@ impl Pki {
         Ok(Held { ca, area, key: kept, since: now, last_exp_s: Arc::default(), saved: false })
     }
 
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whoever has this looks at `turns` and replaces them; no signer is asked meanwhile.
+    pub(super) fn replacing(&self) -> MutexGuard<'_, ()> {
+        self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn replace(&self, turns: Turns) -> Result<(), PkiError> {
+    /// What was made of `old` takes its place. `false`: it has no place any more, because a CA was tainted meanwhile.
+    fn replace(&self, old: &Arc<Turns>, new: Turns) -> Result<bool, PkiError> {
+        let _replacing = self.replacing();
+        if !Arc::ptr_eq(old, &self.turns.load()) {
+            return Ok(false);
+        }
+        self.keep(new).map(|()| true)
+    }
+
+    /// First the file. For whoever is [`Pki::replacing`].
+    pub(super) fn keep(&self, turns: Turns) -> Result<(), PkiError> {
         self.save(&turns)?;
         self.turns.store(Arc::new(turns.saved()));
         Ok(())

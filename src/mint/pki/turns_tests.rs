@@ -201,6 +201,8 @@ fn all_cas_can_be_tainted_and_a_fresh_one_signs() {
         before.iter().for_each(|id| drop(scope.spawn(|| pki.taint(id, START.plus_s(DAY_S)).unwrap())));
     });
     assert!(before.iter().all(|id| pki.is_tainted(id)));
+    assert!(matches!(pki.active(START.plus_s(DAY_S)), Err(PkiError::NoCa)), "nobody is asked to sign one meanwhile");
+    assert_eq!(pki.rotate(START.plus_s(DAY_S)).unwrap().unwrap().from, None);
     assert!(!before.contains(&signs(&pki)) && pki.active(START.plus_s(DAY_S)).is_ok());
 }
 
@@ -215,7 +217,8 @@ fn a_ca_that_is_in_no_file_never_signs() {
     assert_eq!(signs(&pki), first, "the old one goes on");
     assert!(matches!(pki.taint(&first, START.plus_s(61)), Err(NotTainted::Unsaved(_))));
     assert!(pki.is_tainted(&first), "it is out all the same");
-    assert!(matches!(pki.active(START.plus_s(62)), Err(PkiError::Unsaved)));
+    assert!(matches!(pki.active(START.plus_s(62)), Err(PkiError::NoCa)));
+    assert!(pki.rotate(START.plus_s(62)).is_err() && pki.active_id().is_none());
     std::fs::remove_file(&own).unwrap();
     std::fs::rename(&away, &own).unwrap();
     pki.rotate(START.plus_s(63)).unwrap();
@@ -223,11 +226,42 @@ fn a_ca_that_is_in_no_file_never_signs() {
     assert!(open(dir.path(), START.plus_s(65)).is_tainted(&first));
 }
 
-/// Signs as its key does, until it is told to sign something else.
+/// Signs as its key does, until it is told to sign something else, or to wait.
 #[derive(Debug)]
 struct Faulty {
     key: FileKey,
     broken: Arc<AtomicBool>,
+    /// How often it was asked.
+    asked: Arc<AtomicI64>,
+    /// Whoever has this keeps it waiting.
+    hangs: Arc<Mutex<()>>,
+}
+
+impl Faulty {
+    fn new() -> Self {
+        let key = FileKey::generate().unwrap();
+        Self { key, broken: Arc::default(), asked: Arc::default(), hangs: Arc::default() }
+    }
+
+    /// An authority whose area CA this is.
+    fn authority(self: Arc<Self>) -> Pki {
+        let above = Above { crl: "http://pki.test/c".to_owned(), certificate: "http://pki.test/r".to_owned() };
+        let terms = |tier: usize, life_s, above| CaTerms {
+            tier: crate::mint::pki::CA_TIERS[tier],
+            trust_domain: DOMAIN,
+            serial: random().unwrap(),
+            from: START,
+            life_s,
+            above,
+            dns: &[],
+        };
+        let root = Ca::root(&terms(0, i64::MAX >> 8, None), Arc::new(FileKey::generate().unwrap())).unwrap();
+        let ca = Arc::new(root.subordinate(&terms(1, 90 * DAY_S, Some(above)), self).unwrap());
+        let area = Area { ca, above: vec![root.der().clone()], revoked: false };
+        let (trust_domain, roots) = (DOMAIN.to_owned(), vec![area.root().clone()]);
+        let authority = Authority { trust_domain, sequence: 1, roots, areas: vec![area], crls: Vec::new() };
+        Pki::with(authority, places(), None, Turns::default())
+    }
 }
 
 impl CaSigner for Faulty {
@@ -236,6 +270,8 @@ impl CaSigner for Faulty {
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, PkiError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        drop(self.hangs.lock());
         match self.broken.load(Ordering::SeqCst) {
             true => self.key.sign(&[message, b"!"].concat()),
             false => self.key.sign(message),
@@ -246,39 +282,8 @@ impl CaSigner for Faulty {
 /// T-134: whatever is wrong with a new issuer, it never signs, and the old one goes on.
 #[test]
 fn t_134_an_invalid_new_issuer_never_becomes_active_and_issuing_goes_on_under_the_old() {
-    let root = Ca::root(
-        &CaTerms {
-            tier: crate::mint::pki::CA_TIERS[0],
-            trust_domain: DOMAIN,
-            serial: random().unwrap(),
-            from: START,
-            life_s: i64::MAX >> 8,
-            above: None,
-            dns: &[],
-        },
-        Arc::new(FileKey::generate().unwrap()),
-    )
-    .unwrap();
-    let broken = Arc::new(AtomicBool::new(false));
-    let signer = Arc::new(Faulty { key: FileKey::generate().unwrap(), broken: broken.clone() });
-    let above = Above { crl: "http://pki.test/c".to_owned(), certificate: "http://pki.test/r".to_owned() };
-    let terms = CaTerms {
-        tier: crate::mint::pki::CA_TIERS[1],
-        trust_domain: DOMAIN,
-        serial: random().unwrap(),
-        from: START,
-        life_s: 90 * DAY_S,
-        above: Some(above),
-        dns: &[],
-    };
-    let area = Area {
-        ca: Arc::new(root.subordinate(&terms, signer).unwrap()),
-        above: vec![root.der().clone()],
-        revoked: false,
-    };
-    let (trust_domain, roots) = (DOMAIN.to_owned(), vec![area.root().clone()]);
-    let authority = Authority { trust_domain, sequence: 1, roots, areas: vec![area], crls: Vec::new() };
-    let pki = Pki::with(authority, places(), None, Turns::default());
+    let signer = Arc::new(Faulty::new());
+    let (broken, pki) = (signer.broken.clone(), signer.authority());
     pki.rotate(START).unwrap().unwrap();
     let first = signs(&pki);
     broken.store(true, Ordering::SeqCst);
@@ -294,6 +299,29 @@ fn t_134_an_invalid_new_issuer_never_becomes_active_and_issuing_goes_on_under_th
     pki.rotate(at).unwrap();
     assert_eq!(pki.rotate_now(at).unwrap().unwrap().from.unwrap().to_string(), first);
     assert!(pki.health(at).faults.is_empty());
+}
+
+/// T-134: neither waits the taint for the token, nor does the turn that waits for it bring back what was tainted.
+#[test]
+fn a_ca_that_is_tainted_while_a_token_hangs_is_out_at_once_and_stays_out() {
+    let signer = Arc::new(Faulty::new());
+    let (asked, hangs, pki) = (signer.asked.clone(), signer.hangs.clone(), signer.authority());
+    let first = pki.rotate(START).unwrap().unwrap().to.to_string();
+    let (before, now) = (asked.load(Ordering::SeqCst), START.plus_s(60));
+    let hung = hangs.lock().unwrap();
+    std::thread::scope(|scope| {
+        let turn = scope.spawn(|| pki.rotate_now(now));
+        while asked.load(Ordering::SeqCst) == before {
+            std::thread::yield_now();
+        }
+        // The token hangs until this thread is through.
+        assert_eq!(pki.taint(&first, now).unwrap().was, KeyState::Active);
+        assert!(pki.is_tainted(&first) && matches!(pki.active(now), Err(PkiError::NoCa)));
+        drop(hung);
+        let turned = turn.join().unwrap().unwrap().unwrap();
+        assert_eq!((turned.from, turned.to.to_string()), (None, signs(&pki)), "it gave nobody's place away");
+    });
+    assert!(pki.is_tainted(&first) && !ids(&pki).contains(&first) && pki.active(now).is_ok());
 }
 
 #[test]
