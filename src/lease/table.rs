@@ -4,7 +4,7 @@
 //! ends, which count from the moment they are asked. No guard of a map is held across an await or
 //! another insert.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use arc_swap::ArcSwap;
 use dayfly_domain::{Bound, Cause, LeaseId, Selector, State, TaskId, UnixMs};
@@ -500,11 +500,10 @@ impl Table {
     // SECURITY: `a_claim_that_is_no_longer_revocable_revives_nothing`.
     fn claims_kept(&self, row: &TaskRow) -> String {
         let (revocable, tombs) = (self.revocable.load(), self.tombs.all());
-        let of_profile = revocable.get(&row.profile);
-        claims_of(row, |name| {
-            of_profile.is_some_and(|names| names.contains(name))
-                || tombs.iter().any(|tomb| tomb.matcher.selector().claims.contains_key(name))
-        })
+        let of_tombs = tombs.iter().flat_map(|tomb| tomb.matcher.selector().claims.keys());
+        let names: HashSet<&str> =
+            revocable.get(&row.profile).into_iter().flatten().chain(of_tombs).map(|name| &**name).collect();
+        if names.is_empty() { String::new() } else { claims_of(row, |name| names.contains(name)) }
     }
 
     /// Forgets what has expired, a slice at a time; returns how much it forgot. What is only

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, SeqAccess, Unexpected, Visitor},
+};
 
 use crate::Name;
 
@@ -20,7 +23,7 @@ pub enum ClaimType {
 }
 
 /// One typed claim. The untagged form is its one form in JSON and TOML.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum ClaimValue {
     Bool(bool),
@@ -37,6 +40,52 @@ impl fmt::Display for ClaimValue {
             Self::String(value) => f.write_str(value),
             Self::Set(values) => f.write_str(&values.join(",")),
         }
+    }
+}
+
+/// Not derived: that would write an error for each form that a value is not, and claims are read for every task.
+impl<'de> Deserialize<'de> for ClaimValue {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Any)
+    }
+}
+
+struct Any;
+
+impl<'de> Visitor<'de> for Any {
+    type Value = ClaimValue;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a boolean, a whole number, a text or a list of texts")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::Long(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<ClaimValue, E> {
+        let long = i64::try_from(value).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self));
+        long.map(ClaimValue::Long)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::String(value.to_owned()))
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<ClaimValue, E> {
+        Ok(ClaimValue::String(value))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<ClaimValue, A::Error> {
+        let mut set = Vec::new();
+        while let Some(member) = members.next_element()? {
+            set.push(member);
+        }
+        Ok(ClaimValue::Set(set))
     }
 }
 
@@ -68,4 +117,32 @@ pub struct Workload {
     /// The job label, where the profile has one and all its claims are there.
     pub job: Option<Arc<str>>,
     pub claims: Claims,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(claim: &str) -> Option<ClaimValue> {
+        let table: Claims = toml::from_str(&format!("claim = {claim}")).ok()?;
+        table.into_values().next()
+    }
+
+    #[test]
+    fn a_claim_is_read_as_it_is_written_and_nothing_else_is_one() {
+        let list = ClaimValue::Set(vec!["a".to_owned(), String::new()]);
+        for (written, claim) in [
+            ("true", ClaimValue::Bool(true)),
+            ("-9223372036854775808", ClaimValue::Long(i64::MIN)),
+            ("9223372036854775807", ClaimValue::Long(i64::MAX)),
+            (r#""é""#, ClaimValue::String("é".to_owned())),
+            (r#"["a", ""]"#, list),
+            ("[]", ClaimValue::Set(Vec::new())),
+        ] {
+            assert_eq!(read(written), Some(claim), "{written}");
+        }
+        for other in ["1.0", "9223372036854775808", "{}", "[1]", "[[]]", r#"["a", true]"#, "1979-05-27"] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
 }
