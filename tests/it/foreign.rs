@@ -25,6 +25,12 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// The Envoy that `requirements.lock` pins.
+pub fn envoy() -> Command {
+    let python = prepared("DAYFLY_TEST_PYTHON", "target/interop/venv/bin/python");
+    Command::new(python.with_file_name("envoy"))
+}
+
 /// A script of `tests/interop/node` with what `package-lock.json` pins, started in `work`.
 pub fn node(work: &Path, script: &str) -> Command {
     let modules = prepared("DAYFLY_TEST_NODE_MODULES", "target/interop/node/node_modules");

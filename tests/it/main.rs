@@ -16,6 +16,7 @@ mod bundle_page;
 mod by_file;
 mod by_list;
 mod ca;
+mod cert_envoy;
 mod cert_faults;
 mod cert_files;
 mod cert_nginx;
