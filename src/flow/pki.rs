@@ -90,8 +90,8 @@ impl Flow {
         match offload(move || own.rotate(now.at)).await {
             Ok(Ok(Some(rotation))) => self.record_ca_rotation(&rotation).await,
             Ok(Ok(None)) => {}
-            Ok(Err(error)) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
-            Err(error) => tracing::error!(%error, "issuing CAs did not take turns; the old ones go on"),
+            Ok(Err(error)) => tracing::error!(%error, "issuing CAs did not take turns"),
+            Err(error) => tracing::error!(%error, "issuing CAs did not take turns"),
         }
         self.condemn(&pki).await;
         if let Some(health) = self.pki_health() {

@@ -9,10 +9,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use dayfly_domain::{BindingKind, EventId, Matcher, Name, Reason, Selector, UnixMs, bundle::Target};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Flow, Shared,
@@ -34,6 +35,9 @@ use crate::{
 const TAINTED: &str = "tainted:";
 /// Before the name of a tainted CA: where the store remembers its certificate.
 const TAINTED_CA: &str = "tainted_ca:";
+
+/// How long an answer waits for a CA in the place of the tainted one.
+const REPLACED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who taints what is below an area CA that was taken back.
 const CEREMONY: &str = "ceremony";
@@ -118,7 +122,7 @@ impl Flow {
         self.taints.wait_for(&kid, asked);
         let unsaved = self.take_out(&kid).await?;
         let recorded = self.record_taint(&kid).await;
-        self.replace_ca().await;
+        self.replace_ca(&kid).await;
         let Recorded { at, leases, signs } = recorded?;
         let tainting = self.ring_of(&kid).and_then(|ring| ring.tainting(&kid));
         let tainting = tainting.filter(|_| !unsaved).ok_or(Reason::NotDurable)?;
@@ -128,10 +132,13 @@ impl Flow {
         Ok(self.taint_answer(&kid, tainting.was, signs, leases, at))
     }
 
-    /// After a taint that left no issuing CA: not before what the tainted one signed has ended.
-    async fn replace_ca(&self) {
-        if self.pki().is_some_and(|pki| pki.active_id().is_none()) {
-            self.rotate_cas().await;
+    /// After the taint of a CA that left none: after the try to end what it had signed. Upkeep tries it again.
+    async fn replace_ca(&self, tainted: &str) {
+        if self.pki().is_some_and(|pki| pki.is_tainted(tainted) && pki.active_id().is_none()) {
+            let flow = self.clone();
+            let replaced = carried(async move { flow.rotate_cas().await });
+            // A token may take longer; then the answer does not say who signs.
+            let _late = timeout(REPLACED_WITHIN, replaced).await;
         }
     }
 

@@ -315,7 +315,7 @@ pub fn key_rotated(stamp: Stamp, facts: &KeyRotation<'_>) -> Entry {
 pub fn key_tainted(stamp: Stamp, facts: &KeyTaint<'_>, actor: &str, reason: Option<&str>) -> Entry {
     let body = Body {
         tainted_kid: Some(facts.kid.to_owned()),
-        kid: Some(facts.signs.to_owned()),
+        kid: Some(facts.signs.to_owned()).filter(|signs| !signs.is_empty()),
         count: Some(facts.leases),
         ..Body::new("key_tainted", Outcome::Success)
     };

@@ -110,7 +110,7 @@ pub const EVENTS: &[EventKind] = &[
     },
     EventKind {
         name: "key_tainted",
-        when: "a key left for ever, and with it all that it had signed (`count` leases, which a `tombstone` before this event ended); `kid` signs from now on",
+        when: "a key left for ever, and with it all that it had signed (`count` leases, which a `tombstone` before this event ended); `kid` signs from now on; without it nobody does, until a `key_rotated` says who",
         members: &["tainted_kid", "kid", "count"],
         details: &["actor", "reason"],
     },

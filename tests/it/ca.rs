@@ -364,6 +364,7 @@ async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_ano
     let told = answer.json();
     assert_eq!((&told["state"], &told["was"], &told["leases_ended"]), (&json!("tainted"), &json!("active"), &json!(1)));
     assert_eq!(told["signs"], json!(pki.active_id().unwrap().as_str()));
+    let signs = || pki.active_id().unwrap().to_string();
     let view = world.flow.lease(&OPERATOR, lease(&first)).await.unwrap();
     assert_eq!((view.state, view.cause), (State::Ended, Some(Cause::KeyTainted)));
     let again = feed(&world, &handle(&first), None, &csr(&new_key())).await.unwrap();
@@ -372,7 +373,13 @@ async fn what_a_tainted_ca_signed_is_dead_and_its_task_gets_a_certificate_of_ano
     assert_eq!(pki.state(&leaked), Some(KeyState::Tainted));
     assert_eq!(pki.revoked()[0].id.as_str(), leaked, "its area CA's CRL lists it");
     let events = world.flow.events(&OPERATOR, EventFilter::default(), 500, None).await.unwrap().items;
-    assert_eq!(events.iter().filter(|event| event.body["type"] == "key_tainted").count(), 1);
+    let of = |kind: &str| {
+        events.iter().filter(|event| event.body["type"] == kind).map(|event| &event.body).collect::<Vec<_>>()
+    };
+    assert_eq!(of("key_tainted").len(), 1);
+    assert!(of("key_tainted")[0].get("kid").is_none(), "none was ready to sign");
+    let rotated: Vec<_> = of("key_rotated").into_iter().filter(|body| body["kid"] == signs()).collect();
+    assert!(rotated.len() == 1 && rotated[0].get("previous_kid").is_none(), "{rotated:?}");
     assert!(world.verify().problems.is_empty(), "{:?}", world.verify());
 }
 
@@ -395,7 +402,14 @@ async fn a_name_outside_the_area_cas_constraint_gets_no_certificate() {
         pki.rotate(START).unwrap();
         (dir, World::certified_by(CERT_BUNDLE, pki))
     };
-    let told = |world: &World| world.flow.warnings().into_iter().filter(|line| line.contains("`serve`")).count();
+    let told = |world: &World| {
+        world
+            .flow
+            .warnings()
+            .into_iter()
+            .filter(|line| line.contains("task `serve` gets no certificate, for `api`"))
+            .count()
+    };
     let (_dir, mut world) = below(&["example.org"]);
     let refused = open(&mut world, &Job::shop(), "serve", &csr(&new_key())).await;
     assert_eq!(reason(refused), Reason::Key, "`api` is below nothing that is permitted");

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -69,7 +70,7 @@ impl Envoy {
         wait_until("envoy", || {
             let over = started.0.try_wait().unwrap();
             assert!(over.is_none(), "{}", fs::read_to_string(run.join("envoy.log")).unwrap());
-            run.join("door").exists()
+            UnixStream::connect(run.join("door")).is_ok()
         });
         started
     }

@@ -139,7 +139,11 @@ mod tests {
             (r#"["a", ""]"#, list),
             ("[]", ClaimValue::Set(Vec::new())),
         ] {
-            assert_eq!(read(written), Some(claim), "{written}");
+            assert_eq!(read(written).as_ref(), Some(&claim), "{written}");
+            assert_eq!(serde_json::from_str::<ClaimValue>(written).unwrap(), claim, "{written}");
+        }
+        for other in ["null", "1.0", "9223372036854775808", "{}", "[1]", "[[]]", r#"["a", true]"#] {
+            assert!(serde_json::from_str::<ClaimValue>(other).is_err(), "{other}");
         }
         for other in ["1.0", "9223372036854775808", "{}", "[1]", "[[]]", r#"["a", true]"#, "1979-05-27"] {
             assert_eq!(read(other), None, "{other}");

@@ -66,8 +66,8 @@ const TAINT_ABOUT: &str = "\
 Take an issuing CA out for ever, because somebody else may have its key, and end what it signed.
 
 The same as `dayfly key taint`: it signs nothing more, its key is destroyed, its area CA's CRL lists it, and
-every certificate that it had signed ends. Another issuing CA takes its place at once. An area CA is taken
-back at a ceremony: `dayfly ca init --revoke`.";
+every certificate that it had signed ends. The next issuing CA takes its place; where there is none yet, one
+is made. An area CA is taken back at a ceremony: `dayfly ca init --revoke`.";
 
 const IMPORT_ABOUT: &str = "\
 Take in what the company's own CA signed, and CRLs of the CAs above.

@@ -75,7 +75,7 @@ impl<'a> LeafPlan<'a> {
         if foreign {
             return Err(MintError::Foreign);
         }
-        if let Some(name) = pki.forbidden(Some(ca.id()), grant.serves()) {
+        if let Some(name) = pki.forbidden(ca.id(), grant.serves()) {
             return Err(MintError::Key(format!("the CAs above constrain DNS names, and `{name}` is out")));
         }
         allowed(key, grant, pki)?;

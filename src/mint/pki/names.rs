@@ -8,53 +8,90 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-use super::{ca::CaId, kept::Area, turns::Pki};
+use super::{ca::CaId, turns::Pki};
 
 impl Pki {
-    /// The first of `names` that no leaf of this issuing CA may have; `None` as the CA: of the next one.
+    /// The first of `names` that no leaf of this issuing CA may have.
     // SECURITY: `a_name_outside_the_area_cas_constraint_gets_no_certificate`.
-    pub fn forbidden<'n>(&self, ca: Option<&CaId>, names: &'n [String]) -> Option<&'n String> {
+    pub fn forbidden<'n>(&self, ca: &CaId, names: &'n [String]) -> Option<&'n String> {
         names.first()?;
-        let (turns, authority) = (self.turns.load(), self.authority());
-        let area = ca.and_then(|ca| turns.all().find(|held| held.ca.id() == ca)).map(|held| &held.area);
-        // The one of now is first.
-        let mut areas = authority.areas.iter();
-        let chain = areas.find(|one| area.is_none_or(|area| one.ca.id() == area)).map(Area::chain).unwrap_or_default();
-        names.iter().find(|name| !chain.iter().all(|der| allows(der, name)))
+        let limits = self.limits(Some(ca));
+        names.iter().find(|name| !allow(&limits, name))
     }
 
-    /// What the bundle asks and the area CA of now does not allow, a line for each task.
-    pub fn unservable(&self, bundle: &Bundle) -> Vec<String> {
+    /// What the bundle asks, and the CAs above who signs now, or will, do not allow.
+    pub fn unservable(&self, bundle: &Bundle) -> Option<String> {
+        let limits = self.limits(self.active_id().as_ref());
         let served = bundle.templates.values().filter(|template| !template.disabled);
-        let line = |template: &Template| {
-            let (name, task) = (self.forbidden(None, &template.serves)?, &template.name);
-            Some(format!("task `{task}` gets no certificate: the CAs above constrain DNS names, and `{name}` is out"))
+        let out = |template: &Template| template.serves.iter().find(|name| !allow(&limits, name)).cloned();
+        let mut out = served.filter_map(|template| Some((&template.name, out(template)?)));
+        let (task, name) = out.next()?;
+        let more = match out.count() {
+            0 => String::new(),
+            more => format!(", nor do {more} more"),
         };
-        served.filter_map(line).collect()
+        Some(format!("the CAs above constrain DNS names: task `{task}` gets no certificate, for `{name}`{more}"))
+    }
+
+    /// Of the CAs above this one; `None`: above the next one. Where they are not found, nothing is allowed.
+    fn limits(&self, ca: Option<&CaId>) -> Vec<Limits> {
+        let (turns, authority) = (self.turns.load(), self.authority());
+        let area = match ca {
+            Some(ca) => turns.all().find(|held| held.ca.id() == ca).map(|held| &held.area),
+            // The one of now is first.
+            None => authority.areas.first().map(|area| area.ca.id()),
+        };
+        let area = authority.areas.iter().find(|one| Some(one.ca.id()) == area);
+        area.map_or_else(|| vec![Limits::nothing()], |area| area.chain().iter().filter_map(Limits::of).collect())
     }
 }
 
-/// A certificate that cannot be read allows nothing.
-fn allows(der: &CertificateDer<'_>, name: &str) -> bool {
-    let Ok((_, read)) = X509Certificate::from_der(der) else { return false };
-    let Ok(found) = read.name_constraints() else { return false };
-    let Some(trees) = found.map(|found| found.value) else { return true };
-    let excluded = trees.excluded_subtrees.iter().flatten().filter_map(dns).any(|base| is_below(name, base));
-    let mut permitted = trees.permitted_subtrees.iter().flatten().filter_map(dns).peekable();
-    !excluded && (permitted.peek().is_none() || permitted.any(|base| is_below(name, base)))
+/// What a certificate says of DNS names.
+#[derive(Debug)]
+struct Limits {
+    /// None: whatever is not excluded.
+    permitted: Vec<String>,
+    excluded: Vec<String>,
 }
 
-fn dns<'a>(tree: &GeneralSubtree<'a>) -> Option<&'a str> {
+impl Limits {
+    /// `None`: it says nothing. One that cannot be read allows nothing.
+    fn of(der: &CertificateDer<'_>) -> Option<Self> {
+        let Ok((_, read)) = X509Certificate::from_der(der) else { return Some(Self::nothing()) };
+        let Ok(found) = read.name_constraints() else { return Some(Self::nothing()) };
+        let trees = found?.value;
+        if trees.permitted_subtrees.is_none() && trees.excluded_subtrees.is_none() {
+            // One of them must be there: the reader left out what it could not read.
+            return Some(Self::nothing());
+        }
+        let dns = |trees: &Option<Vec<GeneralSubtree<'_>>>| trees.iter().flatten().filter_map(dns).collect();
+        Some(Self { permitted: dns(&trees.permitted_subtrees), excluded: dns(&trees.excluded_subtrees) })
+    }
+
+    /// Every name is below the empty one.
+    fn nothing() -> Self {
+        Self { permitted: Vec::new(), excluded: vec![String::new()] }
+    }
+}
+
+fn allow(limits: &[Limits], name: &str) -> bool {
+    limits.iter().all(|Limits { permitted, excluded }| {
+        let below = |bases: &[String]| bases.iter().any(|base| is_below(name, base));
+        !below(excluded) && (permitted.is_empty() || below(permitted))
+    })
+}
+
+fn dns(tree: &GeneralSubtree<'_>) -> Option<String> {
     match tree.base {
-        GeneralName::DNSName(base) => Some(base),
+        GeneralName::DNSName(base) => Some(base.to_ascii_lowercase()),
         _ => None,
     }
 }
 
-/// The name itself, or with labels put before it; after a dot, as some write it, only those.
+/// The name itself, or with labels put before it; after a dot, as some write it, only those. Both in lower case, as a
+/// bundle's names are.
 fn is_below(name: &str, base: &str) -> bool {
-    let (name, base) = (name.to_ascii_lowercase(), base.to_ascii_lowercase());
-    match name.strip_suffix(&base) {
+    match name.strip_suffix(base) {
         Some(before) => base.is_empty() || base.starts_with('.') || before.is_empty() || before.ends_with('.'),
         None => false,
     }
@@ -62,30 +99,31 @@ fn is_below(name: &str, base: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use dayfly_domain::UnixMs;
-    use rcgen::{CertificateParams, GeneralSubtree as Tree, IsCa, KeyPair, NameConstraints};
+    use rcgen::{
+        CertificateParams, CidrSubnet, CustomExtension, GeneralSubtree as Tree, IsCa, KeyPair, NameConstraints,
+    };
 
     use super::*;
-    use crate::mint::pki::{CA_TIERS, Ca, CaTerms, FileKey};
 
-    fn with(permitted: &[&str], excluded: &[&str]) -> CertificateDer<'static> {
-        let trees = |names: &[&str]| names.iter().map(|name| Tree::DnsName((*name).to_owned())).collect();
+    fn certificate(constraints: Option<NameConstraints>, custom: Option<CustomExtension>) -> CertificateDer<'static> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.name_constraints =
-            Some(NameConstraints { permitted_subtrees: trees(permitted), excluded_subtrees: trees(excluded) });
+        params.name_constraints = constraints;
+        params.custom_extensions.extend(custom);
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    fn with(permitted: &[&str], excluded: &[&str]) -> Limits {
+        let trees = |names: &[&str]| names.iter().map(|name| Tree::DnsName((*name).to_owned())).collect();
+        let constraints = NameConstraints { permitted_subtrees: trees(permitted), excluded_subtrees: trees(excluded) };
+        Limits::of(&certificate(Some(constraints), None)).unwrap()
     }
 
     #[test]
     fn a_name_is_allowed_as_servers_read_it() {
-        let shop = with(&["shop.example.org", "localhost"], &["old.shop.example.org"]);
-        for allowed in
-            ["shop.example.org", "db.shop.example.org", "a.b.shop.example.org", "localhost", "DB.Shop.Example.Org"]
-        {
-            assert!(allows(&shop, allowed), "{allowed}");
+        let shop = [with(&["Shop.Example.org", "localhost"], &["old.shop.example.org"])];
+        for allowed in ["shop.example.org", "db.shop.example.org", "a.b.shop.example.org", "localhost"] {
+            assert!(allow(&shop, allowed), "{allowed}");
         }
         for not in [
             "example.org",
@@ -94,26 +132,31 @@ mod tests {
             "old.shop.example.org",
             "x.old.shop.example.org",
         ] {
-            assert!(!allows(&shop, not), "{not}");
+            assert!(!allow(&shop, not), "{not}");
         }
-        let dotted = with(&[".example.org"], &[]);
-        assert!(allows(&dotted, "a.example.org") && !allows(&dotted, "example.org"));
-        assert!(allows(&with(&[], &["evil.org"]), "example.org") && !allows(&with(&[], &[""]), "example.org"));
-        assert!(!allows(&CertificateDer::from(vec![0x30, 0]), "example.org"), "what cannot be read allows nothing");
+        let dotted = [with(&[".example.org"], &[])];
+        assert!(allow(&dotted, "a.example.org") && !allow(&dotted, "example.org"));
+        assert!(allow(&[with(&[], &["evil.org"])], "example.org") && !allow(&[with(&[], &[""])], "example.org"));
+        let tiers = [with(&["example.org"], &[]), with(&["db.example.org", "evil.org"], &[])];
+        assert!(allow(&tiers, "db.example.org") && !allow(&tiers, "evil.org") && !allow(&tiers, "example.org"));
     }
 
     #[test]
-    fn what_says_nothing_of_dns_names_allows_all() {
-        let terms = CaTerms {
-            tier: CA_TIERS[0],
-            trust_domain: "example.org",
-            serial: [7; 16],
-            from: UnixMs::from_s(1_800_000_000),
-            life_s: 600,
-            above: None,
-            dns: &[],
-        };
-        let root = Ca::root(&terms, Arc::new(FileKey::generate().unwrap())).unwrap();
-        assert!(allows(root.der(), "anything.example.com"));
+    fn what_says_nothing_of_dns_names_allows_all_and_what_cannot_be_read_nothing() {
+        assert!(Limits::of(&certificate(None, None)).is_none());
+        let addresses = Tree::IpAddress(CidrSubnet::V4([10, 0, 0, 0], [255, 0, 0, 0]));
+        let constraints = NameConstraints { permitted_subtrees: vec![addresses], excluded_subtrees: Vec::new() };
+        let limits = Limits::of(&certificate(Some(constraints), None)).unwrap();
+        assert!(allow(&[limits], "anything.example.com"));
+        // A base that is no text, a tree of an unknown form, an empty sequence, something else.
+        for broken in ["30083006a0040602ff", "30083006a0023000", "3000", "0500", "30"] {
+            let octets = (0..broken.len()).step_by(2).map(|at| u8::from_str_radix(&broken[at..at + 2], 16).unwrap());
+            let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], octets.collect());
+            extension.set_criticality(true);
+            let limits = Limits::of(&certificate(None, Some(extension)));
+            assert!(limits.is_some_and(|limits| !allow(&[limits], "example.org")), "{broken}");
+        }
+        let cut = Limits::of(&CertificateDer::from(vec![0x30, 0])).unwrap();
+        assert!(!allow(&[cut], "example.org"));
     }
 }

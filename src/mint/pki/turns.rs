@@ -303,8 +303,12 @@ impl Pki {
         let old = self.turns.load_full();
         let mut new = Turns::clone(&old);
         new.leave_out(&self.authority.load(), now);
+        let area = self.area_of_now().ca;
+        if at_once {
+            new.retire_next(area.id(), now);
+        }
         // Below an area CA that is nearly over, the next one would last no longer.
-        let over = self.area_of_now().ca.not_after();
+        let over = area.not_after();
         let lasts = |held: &Held| held.ca.not_after() < over;
         let due = new.active.as_ref().is_none_or(|held| at_once || now >= held.retires() && lasts(held));
         let ahead = new.active.as_ref().is_some_and(|held| now >= held.retires().plus_s(-AHEAD_S) && lasts(held));
@@ -379,7 +383,7 @@ impl Pki {
         self.replacing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was made of `old` takes its place. `false`: it has no place any more, because a CA was tainted meanwhile.
+    /// What was made of `old` takes its place. `false`: something else did meanwhile, after a taint.
     fn replace(&self, old: &Arc<Turns>, new: Turns) -> Result<bool, PkiError> {
         let _replacing = self.replacing();
         if !Arc::ptr_eq(old, &self.turns.load()) {
@@ -430,6 +434,12 @@ impl Turns {
         for gone in [&mut self.left, &mut self.tainted] {
             gone.retain(|gone| !gone.is_over(now));
         }
+    }
+
+    /// Whoever turns by hand wants what the last ceremony made: a next one from before it is passed over.
+    fn retire_next(&mut self, area: &CaId, now: UnixMs) {
+        let before = self.next.take_if(|next| next.area != *area);
+        self.retired.extend(before.map(|next| Held { since: now, ..next }));
     }
 
     fn take_over(&mut self, now: UnixMs) -> Option<CaRotation> {

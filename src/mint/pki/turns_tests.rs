@@ -353,6 +353,25 @@ fn a_ceremony_while_the_broker_runs_is_taken_in_and_a_bad_file_is_not() {
 }
 
 #[test]
+fn a_turn_by_hand_is_below_the_area_ca_of_the_last_ceremony() {
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
+    let root = ceremony(&places, START).make_root(&dir.path().join("root"), "correct horse battery", told).unwrap();
+    ceremony(&places, START).make_area(&folder, &root, &[], told).unwrap();
+    let pki = open(dir.path(), START);
+    pki.rotate(START).unwrap();
+    let now = START.plus_s(DAY_S);
+    pki.rotate(now).unwrap();
+    let (old, before) = (pki.area().id().clone(), ids(&pki));
+    assert_eq!(before.len(), 2, "the next one is known");
+    ceremony(&places, now).make_area(&folder, &root, &[], told).unwrap();
+    pki.rotate_now(now).unwrap().unwrap();
+    assert!(pki.area().id() != &old && !before.contains(&signs(&pki)));
+    assert_eq!(pki.chain(&pki.active_id().unwrap())[1], *pki.area().der());
+    assert!(before.iter().all(|id| ids(&pki).contains(id)), "their CRLs are still asked for");
+}
+
+#[test]
 fn t_134_a_turn_is_told_though_the_file_of_a_ceremony_is_broken() {
     let dir = tempfile::tempdir().unwrap();
     let (folder, places, told) = (folder(dir.path()), places(), &mut Transcript::default());
