@@ -8,7 +8,10 @@ use x509_parser::{
     prelude::{FromDer, X509Certificate},
 };
 
-use super::{ca::CaId, turns::Pki};
+use super::{ca::CaId, der, turns::Pki};
+
+/// 2.5.29.30
+const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 30];
 
 impl Pki {
     /// The first of `names` that no leaf of this issuing CA may have.
@@ -60,8 +63,10 @@ impl Limits {
         let Ok((_, read)) = X509Certificate::from_der(der) else { return Some(Self::nothing()) };
         let Ok(found) = read.name_constraints() else { return Some(Self::nothing()) };
         let trees = found?.value;
-        if trees.permitted_subtrees.is_none() && trees.excluded_subtrees.is_none() {
-            // One of them must be there: the reader left out what it could not read.
+        // What it cannot read the reader marks, or leaves out.
+        let all = [&trees.permitted_subtrees, &trees.excluded_subtrees].into_iter().flatten().flatten();
+        let left = all.filter(|tree| !matches!(tree.base, GeneralName::Invalid(..))).count();
+        if left == 0 || trees_in(&read) != Some(left) {
             return Some(Self::nothing());
         }
         let dns = |trees: &Option<Vec<GeneralSubtree<'_>>>| trees.iter().flatten().filter_map(dns).collect();
@@ -79,6 +84,12 @@ fn allow(limits: &[Limits], name: &str) -> bool {
         let below = |bases: &[String]| bases.iter().any(|base| is_below(name, base));
         !below(excluded) && (permitted.is_empty() || below(permitted))
     })
+}
+
+/// How many subtrees its name constraints have, permitted and excluded.
+fn trees_in(certificate: &X509Certificate<'_>) -> Option<usize> {
+    let constraints = certificate.extensions().iter().find(|found| found.oid.as_bytes() == NAME_CONSTRAINTS)?;
+    der::all_of(constraints.value)?.into_iter().map(|part| Some(der::all_of(part)?.len())).sum()
 }
 
 fn dns(tree: &GeneralSubtree<'_>) -> Option<String> {
@@ -119,6 +130,13 @@ mod tests {
         Limits::of(&certificate(Some(constraints), None)).unwrap()
     }
 
+    /// With these octets as its name constraints.
+    fn constrained(octets: Vec<u8>) -> Option<Limits> {
+        let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], octets);
+        extension.set_criticality(true);
+        Limits::of(&certificate(None, Some(extension)))
+    }
+
     #[test]
     fn a_name_is_allowed_as_servers_read_it() {
         let shop = [with(&["Shop.Example.org", "localhost"], &["old.shop.example.org"])];
@@ -148,14 +166,27 @@ mod tests {
         let constraints = NameConstraints { permitted_subtrees: vec![addresses], excluded_subtrees: Vec::new() };
         let limits = Limits::of(&certificate(Some(constraints), None)).unwrap();
         assert!(allow(&[limits], "anything.example.com"));
-        // A base that is no text, a tree of an unknown form, an empty sequence, something else.
-        for broken in ["30083006a0040602ff", "30083006a0023000", "3000", "0500", "30"] {
-            let octets = (0..broken.len()).step_by(2).map(|at| u8::from_str_radix(&broken[at..at + 2], 16).unwrap());
-            let mut extension = CustomExtension::from_oid_content(&[2, 5, 29, 30], octets.collect());
-            extension.set_criticality(true);
-            let limits = Limits::of(&certificate(None, Some(extension)));
-            assert!(limits.is_some_and(|limits| !allow(&[limits], "example.org")), "{broken}");
+        let tree = |base: &[u8]| der::sequence(base);
+        let (name, no_text, unknown) = (tree(b"\x82\x03a.b"), tree(&[0x82, 1, 0xff]), tree(&[0x8f, 0]));
+        let part = |tag: u8, trees: &[&[u8]]| der::element(tag, &trees.concat());
+        let readable = der::sequence(&part(0xa0, &[&tree(b"\x82\x0bexample.org")]));
+        for (what, constraints) in [
+            ("a base that is no text", der::sequence(&part(0xa0, &[&no_text]))),
+            ("the same after one that is", der::sequence(&part(0xa0, &[&name, &no_text]))),
+            (
+                "the same, excluded",
+                der::sequence(&[part(0xa0, &[&tree(b"\x82\x0bexample.org")]), part(0xa1, &[&no_text])].concat()),
+            ),
+            ("and before what is excluded", der::sequence(&[part(0xa0, &[&no_text]), part(0xa1, &[&name])].concat())),
+            ("a form that is unknown", der::sequence(&part(0xa1, &[&name, &unknown]))),
+            ("nothing permitted, nothing excluded", der::sequence(&[])),
+            ("no sequence", vec![5, 0]),
+            ("cut", readable[..readable.len() - 1].to_vec()),
+        ] {
+            let limits = constrained(constraints);
+            assert!(limits.is_some_and(|limits| !allow(&[limits], "example.org")), "{what}");
         }
+        assert!(allow(&[constrained(readable).unwrap()], "example.org"), "by hand as by the builder");
         let cut = Limits::of(&CertificateDer::from(vec![0x30, 0])).unwrap();
         assert!(!allow(&[cut], "example.org"));
     }
